@@ -1,0 +1,17 @@
+"""The one exception that means: the user can put this right, and the message says how."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something the user gave does not fit.
+
+    Args:
+        input_name: the node's input (or command-line option) that has to change.
+        found: what was found there.
+        remedy: what is allowed, and what to do.
+    """
+
+    def __init__(self, input_name: str, found: str, remedy: str) -> None:
+        self.input_name, self.found, self.remedy = input_name, found, remedy
+        super().__init__(f"{input_name}: {found}. {remedy}")

@@ -1,0 +1,138 @@
+"""What the engine needs from where it runs, and the implementation for a console.
+
+ComfyUI's own implementation is ``nodes/host.py``. The engine calls ``check_cancelled`` in every step of
+every loop, because progress alone does not stop anything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+log = logging.getLogger(__name__)
+
+
+class Cancelled(Exception):
+    """The user stopped the run. What was finished before is on disk."""
+
+
+class Host(Protocol):
+    """Services of the surroundings: progress, cancel, folders, memory, messages."""
+
+    @property
+    def output_dir(self) -> Path:
+        """Folder below which runs (``gdro/<run>/``) and pictures are written."""
+        ...
+
+    @property
+    def lora_dir(self) -> Path:
+        """Folder that the surroundings list LoRA files from."""
+        ...
+
+    def progress(
+        self, value: int, total: int, stage: str = "", preview: Image.Image | None = None
+    ) -> None:
+        """Say that ``value`` of ``total`` steps of ``stage`` are done, with a picture to show."""
+        ...
+
+    def check_cancelled(self) -> None:
+        """Raise if the user has asked to stop; else return at once."""
+        ...
+
+    def emit(self, event: str, payload: Mapping[str, object]) -> None:
+        """Tell whoever listens about something that happened, e.g. one training step."""
+        ...
+
+    def model_files(self, kind: str) -> dict[str, Path]:
+        """Files or folders of a kind ("diffusers", "loras"): the name shown to users -> path."""
+        ...
+
+    def device(self) -> torch.device:
+        """The device to compute on."""
+        ...
+
+    def free_memory(self) -> None:
+        """Take other models off the device."""
+        ...
+
+    def patch_model(self, model: Any, lora_file: Path, strength: float) -> Any:
+        """Put a LoRA file onto a model of the surroundings (ComfyUI's MODEL)."""
+        ...
+
+
+class ConsoleHost:
+    """A terminal: tqdm progress bars, Ctrl-C to cancel, folders below one output folder.
+
+    Args:
+        output_dir: where runs, pictures and LoRA files go; made when first needed.
+        quiet: no progress bars.
+    """
+
+    def __init__(self, output_dir: Path | str = "output", quiet: bool = False) -> None:
+        self._output = Path(output_dir).absolute()
+        self._quiet = quiet
+        self._bar = None
+        self._stage = ""
+
+    @property
+    def output_dir(self) -> Path:
+        return self._output
+
+    @property
+    def lora_dir(self) -> Path:
+        return self._output / "loras"
+
+    def progress(
+        self, value: int, total: int, stage: str = "", preview: Image.Image | None = None
+    ) -> None:
+        if self._quiet:
+            return
+        from tqdm import tqdm
+
+        bar = self._bar
+        if bar is None or self._stage != stage or bar.total != total or value < bar.n:
+            if bar is not None:
+                bar.close()
+            bar = self._bar = tqdm(total=total, desc=stage, dynamic_ncols=True)
+            self._stage = stage
+        bar.update(value - bar.n)
+        if value >= total:
+            bar.close()
+            self._bar = None
+
+    def check_cancelled(self) -> None:
+        """Nothing to ask: in a terminal Ctrl-C raises KeyboardInterrupt by itself."""
+
+    def emit(self, event: str, payload: Mapping[str, object]) -> None:
+        log.debug("%s %s", event, payload)
+
+    def model_files(self, kind: str) -> dict[str, Path]:
+        folder = self._output / kind
+        return {p.name: p for p in sorted(folder.iterdir())} if folder.is_dir() else {}
+
+    def device(self) -> torch.device:
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+
+    def free_memory(self) -> None:
+        """A console shares its device with no model of its own."""
+
+    def patch_model(self, model: Any, lora_file: Path, strength: float) -> Any:
+        raise InputError(
+            "model",
+            "a ComfyUI MODEL exists only inside ComfyUI",
+            "Open the workflow there, or use GDRO Generate here.",
+        )

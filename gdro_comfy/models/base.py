@@ -1,0 +1,134 @@
+"""The contract between the engine and a model family. The trainer knows nothing else of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..prompts import Prompt
+
+StepCallback = Callable[[int, int, Tensor], None]
+
+
+@dataclass
+class Conditioning:
+    """Encoded prompts: named tensors whose first dimension is the prompt. ``select`` and ``cat`` keep
+    that order; what the names mean is the family's own affair."""
+
+    tensors: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def select(self, index: Sequence[int] | Tensor) -> Conditioning:
+        """The prompts at these places; a place may come more than once."""
+        places = torch.as_tensor(index, dtype=torch.long)
+        return Conditioning({name: t[places.to(t.device)] for name, t in self.tensors.items()})
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Conditioning:
+        return Conditioning({name: t.to(device, dtype) for name, t in self.tensors.items()})
+
+    @staticmethod
+    def cat(parts: Sequence[Conditioning]) -> Conditioning:
+        names = parts[0].tensors
+        return Conditioning({name: torch.cat([p.tensors[name] for p in parts]) for name in names})
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """A LoRA: its rank, its alpha (the update is scaled by alpha / rank), and where it goes.
+
+    ``target`` is "attention" or "attention+mlp".
+    """
+
+    rank: int = 32
+    alpha: float = 32.0
+    target: str = "attention"
+
+
+class FlowModel(Protocol):
+    """A rectified-flow text-to-image model with room for one trainable adapter.
+
+    Latents are the normalised ones the network works on, ``[n, channels, h, w]``; images are float
+    tensors ``[n, h, w, 3]`` in [0, 1], as ComfyUI's.
+    """
+
+    identity: dict[str, Any]
+    """Which weights these are (JSON-able): runs and LoRAs made with others are not mixed."""
+    default_size: tuple[int, int]
+    """Width and height that the model was trained for, in pixels."""
+    size_multiple: int
+    """Widths and heights must be multiples of this."""
+    device: torch.device
+    dtype: torch.dtype
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raise ``InputError`` for the first prompt that the text encoders cannot read."""
+        ...
+
+    def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
+        """Encode prompts, with what else the network is told of them."""
+        ...
+
+    def sample(
+        self,
+        cond: Conditioning,
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        size: tuple[int, int],
+        on_step: StepCallback | None = None,
+    ) -> Tensor:
+        """Integrate the flow from noise (one seed an image) to clean latents ``[n, c, h, w]``.
+
+        ``size`` is (width, height) in pixels; ``on_step(done, steps, x0 estimate)`` may raise to stop.
+        The same seed gives the same noise whatever else is in the batch.
+        """
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to images ``[n, h, w, 3]`` float32 on the CPU."""
+        ...
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Images ``[n, h, w, 3]`` in [0, 1] to latents."""
+        ...
+
+    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        """The network's velocity at ``x`` and ``sigma`` ``[n]``; gradients reach the adapter."""
+        ...
+
+    def adapters(
+        self, config: AdapterConfig, seed: int = 0
+    ) -> AbstractContextManager[dict[str, torch.nn.Parameter]]:
+        """Attach a fresh LoRA (its output exactly zero) and yield its parameters by name. On leaving,
+        the model is as it was."""
+        ...
+
+    def reference(self) -> AbstractContextManager[None]:
+        """Within this context the adapter is off: the velocity is the base model's."""
+        ...
+
+    def with_lora(
+        self, state: dict[str, Tensor], strength: float = 1.0
+    ) -> AbstractContextManager[None]:
+        """Within this context a trained LoRA (as ``lora.load`` returns it) is on."""
+        ...
+
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        """(out, in) of every linear layer that a LoRA may sit on, by module name."""
+        ...
+
+
+def seeded_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Standard normal noise ``[len(seeds), *shape]``, float32, drawn on the CPU from one seed each, so
+    that an image does not depend on its neighbours in the batch or on the device."""
+    return torch.stack(
+        [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    )

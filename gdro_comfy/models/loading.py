@@ -1,0 +1,121 @@
+"""From what a user names to a loaded FlowModel: the bundled models, or a diffusers folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from .base import FlowModel
+
+_ASSETS = Path(__file__).parent.parent / "assets"
+BUNDLED = {"tiny SD3, shapes": "tiny_sd3", "tiny SD3, words": "tiny_sd3_words"}
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def bundled_folder(name: str) -> Path:
+    """The folder of a bundled model, by the name shown to users."""
+    if name not in BUNDLED:
+        raise InputError(
+            "model", f"{name!r} is not bundled", f"Choose one of: {', '.join(BUNDLED)}."
+        )
+    return _ASSETS / BUNDLED[name]
+
+
+def load(folder: Path, device: torch.device, dtype: str = "auto") -> FlowModel:
+    """Load a diffusers folder of a family that the engine knows.
+
+    Args:
+        folder: with ``model_index.json``; nothing is downloaded.
+        device: where to compute.
+        dtype: "auto" is bfloat16 on a GPU that has it, float16 on another, float32 on a CPU.
+
+    Raises:
+        InputError: the folder is no pipeline, of another architecture, or lacks a part.
+    """
+    import torch
+
+    index = _read_index(folder)
+    kind = index.get("_class_name")
+    if kind != "StableDiffusion3Pipeline":
+        raise InputError(
+            "folder",
+            f"{folder} holds a {kind}",
+            "Choose a Stable Diffusion 3 or 3.5 folder (StableDiffusion3Pipeline).",
+        )
+    optional = ("text_encoder_3", "tokenizer_3")
+    absent = [name for name in optional if not (folder / name).is_dir()]
+    for part, value in index.items():
+        wanted = isinstance(value, list) and len(value) == 2 and value[0] is not None
+        if wanted and part not in optional and not (folder / part).is_dir():
+            raise InputError(
+                "folder", f"{folder} lacks its part {part!r}", "Download or copy the folder again."
+            )
+    from diffusers import StableDiffusion3Pipeline
+
+    from .sd3 import SD3Model
+
+    with torch.inference_mode(False):
+        try:
+            pipeline = StableDiffusion3Pipeline.from_pretrained(
+                folder,
+                torch_dtype=_dtype(dtype, device),
+                local_files_only=True,
+                use_safetensors=True,
+                **dict.fromkeys(absent),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                "folder",
+                f"{folder} cannot be loaded ({error})",
+                "Download or copy the folder again.",
+            ) from error
+        return SD3Model(pipeline, identity(folder, str(kind)), device)
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "folder",
+            f"{folder} has no readable model_index.json",
+            "Choose a folder in diffusers' layout: model_index.json beside transformer/, vae/, ...",
+        ) from error
+    if not isinstance(index, dict):
+        raise InputError("folder", f"{folder}'s model_index.json is no object", "Copy it again.")
+    return index
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    import torch
+
+    if name not in DTYPES:
+        raise InputError("dtype", f"{name!r} is unknown", f"Choose one of: {', '.join(DTYPES)}.")
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cpu":
+        return torch.float32
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return torch.float16
+    return torch.bfloat16
+
+
+def identity(folder: Path, kind: str) -> dict[str, Any]:
+    """Which transformer this is: its file sizes and its first and last megabyte, hashed. Where the
+    folder lies does not matter."""
+    summary = hashlib.sha256()
+    for path in sorted((folder / "transformer").glob("*.safetensors")):
+        size = path.stat().st_size
+        summary.update(f"{path.name} {size}".encode())
+        with open(path, "rb") as file:
+            summary.update(file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            summary.update(file.read(1 << 20))
+    return {"pipeline": kind, "transformer": summary.hexdigest()[:16]}

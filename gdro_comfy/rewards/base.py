@@ -1,0 +1,57 @@
+"""What a reward is: numbers for images, each with a reason, and a range that says what is best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from ..prompts import Prompt
+
+
+@dataclass
+class RewardResult:
+    """Scores of some images.
+
+    Args:
+        values: float32 ``[n]``, one for each image, finite.
+        details: ``[n]`` small JSON-able dicts: what the reward saw, for the creator to read.
+    """
+
+    values: np.ndarray
+    details: list[dict[str, Any]] = field(default_factory=list)
+
+
+class RewardError(RuntimeError):
+    """A reward could not score an image; the message says which image and why."""
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Scores images against their prompts. Higher is better; ``range`` is (worst, best).
+
+    ``name`` appears in file names and tables: lower case, letters, digits and ``-``.
+    ``settings`` is what the scores depend on beside the image and the prompt, JSON-able: scores made
+    with other settings are not mixed with these.
+    """
+
+    name: str
+    range: tuple[float, float]
+    settings: dict[str, Any]
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raise ``InputError`` if this reward cannot judge one of the prompts, before any work."""
+        ...
+
+    def score(
+        self,
+        images: Sequence[Image.Image],
+        prompts: Sequence[Prompt],
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> RewardResult:
+        """Score ``n`` RGB images against ``n`` prompts, the i-th image against the i-th prompt."""
+        ...

@@ -1,0 +1,201 @@
+"""Sampling groups: for every prompt, G images with seeds of their own, written as they are finished."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import InputError
+from .store import Group, Run, RunSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+    from torch import Tensor
+
+    from .host import Host
+    from .models.base import Conditioning, FlowModel
+    from .prompts import Prompt, PromptSet
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How groups are sampled.
+
+    Args:
+        images_per_prompt: G, the size of a group, 2 or more.
+        steps: Euler steps from noise to image.
+        guidance: classifier-free guidance scale; 1 is none (and half of the work).
+        width, height: in pixels; 0 is the model's own size.
+        seed: of the run.
+        run_name: of the folder below ``gdro/``.
+        batch_size: images sampled at once; 0 chooses by the size of the images.
+    """
+
+    images_per_prompt: int = 16
+    steps: int = 28
+    guidance: float = 1.0
+    width: int = 0
+    height: int = 0
+    seed: int = 0
+    run_name: str = "run"
+    batch_size: int = 0
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A handle on the groups of some prompts in a run; the images stay on disk.
+
+    ``score_file`` names the scores to train on, once there are any.
+    """
+
+    run: Run
+    prompts: tuple[Prompt, ...]
+    images_per_prompt: int
+    score_file: str | None = None
+
+    def groups(self) -> list[Group]:
+        return [self.run.group(prompt) for prompt in self.prompts]
+
+    def scored(self, score_file: str) -> Rollout:
+        return dataclasses.replace(self, score_file=score_file)
+
+    def scores(self) -> np.ndarray:
+        """Rewards float32 ``[prompts, G]`` of the chosen score file; NaN where one is missing."""
+        import numpy as np
+
+        from .store import read_lines
+
+        if self.score_file is None:
+            raise InputError(
+                "rollout",
+                "these groups have no scores yet",
+                "Put GDRO Score Rollout before this node.",
+            )
+        found = {
+            (row["prompt"], row["image"]): row["value"]
+            for row in read_lines(self.run.folder / "scores" / self.score_file)
+        }
+        return np.array(
+            [
+                [found.get((group.folder.name, i), math.nan) for i in range(self.images_per_prompt)]
+                for group in self.groups()
+            ],
+            dtype=np.float32,
+        )
+
+
+def image_size(model: FlowModel, width: int, height: int) -> tuple[int, int]:
+    """The size to sample at; 0 is the model's own. Raises ``InputError`` unless it fits the model."""
+    size = (width or model.default_size[0], height or model.default_size[1])
+    for name, side in zip(("width", "height"), size, strict=True):
+        if side < model.size_multiple or side % model.size_multiple:
+            below = max(model.size_multiple, side // model.size_multiple * model.size_multiple)
+            raise InputError(
+                name,
+                f"{side} is not a multiple of {model.size_multiple} pixels",
+                f"This model needs one: {below} or {below + model.size_multiple}, say.",
+            )
+    return size
+
+
+def generate(host: Host, model: FlowModel, prompts: PromptSet, config: RolloutConfig) -> Rollout:
+    """Sample what is missing of ``prompts`` x ``images_per_prompt`` images, and return the handle.
+
+    A repeated or interrupted call makes only what is not on disk yet. More prompts or more images
+    per prompt add to the run; any other setting opens another run.
+    """
+    if config.images_per_prompt < 2:
+        raise InputError(
+            "images_per_prompt",
+            f"{config.images_per_prompt} leaves nothing to compare",
+            "Use 2 or more images per prompt; the paper uses 16.",
+        )
+    if not len(prompts):
+        raise InputError("prompts", "there are none", "Give at least one prompt.")
+    size = image_size(model, config.width, config.height)
+    model.check_prompts(prompts.prompts)
+    settings = RunSettings(model.identity, config.steps, config.guidance, size, config.seed)
+    run = Run.open(host.output_dir, config.run_name, settings)
+    rollout = Rollout(run, tuple(prompts), config.images_per_prompt)
+
+    missing = [
+        (group, place)
+        for group in rollout.groups()
+        for place in range(group.count(), config.images_per_prompt)
+    ]
+    total = len(prompts) * config.images_per_prompt
+    batch_size = config.batch_size or default_batch(size)
+    if missing:
+        host.free_memory()
+    for start in range(0, len(missing), batch_size):
+        batch = missing[start : start + batch_size]
+        done = total - len(missing) + start
+        host.progress(done, total, "sampling groups")
+        images = _make(host, model, batch, settings)
+        host.progress(done + len(batch), total, "sampling groups", contact_sheet(images[:16], 4))
+    return rollout
+
+
+def default_batch(size: tuple[int, int]) -> int:
+    """Images at once: 64 of 64 x 64 pixels, fewer the larger they are, one of 512 x 512 or more."""
+    return max(1, min(64, 64 * 64 * 64 // (size[0] * size[1])))
+
+
+def _make(
+    host: Host, model: FlowModel, batch: list[tuple[Group, int]], settings: RunSettings
+) -> list[Image.Image]:
+    """Sample, decode and store some images, which may belong to several prompts."""
+    groups = list(dict.fromkeys(group for group, _ in batch))
+    encoded = model.encode([group.prompt for group in groups])
+    latents, images = sample_images(
+        host,
+        model,
+        encoded.select([groups.index(group) for group, _ in batch]),
+        [group.image_seed(place) for group, place in batch],
+        settings,
+    )
+    for place, group in enumerate(groups):
+        mine = [i for i, (owner, _) in enumerate(batch) if owner is group]
+        group.add(latents[mine], [images[i] for i in mine], encoded.select([place]))
+    return images
+
+
+def sample_images(
+    host: Host,
+    model: FlowModel,
+    cond: Conditioning,
+    seeds: Sequence[int],
+    settings: RunSettings,
+) -> tuple[Tensor, list[Image.Image]]:
+    """Latents and RGB images for encoded prompts; checks for cancellation at every step."""
+
+    def on_step(step: int, steps: int, estimate: Tensor) -> None:
+        host.check_cancelled()
+
+    latents = model.sample(cond, seeds, settings.steps, settings.guidance, settings.size, on_step)
+    return latents, to_pil(model.decode(latents))
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """Images ``[n, h, w, 3]`` in [0, 1] as 8-bit RGB pictures."""
+    from PIL import Image
+
+    arrays = (images * 255).round().clamp(0, 255).byte().cpu().numpy()
+    return [Image.fromarray(array) for array in arrays]
+
+
+def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
+    """Pictures of one size side by side on white, row after row."""
+    from PIL import Image
+
+    width, height = images[0].size
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
+    for i, image in enumerate(images):
+        sheet.paste(image, (gap + i % columns * (width + gap), gap + i // columns * (height + gap)))
+    return sheet

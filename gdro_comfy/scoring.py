@@ -1,0 +1,145 @@
+"""Scoring a rollout: only what has no score yet, written as it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .errors import InputError
+from .rewards.base import Reward, RewardError
+from .rollout import Rollout, contact_sheet
+from .store import append_lines, digest, read_lines
+
+if TYPE_CHECKING:
+    from .host import Host
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What the scores of a rollout look like."""
+
+    mean: float
+    best_of_group: float
+    spread: float
+    teaching_groups: int
+    groups: int
+    images: int
+
+    def text(self) -> str:
+        return (
+            f"{self.images} images in {self.groups} groups: mean {self.mean:.3f}, best of a group "
+            f"{self.best_of_group:.3f}, deviation inside a group {self.spread:.3f}; "
+            f"{self.groups - self.teaching_groups} groups teach nothing (all rewards equal)"
+        )
+
+
+def score_rollout(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
+    """Score the images that have no score by this reward with these settings, and return the scored
+    handle. Cancelling keeps what is scored.
+
+    Raises:
+        InputError: the reward cannot judge one of the prompts.
+        RewardError: it returned no finite number for an image; names the image.
+    """
+    reward.check_prompts(rollout.prompts)
+    path = rollout.run.score_file(reward.name, reward.settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A reward may look at more of the prompt than its text (the parts asked for, the word): another
+    # prompt of the same text must not get the old scores.
+    known = {(row["prompt"], row["image"]): row.get("asked") for row in read_lines(path)}
+    todo = []
+    for group in rollout.groups():
+        asked = digest(group.prompt.to_json(), 8)
+        for place in range(rollout.images_per_prompt):
+            if known.get((group.folder.name, place)) != asked:
+                todo.append((group, place, asked))
+    total = len(rollout.prompts) * rollout.images_per_prompt
+    stage = f"scoring, {reward.name}"
+    if todo:
+        host.progress(total - len(todo), total, stage)
+    for start in range(0, len(todo), _BATCH):
+        host.check_cancelled()
+        batch = todo[start : start + _BATCH]
+        images = [group.image(place) for group, place, _ in batch]
+        prompts = [group.prompt for group, _, _ in batch]
+        result = reward.score(images, prompts, host.check_cancelled)
+        values = np.asarray(result.values, dtype=np.float32)
+        if values.shape != (len(batch),):
+            raise RewardError(
+                f"{reward.name} returned {values.shape} values for {len(batch)} images"
+            )
+        details = result.details or [{}] * len(batch)
+        rows = []
+        for (group, place, asked), value, detail in zip(batch, values, details, strict=True):
+            if not math.isfinite(value):
+                raise RewardError(
+                    f"{reward.name} gave {value} for {group.image_path(place).name} of the prompt "
+                    f"{group.prompt.text!r}"
+                )
+            rows.append(
+                {
+                    "prompt": group.folder.name,
+                    "image": place,
+                    "value": float(value),
+                    "asked": asked,
+                    "details": detail,
+                }
+            )
+        append_lines(path, rows)
+        host.progress(total - len(todo) + start + len(batch), total, stage)
+    return rollout.scored(path.name)
+
+
+def summarise(rewards: np.ndarray) -> ScoreSummary:
+    """Summary of rewards ``[groups, G]``."""
+    return ScoreSummary(
+        mean=float(rewards.mean()),
+        best_of_group=float(rewards.max(1).mean()),
+        spread=float(rewards.std(1).mean()),
+        teaching_groups=int((rewards.max(1) - rewards.min(1) > 1e-6).sum()),
+        groups=len(rewards),
+        images=rewards.size,
+    )
+
+
+def histogram(rewards: np.ndarray, value_range: tuple[float, float]) -> Image.Image:
+    """How often each reward occurs, as a 480 x 240 picture with the mean marked."""
+    low, high = value_range
+    low, high = min(low, float(rewards.min())), max(high, float(rewards.max()))
+    counts, _ = np.histogram(rewards, bins=24, range=(low, high if high > low else low + 1))
+    width, height, margin = 480, 240, 28
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(12)
+    step = (width - 2 * margin) / len(counts)
+    tallest = max(1, counts.max())
+    for i, count in enumerate(counts):
+        x = margin + i * step
+        top = height - margin - (height - 2 * margin) * count / tallest
+        draw.rectangle((x, top, x + step - 2, height - margin), fill=(64, 110, 190))
+    mean = float(rewards.mean())
+    x = margin + (mean - low) / (high - low or 1) * (width - 2 * margin)
+    draw.line((x, margin - 6, x, height - margin), fill=(200, 60, 40), width=2)
+    draw.text((x, 6), f"mean {mean:.3f}", fill=(200, 60, 40), font=font, anchor="ma")
+    draw.text((margin, height - 20), f"{low:g}", fill="black", font=font)
+    draw.text((width - margin, height - 20), f"{high:g}", fill="black", font=font, anchor="ra")
+    return image
+
+
+def best_and_worst(rollout: Rollout, rewards: np.ndarray, rows: int = 6) -> Image.Image:
+    """Best (left) and worst (right) picture of the groups with the largest spread of rewards."""
+    order = np.argsort(rewards.min(1) - rewards.max(1), kind="stable")[:rows]
+    groups = rollout.groups()
+    pictures = []
+    for place in order:
+        for which in (rewards[place].argmax(), rewards[place].argmin()):
+            pictures.append(groups[place].image(int(which)))
+    if not pictures:
+        raise InputError("rollout", "it has no groups", "Give at least one prompt.")
+    return contact_sheet(pictures, 4)

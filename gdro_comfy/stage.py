@@ -1,0 +1,75 @@
+"""How a stage of the work declares itself: its inputs, once, for ComfyUI's nodes and for the console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .host import Host
+
+MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a stage.
+
+    Args:
+        name: its id, for ever: saved workflows carry it.
+        type: ComfyUI's name of the type ("INT", "COMBO", "GDRO_MODEL", ...). "DYNAMIC" is a choice
+            with inputs of its own: the value is a dict with the choice under this input's name.
+        default: used where the input is left out; MISSING where it must be given.
+        optional: may be left out; the stage then gets None, unless there is a default.
+        minimum, maximum, step: of numbers.
+        options: of a COMBO.
+        files: a COMBO of the host's files of this kind, instead of options.
+        choices: of a DYNAMIC, the inputs that come with each choice.
+        advanced: folded away in the canvas.
+    """
+
+    name: str
+    type: str
+    tooltip: str = ""
+    default: Any = MISSING
+    optional: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    options: tuple[str, ...] | None = None
+    files: str | None = None
+    choices: dict[str, tuple[Input, ...]] | None = None
+    multiline: bool = False
+    advanced: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of a stage."""
+
+    name: str
+    type: str
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the work: the node's words, its inputs and outputs, and the function behind it.
+
+    ``run(host, **inputs)`` returns a tuple, one value for each output. ``preview`` names the IMAGE
+    output that a canvas shows on the node.
+    """
+
+    run: Callable[..., tuple[Any, ...]]
+    title: str
+    description: str
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    output_node: bool = False
+    preview: str | None = None
+    aliases: tuple[str, ...] = field(default=())
+
+    def __call__(self, host: Host, **inputs: Any) -> tuple[Any, ...]:
+        return self.run(host, **inputs)

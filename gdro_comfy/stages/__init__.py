@@ -1,0 +1,18 @@
+"""The table node id -> stage. ComfyUI's nodes and the headless runner both go through it.
+
+Ids and input names are for ever, because saved workflows carry them.
+"""
+
+from __future__ import annotations
+
+from ..stage import MISSING, Input, Output, Stage
+from . import groups, models, rewards, training
+
+__all__ = ["MISSING", "STAGES", "Input", "Output", "Stage"]
+
+STAGES: dict[str, Stage] = {
+    **models.STAGES,
+    **groups.STAGES,
+    **rewards.STAGES,
+    **training.STAGES,
+}

@@ -1,0 +1,97 @@
+"""Stages that say what is wanted: the rewards, and scoring with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..stage import Input, Output, Stage
+from .shared import image_tensor
+
+if TYPE_CHECKING:
+    from ..host import Host
+
+
+def _ocr_reward(host: Host, mode: str) -> tuple[Any]:
+    from .. import rewards
+
+    return (rewards.create("ocr", mode=mode),)
+
+
+def _composition_reward(host: Host, strict: bool) -> tuple[Any]:
+    from .. import rewards
+
+    return (rewards.create("composition", strict=strict),)
+
+
+def _score_rollout(host: Host, rollout: Any, reward: Any) -> tuple[Any, ...]:
+    from .. import scoring
+
+    scored = scoring.score_rollout(host, rollout, reward)
+    values = scored.scores()
+    text = scoring.summarise(values).text()
+    return (
+        scored,
+        image_tensor([scoring.histogram(values, reward.range)]),
+        image_tensor([scoring.best_and_worst(scored, values)]),
+        text,
+    )
+
+
+STAGES: dict[str, Stage] = {
+    "GDRO_OCRReward": Stage(
+        _ocr_reward,
+        "GDRO OCR Reward",
+        'Does the image show the text that the prompt has in "double quotes"? 1 where it is read in '
+        "full, less by each wrong letter. Needs: pip install rapidocr onnxruntime",
+        (
+            Input(
+                "mode",
+                "COMBO",
+                "line: the picture is one line of text (fast). detect: find the text first (slow). "
+                "auto: line for pictures up to 128 pixels.",
+                default="auto",
+                options=("auto", "line", "detect"),
+            ),
+        ),
+        (Output("reward", "GDRO_REWARD", "From 0 to 1."),),
+        aliases=("text", "rapidocr"),
+    ),
+    "GDRO_CompositionReward": Stage(
+        _composition_reward,
+        "GDRO Composition Reward",
+        "Are the things there that the prompt asks for, in number, colour and place? For now it knows "
+        "the coloured shapes of the bundled model.",
+        (
+            Input(
+                "strict",
+                "BOOLEAN",
+                "Things that were not asked for count against the image.",
+                default=True,
+            ),
+        ),
+        (Output("reward", "GDRO_REWARD", "From 0 to 1."),),
+        aliases=("geneval", "counting"),
+    ),
+    "GDRO_ScoreRollout": Stage(
+        _score_rollout,
+        "GDRO Score Rollout",
+        "Scores every image of the groups, and shows what there is to learn from. Only images without "
+        "a score are scored.",
+        (
+            Input("rollout", "GDRO_ROLLOUT", "From GDRO Group Rollout."),
+            Input("reward", "GDRO_REWARD", "What you want more of."),
+        ),
+        (
+            Output("rollout", "GDRO_ROLLOUT", "The groups with their scores."),
+            Output("histogram", "IMAGE", "How often each reward occurs."),
+            Output(
+                "best_and_worst",
+                "IMAGE",
+                "Best and worst picture of the groups that differ most, in pairs.",
+            ),
+            Output("summary", "STRING", "The scores in words."),
+        ),
+        output_node=True,
+        preview="best_and_worst",
+    ),
+}

@@ -1,0 +1,70 @@
+"""Inputs that several stages have, and pictures as ComfyUI's IMAGE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..stage import Input
+
+MODEL = Input("model", "GDROMODEL", "The base model, from GDRO Load Base Model.")
+SEED = Input(
+    "seed",
+    "INT",
+    "The same seed gives the same images.",
+    default=0,
+    minimum=0,
+    maximum=2**53,
+)
+
+
+def sampling(guidance: float, steps: int) -> tuple[Input, ...]:
+    return (
+        Input(
+            "steps",
+            "INT",
+            "Sampling steps from noise to image. The bundled models need 8; SD3 and FLUX 10 to 28.",
+            default=steps,
+            minimum=1,
+            maximum=200,
+        ),
+        Input(
+            "guidance",
+            "FLOAT",
+            "Classifier-free guidance scale. 1 is none, and half of the work. Too high looks burnt.",
+            default=guidance,
+            minimum=1.0,
+            maximum=30.0,
+            step=0.1,
+        ),
+    )
+
+
+SIZE = (
+    Input(
+        "width",
+        "INT",
+        "Width in pixels; 0 is the size the model was trained for.",
+        default=0,
+        minimum=0,
+        maximum=4096,
+        step=8,
+    ),
+    Input(
+        "height",
+        "INT",
+        "Height in pixels; 0 is the size the model was trained for.",
+        default=0,
+        minimum=0,
+        maximum=4096,
+        step=8,
+    ),
+)
+
+
+def image_tensor(pictures: list[Any]) -> Any:
+    """Pictures of one size as ComfyUI's IMAGE: float32 ``[n, h, w, 3]`` in [0, 1]."""
+    import numpy as np
+    import torch
+
+    arrays = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return torch.from_numpy(arrays.copy()).float() / 255

@@ -1,0 +1,267 @@
+"""What lies on disk: one folder a run, below ``<output>/gdro/``.
+
+    <run>-<key>/run.json              model, sampler, versions; the key is made of what images depend on
+    <run>-<key>/prompts/<id>/         one folder a prompt, its id made of the text
+        prompt.json                   the prompt
+        conditioning.safetensors      the encoded prompt
+        latents.safetensors           "latents" [G, c, h, w] float16; "seeds" [G]
+        000.png, 001.png, ...         the decoded images
+    <run>-<key>/scores/<reward>.jsonl one line an image
+    <run>-<key>/train/<id>/           config.json, history.jsonl, checkpoint.safetensors, ...
+
+Every file is written to a temporary name, synced and renamed, so that a killed process leaves either
+the old file or the new one; an image counts once its latent is in ``latents.safetensors``. Score and
+history files grow by whole lines, and a last line cut short is ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from .models.base import Conditioning
+    from .prompts import Prompt
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """A short stable name for a JSON-able value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that a crash at any moment leaves the old content or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data = save(plain, dict(metadata) if metadata else None)
+    write_atomic(path, lambda file: file.write(data))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors that may enter autograd, also when called in inference mode."""
+    import torch
+    from safetensors.torch import load
+
+    with torch.inference_mode(False):
+        return load(path.read_bytes())
+
+
+def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add JSON lines, synced; a broken last line of an earlier crash is closed off first."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                text = "\n" + text
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON lines; lines that a crash cut short are left out."""
+    rows = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+    return rows
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What an image depends on beside its prompt and its place in the group.
+
+    Args:
+        model: the model's identity.
+        steps: sampling steps.
+        guidance: classifier-free guidance scale; 1 is none.
+        size: width and height in pixels.
+        seed: of the whole run; each image has its own seed made from it.
+    """
+
+    model: dict[str, Any]
+    steps: int
+    guidance: float
+    size: tuple[int, int]
+    seed: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "size": list(self.size),
+            "seed": self.seed,
+        }
+
+
+class Group:
+    """The images of one prompt in a run."""
+
+    def __init__(self, folder: Path, prompt: Prompt, seed: int) -> None:
+        self.folder, self.prompt, self._seed = folder, prompt, seed
+
+    def image_seed(self, place: int) -> int:
+        """The seed of the image at ``place``: a function of the run, the prompt's text and the place."""
+        return int(digest([self._seed, self.prompt.text, place], 15), 16)
+
+    def count(self) -> int:
+        """How many images are finished."""
+        path = self.folder / "latents.safetensors"
+        if not path.is_file():
+            return 0
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            return file.get_slice("latents").get_shape()[0]
+
+    def latents(self) -> Tensor:
+        """``[G, c, h, w]`` float16."""
+        return read_tensors(self.folder / "latents.safetensors")["latents"]
+
+    def conditioning(self) -> Conditioning:
+        from .models.base import Conditioning
+
+        return Conditioning(read_tensors(self.folder / "conditioning.safetensors"))
+
+    def image_path(self, place: int) -> Path:
+        return self.folder / f"{place:03d}.png"
+
+    def image(self, place: int) -> Image.Image:
+        from PIL import Image
+
+        with Image.open(self.image_path(place)) as image:
+            return image.convert("RGB")
+
+    def add(
+        self, latents: Tensor, images: Sequence[Image.Image], conditioning: Conditioning
+    ) -> None:
+        """Append finished images; they count once the last of these writes is done."""
+        import torch
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        start = self.count()
+        if start == 0:
+            write_json(self.folder / "prompt.json", self.prompt.to_json())
+            write_tensors(self.folder / "conditioning.safetensors", conditioning.tensors)
+        for place, image in enumerate(images, start):
+            data = png_bytes(image)
+            write_atomic(self.image_path(place), lambda file, data=data: file.write(data))
+        latents = latents.detach().cpu().to(torch.float16)
+        if start:
+            latents = torch.cat([self.latents(), latents])
+        seeds = torch.tensor([self.image_seed(i) for i in range(len(latents))])
+        write_tensors(self.folder / "latents.safetensors", {"latents": latents, "seeds": seeds})
+
+
+@dataclass
+class Run:
+    """A run's folder. ``open`` makes it or finds it again."""
+
+    folder: Path
+    settings: RunSettings
+    name: str = ""
+    _groups: dict[str, Group] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(cls, output_dir: Path, name: str, settings: RunSettings) -> Run:
+        """The run of this name and these settings below ``output_dir``; other settings are another
+        run, in a folder of its own.
+
+        Raises:
+            InputError: the name is not usable, the folder cannot be written, or the folder found
+                there was made with other settings.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}", name) or name.endswith((".", " ")):
+            raise InputError(
+                "run_name",
+                f"{name!r} cannot be a folder's name here",
+                "Use 1 to 40 letters, digits, spaces, dots, - and _, starting with a letter or digit.",
+            )
+        folder = output_dir / "gdro" / f"{name}-{digest(settings.as_json(), 8)}"
+        record = folder / "run.json"
+        try:
+            (folder / "prompts").mkdir(parents=True, exist_ok=True)
+            if not record.is_file():
+                from . import __version__
+
+                write_json(record, {"name": name, "version": __version__, **settings.as_json()})
+        except OSError as error:
+            raise InputError(
+                "output folder",
+                f"{folder} cannot be written ({error.strerror})",
+                "Make the folder writable, or choose another output folder.",
+            ) from error
+        cls._check(record, settings)
+        return cls(folder, settings, name)
+
+    @staticmethod
+    def _check(record: Path, settings: RunSettings) -> None:
+        try:
+            found = json.loads(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                "run_name",
+                f"{record} cannot be read ({error})",
+                "Move that folder away, or choose another run name; nothing in it was changed.",
+            ) from error
+        for key, value in settings.as_json().items():
+            if found.get(key) != value:
+                raise InputError(
+                    "run_name",
+                    f"{record.parent} was made with another {key} ({found.get(key)!r}, now {value!r})",
+                    "Move that folder away, or choose another run name; nothing in it was changed.",
+                )
+
+    def group(self, prompt: Prompt) -> Group:
+        key = digest(prompt.text)
+        if key not in self._groups:
+            self._groups[key] = Group(self.folder / "prompts" / key, prompt, self.settings.seed)
+        return self._groups[key]
+
+    def score_file(self, reward_name: str, reward_settings: Mapping[str, Any]) -> Path:
+        """The file of one reward with these settings."""
+        return self.folder / "scores" / f"{reward_name}-{digest(dict(reward_settings), 8)}.jsonl"

@@ -1,0 +1,28 @@
+"""What ComfyUI sees: the list of the pack's nodes."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
+from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
+from .rollout import GroupRolloutNode, PromptSetNode
+from .train import EvaluateAlignmentNode, TrainLoRANode
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadBaseModelNode,
+    PromptSetNode,
+    GroupRolloutNode,
+    OCRRewardNode,
+    CompositionRewardNode,
+    ScoreRolloutNode,
+    TrainLoRANode,
+    EvaluateAlignmentNode,
+    GenerateNode,
+    LoadAlignedLoRANode,
+]
+
+
+class GDROExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

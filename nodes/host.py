@@ -1,0 +1,94 @@
+"""ComfyUI's services for the engine. The only module that imports comfy, folder_paths or server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import comfy.sd
+import comfy.utils
+import folder_paths
+from comfy_api.latest import ComfyAPISync
+from server import PromptServer
+
+from ..gdro_comfy.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+_PROMPT_FILES = (".txt", ".jsonl", ".csv")
+
+
+def model_files(kind: str) -> dict[str, Path]:
+    """Files or folders of a kind, by the name that ComfyUI shows."""
+    if kind == "prompts":
+        folder = Path(folder_paths.get_input_directory())
+        return {p.name: p for p in folder.iterdir() if p.suffix.lower() in _PROMPT_FILES}
+    if kind == "diffusers":
+        found: dict[str, Path] = {}
+        for root in folder_paths.get_folder_paths("diffusers"):
+            for index in Path(root).glob("*/model_index.json"):
+                found.setdefault(index.parent.name, index.parent)
+        return found
+    names = folder_paths.get_filename_list(kind)
+    paths = ((name, folder_paths.get_full_path(kind, name)) for name in names)
+    return {name: Path(path) for name, path in paths if path}
+
+
+class ComfyHost:
+    """The engine's Host inside ComfyUI, for one execution of one node."""
+
+    def __init__(self, node_id: str | None) -> None:
+        self._node_id = node_id
+        self._api = ComfyAPISync()
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(folder_paths.get_output_directory())
+
+    @property
+    def lora_dir(self) -> Path:
+        """The first of ComfyUI's lora folders (``models/loras`` unless the user moved it)."""
+        return Path(folder_paths.get_folder_paths("loras")[0])
+
+    def progress(
+        self, value: int, total: int, stage: str = "", preview: Image.Image | None = None
+    ) -> None:
+        self.check_cancelled()
+        self._api.execution.set_progress(
+            value, max(total, 1), node_id=self._node_id, preview_image=preview,
+            ignore_size_limit=True,
+        )  # fmt: skip
+        if stage and self._node_id is not None:
+            PromptServer.instance.send_progress_text(f"{stage} {value}/{total}", self._node_id)
+
+    def check_cancelled(self) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def emit(self, event: str, payload: Mapping[str, object]) -> None:
+        message = {"node": self._node_id, **payload}
+        PromptServer.instance.send_sync(f"gdro.{event}", message)
+
+    def model_files(self, kind: str) -> dict[str, Path]:
+        return model_files(kind)
+
+    def device(self) -> torch.device:
+        return comfy.model_management.get_torch_device()
+
+    def free_memory(self) -> None:
+        comfy.model_management.unload_all_models()
+        comfy.model_management.soft_empty_cache()
+
+    def patch_model(self, model: Any, lora_file: Path, strength: float) -> Any:
+        lora = comfy.utils.load_torch_file(str(lora_file), safe_load=True)
+        patched, _ = comfy.sd.load_lora_for_models(model, None, lora, strength, 0)
+        if strength and not patched.patches:
+            raise InputError(
+                "model",
+                f"none of the layers in {lora_file.name} exists in this model",
+                "Use the model that the LoRA was trained for.",
+            )
+        return patched

@@ -1,0 +1,25 @@
+"""Nodes around models: load the base, generate with it, use the LoRA in ComfyUI."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .stage_node import StageNode, schema
+
+
+class LoadBaseModelNode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_LoadBaseModel", category="model")
+
+
+class GenerateNode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_Generate", category="model")
+
+
+class LoadAlignedLoRANode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_LoadAlignedLoRA", category="model")

@@ -1,0 +1,101 @@
+"""A ComfyUI node made of a stage: its schema from the stage's declaration, its work from its function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..gdro_comfy.errors import InputError
+from ..gdro_comfy.stage import MISSING, Input, Output
+from ..gdro_comfy.stages import STAGES
+from .host import ComfyHost, model_files
+
+
+def schema(node_id: str, category: str) -> io.Schema:
+    """The V3 schema of the stage with this id."""
+    stage = STAGES[node_id]
+    return io.Schema(
+        node_id=node_id,
+        display_name=stage.title,
+        category=f"GDRO/{category}",
+        description=stage.description,
+        search_aliases=["gdro", *stage.aliases],
+        inputs=[_input(declared) for declared in stage.inputs],
+        outputs=[_output(declared) for declared in stage.outputs],
+        is_output_node=stage.output_node,
+        hidden=[io.Hidden.unique_id],
+    )
+
+
+class StageNode(io.ComfyNode):
+    """Base of the pack's nodes: runs the stage that has the node's id."""
+
+    @classmethod
+    def execute(cls, **inputs: Any) -> io.NodeOutput:
+        node_id = cls.GET_SCHEMA().node_id
+        stage = STAGES[node_id]
+        # ComfyUI leaves unconnected optional inputs out; a choice it does not know comes as nothing.
+        for declared in stage.inputs:
+            if declared.type == "DYNAMIC" and not inputs.get(declared.name):
+                raise InputError(
+                    declared.name,
+                    "this choice is unknown",
+                    f"Choose one of: {', '.join(declared.choices or ())}.",
+                )
+        outputs = stage(ComfyHost(cls.hidden.unique_id), **inputs)
+        shown: dict[str, Any] = {}
+        for declared, value in zip(stage.outputs, outputs, strict=True):
+            if declared.name == stage.preview:
+                shown.update(ui.PreviewImage(value, cls=cls).as_dict())
+            elif declared.name in ("summary", "table", "path"):
+                shown.update(ui.PreviewText(str(value)).as_dict())
+        return io.NodeOutput(*outputs, ui=shown or None)
+
+
+def _options(declared: Input) -> list[str]:
+    if declared.options is not None:
+        return list(declared.options)
+    return sorted(model_files(declared.files or "")) or [""]
+
+
+def _input(declared: Input) -> Any:
+    common: dict[str, Any] = {
+        "display_name": declared.label or None,
+        "tooltip": declared.tooltip or None,
+        "optional": declared.optional,
+    }
+    given = {} if declared.default is MISSING else {"default": declared.default}
+    widget = {**common, **given, "advanced": declared.advanced or None}
+    kind = declared.type
+    if kind == "DYNAMIC":
+        choices = [
+            io.DynamicCombo.Option(key, [_input(inner) for inner in inners])
+            for key, inners in (declared.choices or {}).items()
+        ]
+        return io.DynamicCombo.Input(declared.name, options=choices, **common)
+    if kind == "COMBO":
+        return io.Combo.Input(declared.name, options=_options(declared), **widget)
+    if kind == "BOOLEAN":
+        return io.Boolean.Input(declared.name, **widget)
+    if kind == "STRING":
+        return io.String.Input(declared.name, multiline=declared.multiline, **widget)
+    if kind == "INT":
+        numbers = {k: v for k, v in _numbers(declared).items() if v is not None}
+        numbers = {k: int(v) for k, v in numbers.items()}
+        if declared.name == "seed":
+            numbers["control_after_generate"] = False
+        return io.Int.Input(declared.name, **numbers, **widget)
+    if kind == "FLOAT":
+        return io.Float.Input(declared.name, **_numbers(declared), **widget)
+    return io.Custom(kind).Input(declared.name, **common)
+
+
+def _numbers(declared: Input) -> dict[str, Any]:
+    return {"min": declared.minimum, "max": declared.maximum, "step": declared.step}
+
+
+def _output(declared: Output) -> Any:
+    return io.Custom(declared.type).Output(
+        declared.name, display_name=declared.name, tooltip=declared.tooltip or None
+    )

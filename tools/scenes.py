@@ -1,0 +1,235 @@
+"""The pictures the bundled models learn from: drawn here, nothing photographed or downloaded.
+
+Two kinds of 64-pixel scenes, each with the caption that would be true and the caption it is *given*:
+
+- shapes: one or two kinds of coloured shapes, by count, colour, shape and relation;
+- words: a sign with a short word on it, in the font that Pillow ships (Aileron, CC0).
+
+A share of the scenes disobeys its caption, as pictures on the web do. A model trained on them draws
+sharp pictures that are often wrong in one respect: something a reward can put right.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+SIZE = 64
+_SCALE = 4  # drawn at four times the size, then averaged down: smooth edges
+
+COLORS = {
+    "red": (214, 48, 49),
+    "green": (34, 153, 84),
+    "blue": (41, 98, 224),
+    "yellow": (244, 196, 20),
+    "purple": (142, 60, 170),
+}
+SHAPES = ("circle", "square", "triangle", "star")
+NUMBERS = ("zero", "one", "two", "three", "four")
+RELATIONS = ("left of", "right of", "above", "below")
+CAPTION_WORDS = (
+    *COLORS, *SHAPES, *(s + "s" for s in SHAPES), *NUMBERS[1:],
+    "left", "right", "of", "above", "below", "and", "a", "sign", "that", "says",
+)  # fmt: skip
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass
+class Thing:
+    """Some shapes of one kind: what one part of a caption asks for."""
+
+    count: int
+    color: str
+    shape: str
+
+    def text(self) -> str:
+        return f"{NUMBERS[self.count]} {self.color} {self.shape}{'s' if self.count > 1 else ''}"
+
+
+def shape_caption(things: list[Thing], relation: str | None) -> str:
+    """The caption of one or two kinds of things, e.g. ``two red circles left of one blue square``."""
+    return f" {relation or 'and'} ".join(thing.text() for thing in things)
+
+
+def _background(rng: random.Random) -> Image.Image:
+    """A light, nearly grey wall, a little darker or lighter towards the bottom."""
+    size = SIZE * _SCALE
+    base = [rng.randint(212, 244) + rng.randint(-4, 4) for _ in range(3)]
+    slope = rng.randint(-16, 8)
+    strip = Image.new("RGB", (1, 2))
+    strip.putpixel((0, 0), tuple(base))
+    strip.putpixel((0, 1), tuple(channel + slope for channel in base))
+    return strip.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _outline(shape: str, x: float, y: float, r: float) -> list[tuple[float, float]]:
+    if shape == "square":
+        h = r * 0.88
+        return [(x - h, y - h), (x + h, y - h), (x + h, y + h), (x - h, y + h)]
+    if shape == "triangle":
+        return [(x, y - r), (x + r, y + r * 0.8), (x - r, y + r * 0.8)]
+    radii = [r * 1.12, r * 0.5] * 5
+    return [
+        (x + q * math.sin(i * math.pi / 5), y - q * math.cos(i * math.pi / 5) + r * 0.06)
+        for i, q in enumerate(radii)
+    ]
+
+
+def _draw(draw: ImageDraw.ImageDraw, shape: str, color: str, x: float, y: float, r: float) -> None:
+    x, y, r = x * _SCALE, y * _SCALE, r * _SCALE
+    if shape == "circle":
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=COLORS[color])
+    else:
+        draw.polygon(_outline(shape, x, y, r), fill=COLORS[color])
+
+
+def _place(
+    rng: random.Random, boxes: list[tuple[float, float, float, float]], radii: list[float]
+) -> list[tuple[float, float]] | None:
+    """Centres inside their boxes (x0, y0, x1, y1) that keep a gap between the shapes."""
+    centres: list[tuple[float, float]] = []
+    for box, r in zip(boxes, radii, strict=True):
+        for _ in range(40):
+            x = rng.uniform(box[0] + r + 1.5, box[2] - r - 1.5)
+            y = rng.uniform(box[1] + r + 1.5, box[3] - r - 1.5)
+            if all(
+                max(abs(x - a), abs(y - b)) > r + q + 2.5
+                for (a, b), q in zip(centres, radii, strict=False)
+            ):
+                centres.append((x, y))
+                break
+        else:
+            return None
+    return centres
+
+
+def _halves(relation: str | None) -> tuple[tuple[float, float, float, float], ...]:
+    s, m = float(SIZE), SIZE / 2
+    left, right, top, bottom = (0, 0, m, s), (m, 0, s, s), (0, 0, s, m), (0, m, s, s)
+    return {
+        "left of": (left, right),
+        "right of": (right, left),
+        "above": (top, bottom),
+        "below": (bottom, top),
+        None: ((0, 0, s, s), (0, 0, s, s)),
+    }[relation]
+
+
+def draw_shapes(
+    rng: random.Random, things: list[Thing], relation: str | None, clutter: list[Thing]
+) -> Image.Image:
+    """A picture of the things in the relation, plus clutter that stands anywhere."""
+    halves = _halves(relation if len(things) > 1 else None)
+    total = sum(t.count for t in (*things, *clutter))
+    boxes, drawn = [], []
+    for thing, box in [
+        *zip(things, halves, strict=False),
+        *((c, _halves(None)[0]) for c in clutter),
+    ]:
+        for _ in range(thing.count):
+            boxes.append(box)
+            drawn.append(thing)
+    while True:
+        size = rng.uniform(7.0, 9.0) if total < 4 else rng.uniform(6.0, 7.5)
+        radii = [size * rng.uniform(0.92, 1.08) for _ in drawn]
+        centres = _place(rng, boxes, radii)
+        if centres is not None:
+            break
+    image = _background(rng)
+    draw = ImageDraw.Draw(image)
+    for thing, (x, y), r in zip(drawn, centres, radii, strict=True):
+        _draw(draw, thing.shape, thing.color, x, y, r)
+    return image.resize((SIZE, SIZE), Image.Resampling.BOX)
+
+
+def _other(rng: random.Random, options, *used):
+    return rng.choice([o for o in options if o not in used])
+
+
+def random_things(rng: random.Random) -> tuple[list[Thing], str | None]:
+    """What a caption asks for: one kind (1 to 4 of it), or two kinds (1 or 2 of each)."""
+    first = Thing(rng.randint(1, 4), rng.choice([*COLORS]), rng.choice(SHAPES))
+    if rng.random() < 0.4:
+        return [first], None
+    first.count = rng.randint(1, 2)
+    second = Thing(rng.randint(1, 2), _other(rng, COLORS, first.color), rng.choice(SHAPES))
+    return [first, second], rng.choice((*RELATIONS, *RELATIONS, None))
+
+
+def shape_scene(rng: random.Random, wrong: float) -> tuple[Image.Image, str]:
+    """A drawn scene and its caption; with probability ``wrong`` they disagree in one respect."""
+    things, relation = random_things(rng)
+    caption = shape_caption(things, relation)
+    clutter: list[Thing] = []
+    if rng.random() < wrong:
+        faults = ["clutter", "clutter", "color", "shape", "count", "count"]
+        fault = rng.choice([*faults, "relation", "relation"] if relation else faults)
+        victim = rng.choice(things)
+        if fault == "clutter":
+            count = rng.choice((1, 1, 2))
+            clutter = [Thing(1, rng.choice([*COLORS]), rng.choice(SHAPES)) for _ in range(count)]
+        elif fault == "color":
+            victim.color = _other(rng, COLORS, victim.color)
+        elif fault == "shape":
+            victim.shape = _other(rng, SHAPES, victim.shape)
+        elif fault == "count":
+            victim.count = max(1, min(4, victim.count + rng.choice((-1, 1))))
+        else:
+            relation = _other(rng, RELATIONS, relation)
+    return draw_shapes(rng, things, relation, clutter), caption
+
+
+def word_caption(word: str, color: str) -> str:
+    return f'a {color} sign that says "{word}"'
+
+
+def draw_word(rng: random.Random, word: str, color: str) -> Image.Image:
+    """A coloured sign with white letters, each letter centred in a cell of its own."""
+    image = _background(rng)
+    draw = ImageDraw.Draw(image)
+    cell, height = 14 * _SCALE, 24 * _SCALE
+    width = cell * len(word) + 6 * _SCALE
+    left = (SIZE * _SCALE - width) // 2
+    top = int(rng.uniform(18, SIZE - 18) * _SCALE - height / 2)
+    draw.rounded_rectangle(
+        (left, top, left + width, top + height), radius=4 * _SCALE, fill=COLORS[color]
+    )
+    font = ImageFont.load_default(19 * _SCALE)
+    for i, letter in enumerate(word):
+        x = left + 3 * _SCALE + cell * (i + 0.5)
+        draw.text(
+            (x, top + height / 2 + 6.6 * _SCALE), letter, font=font, anchor="ms",
+            fill=(255, 255, 255), stroke_width=_SCALE // 2, stroke_fill=(255, 255, 255),
+        )  # fmt: skip
+    return image.resize((SIZE, SIZE), Image.Resampling.BOX)
+
+
+def random_word(rng: random.Random) -> str:
+    """Three or four letters, vowels and consonants in turn more often than not."""
+    vowels, consonants = "AEIOU", "BCDFGHJKLMNPQRSTVWXYZ"
+    if rng.random() < 0.3:
+        return "".join(rng.choice(LETTERS) for _ in range(rng.choice((3, 4))))
+    pattern = rng.choice(("CVC", "CVC", "VCC", "CVV", "CVCC", "CVCV", "CCVC", "CVVC", "VCVC"))
+    return "".join(rng.choice(vowels if p == "V" else consonants) for p in pattern)
+
+
+def word_scene(rng: random.Random, wrong: float) -> tuple[Image.Image, str]:
+    """A drawn sign and its caption; with probability ``wrong`` the sign is misspelt."""
+    word, color = random_word(rng), rng.choice(["red", "green", "blue", "purple"])
+    shown = word
+    if rng.random() < wrong:
+        i = rng.randrange(len(word))
+        fault = rng.choice(("swap", "replace", "replace", "drop" if len(word) > 3 else "replace"))
+        if fault == "replace":
+            shown = word[:i] + _other(rng, LETTERS, word[i]) + word[i + 1 :]
+        elif fault == "drop":
+            shown = word[:i] + word[i + 1 :]
+        else:
+            j = i - 1 if i else 1
+            letters = list(word)
+            letters[i], letters[j] = letters[j], letters[i]
+            shown = "".join(letters)
+    return draw_word(rng, shown, color), word_caption(word, color)

@@ -1,0 +1,315 @@
+"""Train the bundled models from scratch: two small Stable Diffusion 3 pipelines for 64-pixel scenes.
+
+    python tools/train_tiny_sd3.py vae    --work build/tiny
+    python tools/train_tiny_sd3.py shapes --work build/tiny --out gdro_comfy/assets/tiny_sd3
+    python tools/train_tiny_sd3.py words  --work build/tiny --out gdro_comfy/assets/tiny_sd3_words
+
+Each line runs on a CPU (the last two take one to two hours on one core each, and may run side by
+side with OMP_NUM_THREADS=1). Every random number is seeded; threads and BLAS versions still move the
+last digits. The networks have the shape that ComfyUI's own loader accepts: as many heads as layers,
+heads of 64, 16 latent channels, and latents scaled exactly as those of SD3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import math
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import scenes
+import torch
+import torch.nn.functional as F
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+)
+from transformers import AddedToken, CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+log = logging.getLogger("tiny_sd3")
+LAYERS = 3
+TEXT_LENGTH = 16
+TEXT_WIDTH = 64
+# ComfyUI knows one latent scale for every SD3 model; ours is trained to have the same.
+SD3_SCALE, SD3_SHIFT = 1.5305, 0.0609
+SCENES = {"shapes": (scenes.shape_scene, 0.45), "words": (scenes.word_scene, 0.4)}
+
+
+def to_tensor(images: list) -> torch.Tensor:
+    """PIL images to float tensors [n, 3, h, w] in [-1, 1]."""
+    array = np.stack([np.asarray(image) for image in images])
+    return torch.from_numpy(array).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def make_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Words of the captions are one token each; anything else in ASCII is spelt out by character."""
+    characters = [chr(c) for c in range(33, 127) if not chr(c).isupper()]
+    vocabulary = [
+        "<|startoftext|>",
+        "<|endoftext|>",
+        *characters,
+        *(c + "</w>" for c in characters),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(vocabulary)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(
+        vocab=str(folder / "vocab.json"),
+        merges=str(folder / "merges.txt"),
+        model_max_length=TEXT_LENGTH,
+    )
+    words = sorted(word for word in set(scenes.CAPTION_WORDS) if len(word) > 1)
+    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
+    return tokenizer
+
+
+def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            projection_dim=TEXT_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TEXT_LENGTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def make_transformer() -> SD3Transformer2DModel:
+    width = 64 * LAYERS
+    model = SD3Transformer2DModel(
+        sample_size=16,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=LAYERS,
+        num_attention_heads=LAYERS,
+        attention_head_dim=64,
+        joint_attention_dim=2 * TEXT_WIDTH,
+        pooled_projection_dim=2 * TEXT_WIDTH,
+        caption_projection_dim=width,
+        pos_embed_max_size=16,
+        qk_norm="rms_norm",
+    )
+    # The initialisation of DiT (Peebles & Xie, 2023): every block starts as the identity.
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.xavier_uniform_(parameter)
+        if ("norm" in name and ".linear." in name) or name.startswith("proj_out"):
+            torch.nn.init.zeros_(parameter)
+    return model
+
+
+def make_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        latent_channels=16,
+        norm_num_groups=8,
+        sample_size=scenes.SIZE,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        mid_block_add_attention=False,
+        scaling_factor=SD3_SCALE,
+        shift_factor=SD3_SHIFT,
+    )
+
+
+def train_vae(work: Path, steps: int, batch: int = 8) -> None:
+    """An autoencoder of both kinds of scenes; 4 pixels to one latent cell of 16 channels.
+
+    Run a second time, it goes on from the first, at half the learning rate.
+    """
+    rng = random.Random(0)
+    torch.manual_seed(0)
+    again = (work / "vae").is_dir()
+    vae = AutoencoderKL.from_pretrained(work / "vae") if again else make_vae()
+    peak = 1e-3 if again else 2e-3
+    pictures = to_tensor(
+        [(scenes.shape_scene if i % 2 else scenes.word_scene)(rng, 0.5)[0] for i in range(8192)]
+    )
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=peak, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, peak, total_steps=steps, pct_start=0.05
+    )
+    start = time.monotonic()
+    for step in range(steps):
+        if step == steps * 6 // 10 and not again:
+            normalise_latents(vae, pictures)
+        images = pictures[torch.randint(len(pictures), (batch,))]
+        posterior = vae.encode(images).latent_dist
+        latents = posterior.mean + 0.15 * torch.randn_like(posterior.mean) * posterior.mean.std()
+        output = vae.decode(latents).sample
+        # The absolute error alone would be content with the wall and no shapes.
+        loss = 4 * F.mse_loss(output, images) + 0.25 * F.l1_loss(output, images)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0 or step == steps - 1:
+            mse = F.mse_loss(output, images).item() / 4
+            psnr = -10 * math.log10(mse)
+            log.info("vae %d/%d %.1f dB %.0f s", step, steps, psnr, time.monotonic() - start)
+    vae.save_pretrained(work / "vae")
+
+
+@torch.no_grad()
+def normalise_latents(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
+    """Fold a scale and a shift per channel into the convolutions at both ends of the latent.
+
+    Afterwards every channel has SD3's mean and deviation, so that (z - shift) * scale is standard.
+    """
+    z = torch.cat([vae.encode(p).latent_dist.mean for p in pictures[:1024].split(64)])
+    mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3))
+    gain = 1 / (SD3_SCALE * std)
+    out, back = vae.encoder.conv_out, vae.decoder.conv_in
+    out.weight[:16] *= gain[:, None, None, None]
+    out.bias[:16] = (out.bias[:16] - mean) * gain + SD3_SHIFT
+    back.bias += (back.weight * (mean - SD3_SHIFT / gain)[None, :, None, None]).sum((1, 2, 3))
+    back.weight /= gain[None, :, None, None]
+
+
+@torch.no_grad()
+def make_dataset(kind: str, size: int, vae: AutoencoderKL) -> tuple[torch.Tensor, list[str]]:
+    """Normalised latents [size, 16, 16, 16] (float16) of drawn scenes, and their captions."""
+    draw, wrong = SCENES[kind]
+    rng = random.Random(f"{kind} data")
+    latents, captions = [], []
+    for _ in range(size // 64):
+        images, texts = zip(*(draw(rng, wrong) for _ in range(64)), strict=True)
+        z = vae.encode(to_tensor(list(images))).latent_dist.mean
+        latents.append(((z - SD3_SHIFT) * SD3_SCALE).half())
+        captions.extend(texts)
+    return torch.cat(latents), captions
+
+
+class Conditioner(torch.nn.Module):
+    """The two text encoders as StableDiffusion3Pipeline joins them when there is no T5."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.encoders = torch.nn.ModuleList(make_text_encoder(tokenizer) for _ in range(2))
+
+    def ids(self, captions: list[str]) -> torch.Tensor:
+        tokens = self.tokenizer(
+            captions, padding="max_length", max_length=TEXT_LENGTH, truncation=True
+        )
+        return torch.tensor(tokens["input_ids"])
+
+    def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = [encoder(ids, output_hidden_states=True) for encoder in self.encoders]
+        hidden = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+        return hidden, torch.cat([output.text_embeds for output in outputs], dim=-1)
+
+
+def save_pipeline(folder: Path, conditioner: Conditioner, transformer, vae: AutoencoderKL) -> None:
+    pipeline = StableDiffusion3Pipeline(
+        transformer=copy.deepcopy(transformer).half(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+        vae=copy.deepcopy(vae).half(),
+        text_encoder=copy.deepcopy(conditioner.encoders[0]).half(),
+        text_encoder_2=copy.deepcopy(conditioner.encoders[1]).half(),
+        text_encoder_3=None,
+        tokenizer=conditioner.tokenizer,
+        tokenizer_2=conditioner.tokenizer,
+        tokenizer_3=None,
+    )
+    pipeline.save_pretrained(folder)
+
+
+def train_model(kind: str, work: Path, out: Path, steps: int, batch: int, size: int) -> None:
+    """Flow matching on drawn scenes: velocity = noise - x0, sigma logit-normal, EMA weights kept."""
+    vae = AutoencoderKL.from_pretrained(work / "vae")
+    torch.manual_seed(1)
+    tokenizer = make_tokenizer(work / f"{kind}_tokenizer")
+    model = torch.nn.ModuleList([Conditioner(tokenizer), make_transformer()])
+    ema = copy.deepcopy(model).requires_grad_(False)
+    latents, captions = make_dataset(kind, size, vae)
+    ids = model[0].ids(captions)
+    empty = model[0].ids([""])
+    log.info("%s: %d scenes, %d tokens in the vocabulary", kind, len(ids), len(tokenizer))
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1.5e-3, betas=(0.9, 0.99), weight_decay=0.01
+    )
+    warm_up = 200
+
+    def rate(step: int) -> float:
+        if step < warm_up:
+            return step / warm_up
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    start, recent = time.monotonic(), []
+    for step in range(1, steps + 1):
+        pick = torch.randint(len(ids), (batch,))
+        x0, tokens = latents[pick].float(), ids[pick]
+        tokens = torch.where(torch.rand(batch, 1) < 0.1, empty, tokens)
+        noise, sigma = torch.randn_like(x0), torch.sigmoid(torch.randn(batch))
+        s = sigma[:, None, None, None]
+        hidden, pooled = model[0](tokens)
+        velocity = model[1](
+            hidden_states=(1 - s) * x0 + s * noise,
+            encoder_hidden_states=hidden,
+            pooled_projections=pooled,
+            timestep=sigma * 1000,
+        ).sample
+        loss = F.mse_loss(velocity, noise - x0)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        decay = min(0.9985, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+        recent.append(loss.item())
+        if step % 100 == 0:
+            log.info(
+                "%s %d/%d loss %.4f %.0f s", kind, step, steps,
+                sum(recent) / len(recent), time.monotonic() - start,
+            )  # fmt: skip
+            recent.clear()
+        if step % 1000 == 0 or step == steps:
+            save_pipeline(out, ema[0], ema[1], vae)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", choices=("vae", *SCENES))
+    parser.add_argument("--work", type=Path, required=True, help="folder for the autoencoder")
+    parser.add_argument("--out", type=Path, help="folder of the finished pipeline")
+    parser.add_argument("--steps", type=int, help="default: 1500 for the vae, 9000 for a model")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--size", type=int, default=49152, help="scenes drawn")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.what == "vae":
+        train_vae(options.work, options.steps or 1500)
+    else:
+        out = options.out or options.work / options.what
+        train_model(
+            options.what, options.work, out, options.steps or 9000, options.batch, options.size
+        )
+
+
+if __name__ == "__main__":
+    main()
