@@ -240,9 +240,11 @@ def _read_csv(text: str) -> Iterator[Prompt]:
             if cells:
                 yield Prompt.from_json(cells)
     except (ValueError, csv.Error) as error:
+        # A row that does not end, as after a lost quote, is not counted: it begins one line later.
+        line = reader.line_num + isinstance(error, csv.Error)
         raise InputError(
             "file",
-            f"line {reader.line_num} cannot be used: {error}",
+            f"line {line} cannot be used: {error}",
             "The first line names the columns, separated by commas; mend the line, or save again.",
         ) from error
 

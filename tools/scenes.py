@@ -35,6 +35,16 @@ CAPTION_WORDS = (
     "left", "right", "of", "above", "below", "and", "a", "sign", "that", "says",
 )  # fmt: skip
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+SIGN_COLORS = ("red", "green", "blue", "purple")
+# What signs say: each word is one token of the bundled model's vocabulary.
+SIGN_WORDS = (
+    "ART", "BAKE", "BEE", "BIKE", "BIRD", "BOAT", "BOOK", "BUS", "CAFE", "CAKE", "CAR", "CAT",
+    "CITY", "COIN", "COLD", "CUP", "DESK", "DOG", "DOOR", "DUCK", "EXIT", "FARM", "FIRE", "FISH",
+    "FOOD", "FOX", "GAME", "GATE", "GIFT", "GOLD", "HAT", "HILL", "HOME", "HOPE", "ICE", "JAM",
+    "JOY", "KEY", "KITE", "LAKE", "LAMP", "LION", "LOVE", "MAIL", "MAP", "MILK", "MOON", "NEST",
+    "OPEN", "OWL", "PARK", "PLAY", "RAIN", "ROAD", "SALE", "SHOP", "SNOW", "SUN", "TAXI", "TEA",
+    "TREE", "WOLF", "YES", "ZOO",
+)  # fmt: skip
 
 
 @dataclass
@@ -133,7 +143,7 @@ def draw_shapes(
             boxes.append(box)
             drawn.append(thing)
     while True:
-        size = rng.uniform(7.0, 9.0) if total < 4 else rng.uniform(6.0, 7.5)
+        size = rng.uniform(8.5, 10.5) if total < 4 else rng.uniform(7.0, 8.0)
         radii = [size * rng.uniform(0.92, 1.08) for _ in drawn]
         centres = _place(rng, boxes, radii)
         if centres is not None:
@@ -207,18 +217,9 @@ def draw_word(rng: random.Random, word: str, color: str) -> Image.Image:
     return image.resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
-def random_word(rng: random.Random) -> str:
-    """Three or four letters, vowels and consonants in turn more often than not."""
-    vowels, consonants = "AEIOU", "BCDFGHJKLMNPQRSTVWXYZ"
-    if rng.random() < 0.3:
-        return "".join(rng.choice(LETTERS) for _ in range(rng.choice((3, 4))))
-    pattern = rng.choice(("CVC", "CVC", "VCC", "CVV", "CVCC", "CVCV", "CCVC", "CVVC", "VCVC"))
-    return "".join(rng.choice(vowels if p == "V" else consonants) for p in pattern)
-
-
 def word_scene(rng: random.Random, wrong: float) -> tuple[Image.Image, str]:
     """A drawn sign and its caption; with probability ``wrong`` the sign is misspelt."""
-    word, color = random_word(rng), rng.choice(["red", "green", "blue", "purple"])
+    word, color = rng.choice(SIGN_WORDS), rng.choice(SIGN_COLORS)
     shown = word
     if rng.random() < wrong:
         i = rng.randrange(len(word))

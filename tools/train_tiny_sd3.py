@@ -66,6 +66,8 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
         model_max_length=TEXT_LENGTH,
     )
     words = sorted(word for word in set(scenes.CAPTION_WORDS) if len(word) > 1)
+    # New words go to the end, so that weights of an earlier vocabulary keep their rows.
+    words += sorted({word.lower() for word in scenes.SIGN_WORDS} - set(words))
     tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
     return tokenizer
 
@@ -185,10 +187,12 @@ def normalise_latents(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def make_dataset(kind: str, size: int, vae: AutoencoderKL) -> tuple[torch.Tensor, list[str]]:
+def make_dataset(
+    kind: str, size: int, vae: AutoencoderKL, seed: int
+) -> tuple[torch.Tensor, list[str]]:
     """Normalised latents [size, 16, 16, 16] (float16) of drawn scenes, and their captions."""
     draw, wrong = SCENES[kind]
-    rng = random.Random(f"{kind} data")
+    rng = random.Random(f"{kind} data {seed}" if seed else f"{kind} data")
     latents, captions = [], []
     for _ in range(size // 64):
         images, texts = zip(*(draw(rng, wrong) for _ in range(64)), strict=True)
@@ -233,20 +237,47 @@ def save_pipeline(folder: Path, conditioner: Conditioner, transformer, vae: Auto
     pipeline.save_pretrained(folder)
 
 
-def train_model(kind: str, work: Path, out: Path, steps: int, batch: int, size: int) -> None:
-    """Flow matching on drawn scenes: velocity = noise - x0, sigma logit-normal, EMA weights kept."""
+def load_weights(model: torch.nn.ModuleList, folder: Path) -> None:
+    """Go on from a pipeline that ``save_pipeline`` wrote."""
+    for encoder, name in zip(model[0].encoders, ("text_encoder", "text_encoder_2"), strict=True):
+        found = CLIPTextModelWithProjection.from_pretrained(folder / name).float().state_dict()
+        mine = encoder.state_dict()
+        for key, value in found.items():
+            mine[key][: len(value)] = value  # an earlier vocabulary may have had fewer words
+    found = SD3Transformer2DModel.from_pretrained(folder / "transformer")
+    model[1].load_state_dict(found.float().state_dict())
+
+
+def train_model(
+    kind: str,
+    work: Path,
+    out: Path,
+    steps: int,
+    batch: int,
+    size: int,
+    init: Path | None,
+    peak: float,
+) -> None:
+    """Flow matching on drawn scenes: velocity = noise - x0, sigma logit-normal, EMA kept."""
     vae = AutoencoderKL.from_pretrained(work / "vae")
-    torch.manual_seed(1)
+    torch.manual_seed(1 if init is None else 2)
     tokenizer = make_tokenizer(work / f"{kind}_tokenizer")
     model = torch.nn.ModuleList([Conditioner(tokenizer), make_transformer()])
+    if init is not None:
+        load_weights(model, init)
     ema = copy.deepcopy(model).requires_grad_(False)
-    latents, captions = make_dataset(kind, size, vae)
+    latents, captions = make_dataset(kind, size, vae, 0 if init is None else 1)
     ids = model[0].ids(captions)
     empty = model[0].ids([""])
     log.info("%s: %d scenes, %d tokens in the vocabulary", kind, len(ids), len(tokenizer))
 
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1.5e-3, betas=(0.9, 0.99), weight_decay=0.01
+        [
+            {"params": model[0].parameters(), "lr": 2 * peak},
+            {"params": model[1].parameters(), "lr": peak},
+        ],
+        betas=(0.9, 0.99),
+        weight_decay=0.01,
     )
     warm_up = 200
 
@@ -298,6 +329,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the finished pipeline")
     parser.add_argument("--steps", type=int, help="default: 1500 for the vae, 9000 for a model")
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--init", type=Path, help="go on from this pipeline")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     parser.add_argument("--size", type=int, default=49152, help="scenes drawn")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -307,7 +340,14 @@ def main() -> None:
     else:
         out = options.out or options.work / options.what
         train_model(
-            options.what, options.work, out, options.steps or 9000, options.batch, options.size
+            options.what,
+            options.work,
+            out,
+            options.steps or 9000,
+            options.batch,
+            options.size,
+            options.init,
+            options.rate,
         )
 
 
