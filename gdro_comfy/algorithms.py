@@ -21,10 +21,17 @@ class ObjectiveResult(NamedTuple):
 
 
 class Objective(Protocol):
-    """What the training loop needs of an algorithm. ``group_size`` images are drawn as ``draw`` says."""
+    """What the training loop needs of an algorithm: a data class of settings with a loss."""
 
-    group_size: int
-    draw: str
+    @property
+    def group_size(self) -> int:
+        """Images of a prompt that train together."""
+        ...
+
+    @property
+    def draw(self) -> str:
+        """How they are chosen, one of ``groups.DRAWS``."""
+        ...
 
     def loss(self, errors: Tensor, reference_errors: Tensor, rewards: Tensor) -> ObjectiveResult:
         """All ``[groups, k]``; only ``errors`` carry gradients."""

@@ -243,8 +243,9 @@ def side_by_side(
     # Small pictures are shown larger, by a whole factor so that their pixels stay what they are.
     zoom = max(1, round(160 / max(width, height)))
     width, height = width * zoom, height * zoom
-    font = ImageFont.load_default(max(13, height // 10))
-    label, gap = int(font.size * 1.8), 4
+    size = max(13, height // 10)
+    font = ImageFont.load_default(size)
+    label, gap = int(size * 1.8), 4
     columns = list(pictures)
     block = count * (width + gap) + 3 * gap
     sheet = Image.new("RGB", (len(columns) * block, rows * (height + label) + label), "white")

@@ -59,9 +59,9 @@ def draw(rewards: Tensor, k: int, how: str, generator: torch.Generator) -> Tenso
     if how == "best and worst":
         order = shuffled[rewards[shuffled].argsort(descending=True, stable=True)]
         return torch.cat([order[: (k + 1) // 2], order[len(order) - k // 2 :]])
+    picked = shuffled[:k]
     for _ in range(8):
-        picked = shuffled[:k]
         if rewards[picked].max() > rewards[picked].min():
             break
-        shuffled = torch.randperm(len(rewards), generator=generator)
+        picked = torch.randperm(len(rewards), generator=generator)[:k]
     return picked

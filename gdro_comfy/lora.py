@@ -55,6 +55,16 @@ def from_file_keys(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tens
             f"{source} holds no LoRA with keys like transformer.<module>.lora_A.weight",
             "Choose a LoRA that GDRO Train LoRA made.",
         )
+    kinds = {
+        (len(state[f"{m}.lora_A"]), float(state.get(f"{m}.alpha", len(state[f"{m}.lora_A"]))))
+        for m in modules
+    }
+    if len(kinds) > 1:
+        raise InputError(
+            "lora",
+            f"{source} has layers of different rank or alpha",
+            "Choose a LoRA that GDRO Train LoRA made: its layers are all alike.",
+        )
     return state
 
 

@@ -1,9 +1,8 @@
 """Training a LoRA on scored groups: one loop for every objective.
 
-One step draws some groups, k images of each, one noise and one sigma a group; predicts their
-velocities with the adapter and, without gradients, without it; and steps on the objective's loss.
-All randomness comes from (seed, step), so a run that was stopped goes on exactly as if it had not
-been.
+One step takes a batch of groups, predicts their velocities with the adapter and, without gradients,
+without it, and steps on the objective's loss. Batches depend on (seed, step) alone, so a training that
+was stopped goes on exactly as if it had not been.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ from torch import Tensor
 
 from . import checkpoint, flow, groups, lora
 from .algorithms import GDRO, Objective
+from .batches import Batch, GroupData
 from .errors import InputError
-from .models.base import AdapterConfig, Conditioning
+from .models.base import AdapterConfig
 from .store import append_lines, digest, read_lines, write_atomic, write_json
 
 if TYPE_CHECKING:
@@ -99,15 +99,6 @@ class TrainResult:
         return {"loss": [row["loss"] for row in self.history()]}
 
 
-@dataclass
-class _Data:
-    """What training reads: clean latents, encoded prompts and rewards of the teaching groups."""
-
-    latents: Tensor  # [groups, G, c, h, w]
-    rewards: Tensor  # [groups, G]
-    conditioning: Conditioning
-
-
 def train(
     host: Host,
     model: FlowModel,
@@ -148,7 +139,7 @@ def train(
 
     host.free_memory()
     with torch.inference_mode(False), torch.enable_grad():
-        data = _load(rollout, places, rewards, model)
+        data = GroupData.read(rollout, places, rewards)
         with model.adapters(config.adapter, config.seed) as parameters:
             state = _Trainer(
                 host, model, objective, config, data, parameters, folder, rollout.run.settings
@@ -196,13 +187,6 @@ def _record(rollout: Rollout, rewards, objective: Objective, config: TrainConfig
     }
 
 
-def _load(rollout: Rollout, places: list[int], rewards, model: FlowModel) -> _Data:
-    chosen = [rollout.groups()[place] for place in places]
-    latents = torch.stack([g.latents()[: rollout.images_per_prompt] for g in chosen])
-    conditioning = Conditioning.cat([g.conditioning() for g in chosen])
-    return _Data(latents, torch.from_numpy(rewards[places]), conditioning)
-
-
 def _write_lora(target: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
     import json
 
@@ -229,7 +213,7 @@ class _Trainer:
         model: FlowModel,
         objective: Objective,
         config: TrainConfig,
-        data: _Data,
+        data: GroupData,
         parameters: dict[str, torch.nn.Parameter],
         folder: Path,
         settings: RunSettings,
@@ -286,41 +270,12 @@ class _Trainer:
         rows.clear()
         checkpoint.save(self.path, self.step, self.parameters, self.ema, self.optimizer)
 
-    def _generator(self, purpose: int) -> torch.Generator:
-        """A generator for this step alone: (seed, step, purpose)."""
-        mixed = int(digest([self.config.seed, self.step, purpose], 15), 16)
-        return torch.Generator().manual_seed(mixed)
-
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Places of the groups [B], clean latents, noise [B, k, ...], sigma [B], rewards [B, k]."""
-        config, k, data = self.config, self.objective.group_size, self.data
-        generator = self._generator(0)
-        count = len(data.latents)
-        # Every group once before any comes again: an epoch's order is a function of its number.
-        first = self.step * config.groups_per_step
-        chosen = []
-        for number in range(first, first + config.groups_per_step):
-            seed = int(digest([config.seed, "epoch", number // count], 15), 16)
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-            chosen.append(int(order[number % count]))
-        picks = [groups.draw(data.rewards[g], k, self.objective.draw, generator) for g in chosen]
-        x0 = torch.stack([data.latents[g, p] for g, p in zip(chosen, picks, strict=True)]).float()
-        rewards = torch.stack([data.rewards[g, p] for g, p in zip(chosen, picks, strict=True)])
-        noise = torch.randn(len(chosen), 1, *x0.shape[2:], generator=generator).expand_as(x0)
-        sigma = flow.sample_sigma(
-            len(chosen), generator, config.sigma_sampler, config.sigma_min, config.sigma_max
-        )
-        return torch.tensor(chosen), x0, noise, sigma, rewards
-
-    def _errors(
-        self, chosen: Tensor, x0: Tensor, noise: Tensor, sigma: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _errors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Velocity errors of the adapter and of the reference, each ``[B, k]``."""
-        device, k = self.model.device, x0.shape[1]
-        cond = self.data.conditioning.select(chosen.repeat_interleave(k))
-        cond = cond.to(device)
-        x0, noise = x0.flatten(0, 1).to(device), noise.flatten(0, 1).to(device)
-        sigma = sigma.repeat_interleave(k).to(device)
+        device, k = self.model.device, batch.x0.shape[1]
+        cond = self.data.conditioning.select(batch.groups.repeat_interleave(k)).to(device)
+        x0, noise = (t.flatten(0, 1).to(device) for t in (batch.x0, batch.noise))
+        sigma = batch.sigma.repeat_interleave(k).to(device)
         x = flow.interpolate(x0, noise, sigma)
         target = flow.target_velocity(x0, noise)
         with torch.no_grad(), self.model.reference():
@@ -329,62 +284,66 @@ class _Trainer:
         return error.reshape(-1, k), reference.reshape(-1, k)
 
     def _train_step(self) -> dict[str, Any]:
+        """One optimiser step; its row of the history."""
         started = time.perf_counter()
-        chosen, x0, noise, sigma, rewards = self._batch()
+        config = self.config
+        batch = self.data.batch(
+            config.seed,
+            self.step,
+            config.groups_per_step,
+            self.objective,
+            config.sigma_sampler,
+            (config.sigma_min, config.sigma_max),
+        )
         while True:
             try:
-                parts = self._backward(chosen, x0, noise, sigma, rewards)
+                seen = self._backward(batch)
                 break
             except torch.OutOfMemoryError:
                 if self.groups_at_once == 1:
                     raise
                 self.groups_at_once = max(1, self.groups_at_once // 2)
                 log.warning("out of memory: going on with %d groups at once", self.groups_at_once)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.gradient_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.gradient_clip)
+        rate = config.learning_rate_at(self.step)
         finite = bool(norm.isfinite())
         if finite:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.config.learning_rate_at(self.step)
+                group["lr"] = rate
             self.optimizer.step()
             self._average()
         self.step += 1
-        mean = {key: _mean([part[key] for part in parts]) for key in parts[0]}
         return {
             "step": self.step,
-            **mean,
+            **seen,
             "grad_norm": float(norm) if finite else None,
-            "learning_rate": self.config.learning_rate_at(self.step - 1),
+            "learning_rate": rate,
             "seconds": round(time.perf_counter() - started, 4),
             "finite": finite,
         }
 
-    def _backward(self, chosen, x0, noise, sigma, rewards) -> list[dict[str, float]]:
-        """Gradients of the mean loss over all groups, some groups at a time."""
+    def _backward(self, batch: Batch) -> dict[str, float]:
+        """Gradients of the mean loss over all groups, some groups at a time; what was seen."""
         self.optimizer.zero_grad()
-        total, parts = len(chosen), []
-        for at in torch.arange(total).split(self.groups_at_once):
+        seen: dict[str, float] = {}
+        for part in batch.split(self.groups_at_once):
             self.host.check_cancelled()
-            errors, reference = self._errors(chosen[at], x0[at], noise[at], sigma[at])
-            result = self.objective.loss(errors, reference, rewards[at].to(errors.device))
-            (result.loss * (len(at) / total)).backward()
-            weight = len(at) / total
-            parts.append(
-                {
-                    "weight": weight,
-                    "loss": result.loss.item(),
-                    "group_loss": result.group_loss.item(),
-                    "accuracy": result.stats.accuracy.item(),
-                    "margin": result.stats.margin.item(),
-                    "top_error": result.top_error.item(),
-                    "error": errors.detach().mean().item(),
-                    "reference_error": reference.mean().item(),
-                }
-            )
-        weights = [part.pop("weight") * len(parts) for part in parts]
-        return [
-            {key: value * w for key, value in part.items()}
-            for part, w in zip(parts, weights, strict=True)
-        ]
+            errors, reference = self._errors(part)
+            result = self.objective.loss(errors, reference, part.rewards.to(errors.device))
+            share = len(part) / len(batch)
+            (result.loss * share).backward()
+            values = {
+                "loss": result.loss,
+                "group_loss": result.group_loss,
+                "accuracy": result.stats.accuracy,
+                "margin": result.stats.margin,
+                "top_error": result.top_error,
+                "error": errors.mean(),
+                "reference_error": reference.mean(),
+            }
+            for name, value in values.items():
+                seen[name] = seen.get(name, 0.0) + share * value.item()
+        return seen
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -409,10 +368,6 @@ class _Trainer:
         folder.mkdir(exist_ok=True)
         sheet.save(folder / f"step_{self.step:05d}.png")
         return sheet
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _line(row: dict[str, Any]) -> str:

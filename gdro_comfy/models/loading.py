@@ -57,7 +57,9 @@ def load(folder: Path, device: torch.device, dtype: str = "auto") -> FlowModel:
             raise InputError(
                 "folder", f"{folder} lacks its part {part!r}", "Download or copy the folder again."
             )
-    from diffusers import StableDiffusion3Pipeline
+    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import (
+        StableDiffusion3Pipeline,
+    )
 
     from .sd3 import SD3Model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,10 @@ def attached(
     from peft import LoraConfig, inject_adapter_in_model
 
     lora = LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, target_modules=targets, init_lora_weights=True
+        r=config.rank,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft divides it; a float is fine
+        target_modules=targets,
+        init_lora_weights=True,
     )
     trainable = {name for name, p in network.named_parameters() if p.requires_grad}
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
@@ -68,7 +72,8 @@ def loaded(network: nn.Module, state: dict[str, Tensor], strength: float) -> Ite
         yield
 
 
-def _layers(network: nn.Module) -> dict[str, nn.Module]:
+def _layers(network: nn.Module) -> dict[str, Any]:
+    """peft's LoRA layers by module name (typed loosely: peft types them as plain modules)."""
     from peft.tuners.lora import LoraLayer
 
     return {name: m for name, m in network.named_modules() if isinstance(m, LoraLayer)}

@@ -14,7 +14,9 @@ from . import lora_layers
 from .base import AdapterConfig, Conditioning, StepCallback, seeded_noise
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusion3Pipeline
+    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import (
+        StableDiffusion3Pipeline,
+    )
 
     from ..prompts import Prompt
 
@@ -96,7 +98,9 @@ class SD3Model:
                 do_classifier_free_guidance=False,
                 max_sequence_length=self._t5_length,
             )
-            return Conditioning({"hidden": hidden.to(self.dtype), "pooled": pooled.to(self.dtype)})
+            assert hidden is not None
+            assert pooled is not None
+            return Conditioning({"hidden": hidden, "pooled": pooled}).to(self.device, self.dtype)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         return self.transformer(

@@ -1,0 +1,122 @@
+"""Where the time of the quickstart goes, on the bundled model.
+
+    python benchmarks/quickstart.py [--prompts 16] [--steps 12] [--threads N]
+
+Runs a rollout, its scoring and some training steps on this machine's device and prints the median
+seconds of each part: per image for the rollout and the reward, per step for the training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import wraps
+
+import torch
+
+from gdro_comfy import rewards, train
+from gdro_comfy.algorithms import GDRO
+from gdro_comfy.host import ConsoleHost
+from gdro_comfy.models import loading
+from gdro_comfy.models.base import AdapterConfig
+from gdro_comfy.prompts import shipped
+from gdro_comfy.rollout import RolloutConfig, generate
+from gdro_comfy.scoring import score_rollout
+from gdro_comfy.store import Group
+
+
+class Clock:
+    """Seconds spent in wrapped calls, by name."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    def wrap(
+        self, call: Callable, name: Callable[[], str], size: Callable = lambda *a: 1
+    ) -> Callable:
+        @wraps(call)
+        def timed(*args, **kwargs):
+            self._wait()
+            label, start = name(), time.perf_counter()
+            result = call(*args, **kwargs)
+            self._wait()
+            self.seconds[label].append((time.perf_counter() - start) / size(*args))
+            return result
+
+        return timed
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=0, help="0 is torch's own choice")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        host = ConsoleHost(folder, quiet=True)
+        clock = Clock(host.device())
+        measure(host, clock, options.prompts, options.steps)
+    report(clock)
+
+
+def measure(host: ConsoleHost, clock: Clock, prompts: int, steps: int) -> None:
+    model = loading.load(loading.bundled_folder("tiny SD3, shapes"), host.device())
+    model.sample = clock.wrap(model.sample, lambda: "sampling", lambda cond, *_: len(cond))
+    model.decode = clock.wrap(model.decode, lambda: "decoding", len)
+    add = Group.add
+    Group.add = clock.wrap(add, lambda: "writing", lambda _, latents, *rest: len(latents))
+    config = RolloutConfig(images_per_prompt=16, steps=8, run_name="benchmark")
+    rollout = generate(host, model, shipped("shapes_train").limit(prompts), config)
+    Group.add = add
+
+    reward = rewards.create("composition")
+    reward.score = clock.wrap(reward.score, lambda: "reward", lambda images, *_: len(images))
+    rollout = score_rollout(host, rollout, reward)
+
+    model.velocity = clock.wrap(
+        model.velocity,
+        lambda: "policy forward" if torch.is_grad_enabled() else "reference forward",
+    )
+    backward = torch.Tensor.backward
+    torch.Tensor.backward = clock.wrap(backward, lambda: "backward")
+    objective = GDRO(group_size=6, beta=10.0, top1_weight=1.0, draw="best and worst")
+    settings = train.TrainConfig(
+        steps=steps,
+        adapter=AdapterConfig(32, 32.0, "attention+mlp"),
+        preview_every=0,
+        checkpoint_every=0,
+    )
+    result = train.train(host, model, rollout, objective, settings)
+    torch.Tensor.backward = backward
+    clock.seconds["whole step"] = [row["seconds"] for row in result.history()]
+
+
+def report(clock: Clock) -> None:
+    median = {name: statistics.median(values) for name, values in clock.seconds.items()}
+    step = ("reference forward", "policy forward", "backward")
+    median["rest of the step"] = median["whole step"] - sum(median[name] for name in step)
+    device = torch.cuda.get_device_name() if clock.device.type == "cuda" else "CPU"
+    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; medians\n")
+    print(f"{'per image':24}{'seconds':>10}")
+    for name in ("sampling", "decoding", "writing", "reward"):
+        print(f"  {name:22}{median[name]:10.4f}")
+    print(f"\n{'per step of 48 images':24}{'seconds':>10}{'share':>8}")
+    for name in (*step, "rest of the step", "whole step"):
+        print(f"  {name:22}{median[name]:10.4f}{median[name] / median['whole step']:8.0%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What one training step sees: some groups, k images of each, one noise and one sigma a group.
+
+A batch is a function of the seed and the step's number alone, so that a training that was stopped sees
+the same batches when it goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import flow, groups
+from .models.base import Conditioning
+from .store import digest
+
+if TYPE_CHECKING:
+    from .algorithms import Objective
+    from .rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``B`` groups of ``k`` images: ``groups`` and ``sigma`` are ``[B]``, ``rewards`` ``[B, k]``, the
+    clean latents ``x0`` and the noise (the same for a whole group) ``[B, k, c, h, w]``."""
+
+    groups: Tensor
+    x0: Tensor
+    noise: Tensor
+    sigma: Tensor
+    rewards: Tensor
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def split(self, size: int) -> list[Batch]:
+        """The batch in parts of at most ``size`` groups."""
+        parts = torch.arange(len(self)).split(size)
+        fields = (self.groups, self.x0, self.noise, self.sigma, self.rewards)
+        return [Batch(*(field[at] for field in fields)) for at in parts]
+
+
+@dataclass(frozen=True)
+class GroupData:
+    """The teaching groups of a scored rollout: ``latents [groups, G, c, h, w]`` and
+    ``rewards [groups, G]`` on the CPU, and their encoded prompts."""
+
+    latents: Tensor
+    rewards: Tensor
+    conditioning: Conditioning
+
+    @classmethod
+    def read(cls, rollout: Rollout, places: list[int], rewards: np.ndarray) -> GroupData:
+        """Read the groups at these places of a rollout, with rewards ``[prompts, G]``."""
+        chosen = [rollout.groups()[place] for place in places]
+        latents = torch.stack([g.latents()[: rollout.images_per_prompt] for g in chosen])
+        conditioning = Conditioning.cat([g.conditioning() for g in chosen])
+        return cls(latents, torch.from_numpy(rewards[places]), conditioning)
+
+    def batch(
+        self,
+        seed: int,
+        step: int,
+        size: int,
+        objective: Objective,
+        sigma_sampler: str = "uniform",
+        sigma_range: tuple[float, float] = (0.0, 1.0),
+    ) -> Batch:
+        """The batch of ``size`` groups for this step."""
+        generator = _generator(seed, step, "batch")
+        chosen = self._turn(seed, step * size, size)
+        picks = [
+            groups.draw(self.rewards[g], objective.group_size, objective.draw, generator)
+            for g in chosen
+        ]
+        pairs = list(zip(chosen, picks, strict=True))
+        x0 = torch.stack([self.latents[g, p] for g, p in pairs]).float()
+        rewards = torch.stack([self.rewards[g, p] for g, p in pairs])
+        noise = torch.randn(size, 1, *x0.shape[2:], generator=generator).expand_as(x0)
+        sigma = flow.sample_sigma(size, generator, sigma_sampler, *sigma_range)
+        return Batch(torch.tensor(chosen), x0, noise, sigma, rewards)
+
+    def _turn(self, seed: int, first: int, size: int) -> list[int]:
+        """Every group comes once, in a random order, before any comes again."""
+        count, chosen = len(self.latents), []
+        for number in range(first, first + size):
+            epoch, place = divmod(number, count)
+            order = torch.randperm(count, generator=_generator(seed, epoch, "epoch"))
+            chosen.append(int(order[place]))
+        return chosen
+
+
+def _generator(*what: object) -> torch.Generator:
+    return torch.Generator().manual_seed(int(digest(list(what), 15), 16))

@@ -1,0 +1,72 @@
+"""The exported LoRA in ComfyUI's own loader gives what our adapter gives."""
+
+import os
+import subprocess
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gdro_comfy import lora
+from gdro_comfy.models import loading
+from gdro_comfy.models.base import AdapterConfig, seeded_noise
+from gdro_comfy.prompts import Prompt
+
+from .conftest import CHECKOUT
+
+PROMPTS = [Prompt("two red circles left of one blue square"), Prompt("one green star")]
+
+
+@pytest.fixture(scope="module")
+def velocities(bundled_model, comfy_python, tmp_path_factory):
+    """Velocities of ours and of ComfyUI's, of the base and of an adapter with weights drawn at random."""
+    folder = tmp_path_factory.mktemp("velocities")
+    model = bundled_model
+    cond = model.encode(PROMPTS)
+    x, sigma = seeded_noise([1, 2], (16, 16, 16)), torch.tensor([0.35, 0.8])
+    config = AdapterConfig(rank=4, alpha=8.0, target="attention+mlp")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad(), model.adapters(config) as parameters:
+        for parameter in parameters.values():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+        ours = {"aligned": model.velocity(x, sigma, cond)}
+        with model.reference():
+            ours["base"] = model.velocity(x, sigma, cond)
+        save_file(lora.to_file_keys(parameters, config.alpha), folder / "lora.safetensors")
+    inputs = {"x": x, "sigma": sigma, **cond.tensors}
+    save_file({k: v.contiguous() for k, v in inputs.items()}, folder / "inputs.safetensors")
+    transformer = next(
+        (loading.bundled_folder("tiny SD3, shapes") / "transformer").glob("*.safetensors")
+    )
+    script = __file__.replace("test_lora.py", "velocities.py")
+    arguments = [str(folder / f"{name}.safetensors") for name in ("lora", "inputs", "output")]
+    done = subprocess.run(
+        [comfy_python, script, str(transformer), *arguments],
+        cwd=CHECKOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "lora key not loaded" not in done.stderr
+    return ours, load_file(folder / "output.safetensors")
+
+
+def test_comfyui_loads_the_tiny_transformer_as_it_is(velocities):
+    ours, theirs = velocities
+    assert (ours["base"] - theirs["base"]).abs().max() < 1e-4
+
+
+def test_the_lora_gives_the_same_velocities(velocities):
+    ours, theirs = velocities
+    assert (ours["aligned"] - ours["base"]).abs().max() > 0.05
+    assert (ours["aligned"] - theirs["aligned"]).abs().max() < 1e-4
+
+
+def test_strength_is_between(velocities):
+    _, theirs = velocities
+    whole, half = theirs["aligned"] - theirs["base"], theirs["half"] - theirs["base"]
+    assert 0.2 < half.norm() / whole.norm() < 0.8
+
+
+def test_no_module_is_left_over(velocities):
+    _, theirs = velocities
+    assert theirs["modules"] == theirs["patches"]
