@@ -170,7 +170,7 @@ def evaluate(
     pictures: dict[str, list[Image.Image]] = {}
     rewards: dict[str, np.ndarray] = {}
     for number, (name, context) in enumerate(contexts.items()):
-        with context:
+        with model.active(), context:
             pictures[name] = _sample(
                 host, model, prompts, settings, config.images_per_prompt, number * total // 2, total
             )

@@ -46,10 +46,10 @@ def generate(
         lora.check_fits(state, model, aligned.path.name)
         context = model.with_lora(state, strength)
     host.free_memory()
-    cond = model.encode(asked)
     batch = default_batch(size)
     made: list[Tensor] = []
-    with context:
+    with model.active(), context:
+        cond = model.encode(asked)
         for start in range(0, images, batch):
             seeds = [seed + i for i in range(start, min(images, start + batch))]
 

@@ -129,14 +129,17 @@ def generate(host: Host, model: FlowModel, prompts: PromptSet, config: RolloutCo
     ]
     total = len(prompts) * config.images_per_prompt
     batch_size = config.batch_size or default_batch(size)
-    if missing:
-        host.free_memory()
-    for start in range(0, len(missing), batch_size):
-        batch = missing[start : start + batch_size]
-        done = total - len(missing) + start
-        host.progress(done, total, "sampling groups")
-        images = _make(host, model, batch, settings)
-        host.progress(done + len(batch), total, "sampling groups", contact_sheet(images[:16], 4))
+    if not missing:
+        return rollout
+    host.free_memory()
+    with model.active():
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            done = total - len(missing) + start
+            host.progress(done, total, "sampling groups")
+            images = _make(host, model, batch, settings)
+            preview = contact_sheet(images[:16], 4)
+            host.progress(done + len(batch), total, "sampling groups", preview)
     return rollout
 
 

@@ -229,6 +229,8 @@ class Run:
                 from . import __version__
 
                 write_json(record, {"name": name, "version": __version__, **settings.as_json()})
+            elif not os.access(folder, os.W_OK):
+                raise PermissionError(13, "permission denied")
         except OSError as error:
             raise InputError(
                 "output folder",

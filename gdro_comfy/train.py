@@ -138,7 +138,7 @@ def train(
     )
 
     host.free_memory()
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), model.active():
         data = GroupData.read(rollout, places, rewards)
         with model.adapters(config.adapter, config.seed) as parameters:
             state = _Trainer(

@@ -62,8 +62,19 @@ class ComfyHost:
             value, max(total, 1), node_id=self._node_id, preview_image=preview,
             ignore_size_limit=True,
         )  # fmt: skip
-        if stage and self._node_id is not None:
-            PromptServer.instance.send_progress_text(f"{stage} {value}/{total}", self._node_id)
+        if stage:
+            self.show_text(f"{stage} {value}/{total}")
+
+    def show_picture(self, images: torch.Tensor) -> None:
+        """Show a finished picture on the node, where the last preview would hide it."""
+        self._api.execution.set_progress(
+            1, 1, node_id=self._node_id, preview_image=images, ignore_size_limit=True
+        )
+
+    def show_text(self, text: str) -> None:
+        """Show a text on the node, in the place of the last one."""
+        if self._node_id is not None:
+            PromptServer.instance.send_progress_text(text, self._node_id)
 
     def check_cancelled(self) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io, ui
@@ -9,7 +11,10 @@ from comfy_api.latest import io, ui
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.stage import MISSING, Input, Output
 from ..gdro_comfy.stages import STAGES
+from . import freshness
 from .host import ComfyHost, model_files
+
+_REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 
 
 def schema(node_id: str, category: str) -> io.Schema:
@@ -32,9 +37,12 @@ class StageNode(io.ComfyNode):
     """Base of the pack's nodes: runs the stage that has the node's id."""
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> list[Any]:
+        return freshness.fingerprint(STAGES[cls.SCHEMA.node_id], inputs)
+
+    @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
-        node_id = cls.GET_SCHEMA().node_id
-        stage = STAGES[node_id]
+        stage = STAGES[cls.SCHEMA.node_id]
         # ComfyUI leaves unconnected optional inputs out; a choice it does not know comes as nothing.
         for declared in stage.inputs:
             if declared.type == "DYNAMIC" and not inputs.get(declared.name):
@@ -43,13 +51,23 @@ class StageNode(io.ComfyNode):
                     "this choice is unknown",
                     f"Choose one of: {', '.join(declared.choices or ())}.",
                 )
-        outputs = stage(ComfyHost(cls.hidden.unique_id), **inputs)
+        host = ComfyHost(cls.hidden.unique_id)
+        try:
+            outputs = stage(host, **inputs)
+        except ImportError as error:
+            raise ImportError(
+                f"{error}. A library that this node needs is missing, or too old. Install it into "
+                f'ComfyUI\'s Python and restart: "{sys.executable}" -m pip install -r "{_REQUIREMENTS}"'
+            ) from error
+        freshness.remember(stage, outputs)
         shown: dict[str, Any] = {}
         for declared, value in zip(stage.outputs, outputs, strict=True):
             if declared.name == stage.preview:
                 shown.update(ui.PreviewImage(value, cls=cls).as_dict())
+                host.show_picture(value)
             elif declared.name in ("summary", "table", "path"):
                 shown.update(ui.PreviewText(str(value)).as_dict())
+                host.show_text(str(value))
         return io.NodeOutput(*outputs, ui=shown or None)
 
 

@@ -68,6 +68,11 @@ class FlowModel(Protocol):
     device: torch.device
     dtype: torch.dtype
 
+    def active(self) -> AbstractContextManager[None]:
+        """Within this context the weights are on ``device``, so that the methods below may be called;
+        outside of it they rest on the CPU. May be nested."""
+        ...
+
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raise ``InputError`` for the first prompt that the text encoders cannot read."""
         ...

@@ -41,9 +41,10 @@ class SD3Model:
     def __init__(
         self, pipeline: StableDiffusion3Pipeline, identity: dict[str, Any], device: torch.device
     ) -> None:
-        self.pipeline = pipeline.to(device)
+        self.pipeline = pipeline
         self.identity = identity
         self.device = device
+        self._users = 0
         self.transformer = pipeline.transformer.requires_grad_(False).eval()
         self.vae = pipeline.vae.requires_grad_(False).eval()
         for encoder in (pipeline.text_encoder, pipeline.text_encoder_2, pipeline.text_encoder_3):
@@ -60,13 +61,26 @@ class SD3Model:
         without_t5 = sum(clip.config.hidden_size for clip in clips) >= config.joint_attention_dim
         self._t5_length = 0 if pipeline.text_encoder_3 is None and without_t5 else _T5_LENGTH
 
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        with torch.inference_mode(False):
+            self._users += 1
+            if self._users == 1:
+                self.pipeline.to(self.device)
+            try:
+                yield
+            finally:
+                self._users -= 1
+                if self._users == 0:
+                    self.pipeline.to("cpu")
+
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Refuse text that the CLIP vocabulary has no tokens for, and text that would be cut off."""
         tokenizer = self.pipeline.tokenizer
         for place, prompt in enumerate(prompts, 1):
             ids = tokenizer(prompt.text, truncation=False)["input_ids"]
-            words = [w for w in prompt.text.split() if self._unreadable(w)]
-            if words:
+            if tokenizer.unk_token_id in ids[1:-1]:
+                words = [word for word in prompt.text.split() if self._unreadable(word)]
                 raise InputError(
                     "prompts",
                     f"prompt {place} ({prompt.text!r}) has text this model cannot read: "

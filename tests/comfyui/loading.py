@@ -1,6 +1,6 @@
 """Run by ComfyUI's Python in its checkout: load the pack as ComfyUI does, and say what came with it.
 
-    python loading.py PACK BASE_DIRECTORY     (prints one line of JSON last)
+python loading.py PACK BASE_DIRECTORY     (prints one line of JSON last)
 """
 
 import asyncio
@@ -13,6 +13,7 @@ sys.argv = ["main.py", "--cpu", "--base-directory", base]
 sys.path.insert(0, "")
 
 import main  # noqa: E402, F401  (ComfyUI's own: everything that a start imports)
+
 import nodes  # noqa: E402
 
 
@@ -24,7 +25,9 @@ async def load() -> dict:
     found = {"loaded": loaded, "seconds": seconds, "modules": sorted(set(sys.modules) - before)}
     # Python's way to make the import of a library fail as if it were not installed:
     sys.modules["diffusers"] = None
-    node = nodes.NODE_CLASS_MAPPINGS["GDRO_LoadBaseModel"].PREPARE_CLASS_CLONE({"hidden_inputs": {}})
+    node = nodes.NODE_CLASS_MAPPINGS["GDRO_LoadBaseModel"].PREPARE_CLASS_CLONE(
+        {"hidden_inputs": {}}
+    )
     try:
         node.execute(source={"source": "bundled", "model": "tiny SD3, shapes"}, dtype="auto")
     except Exception as error:

@@ -1,0 +1,339 @@
+"""The quickstart in a real ComfyUI: it runs, stops, goes on, and says what is wrong."""
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from comfyui_server import CHECKOUT, PACK, SMALL, change, messages, node_id, to_api
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from gdro_comfy.models import loading
+from gdro_comfy.stages import STAGES
+
+ROLLOUT, TRAIN = "GDRO_GroupRollout", "GDRO_TrainLoRA"
+LIBRARIES = {"accelerate", "diffusers", "onnxruntime", "peft", "rapidocr", "transformers"}
+
+
+def quickstart(run_name, **changes):
+    """The shipped workflow with small numbers; ``changes`` are by node type, less its ``GDRO_``."""
+    workflow = json.loads((PACK / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
+    graph = to_api(workflow)
+    for class_type, inputs in SMALL.items():
+        change(graph, class_type, inputs)
+    change(graph, ROLLOUT, {"run_name": run_name})
+    heldout = graph[graph[node_id(graph, "GDRO_EvaluateAlignment")]["inputs"]["prompts"][0]]
+    heldout["inputs"]["limit"] = 4
+    for name, inputs in changes.items():
+        change(graph, f"GDRO_{name}", inputs)
+    return graph
+
+
+def groups_only(graph):
+    """Without what comes after the rollout."""
+    kept = ("GDRO_LoadBaseModel", "GDRO_PromptSet", ROLLOUT)
+    return {key: node for key, node in graph.items() if node["class_type"] in kept}
+
+
+def run_folder(server, run_name) -> Path:
+    """The only run of this name."""
+    [folder] = (server.base / "output" / "gdro").glob(f"{run_name}-*")
+    return folder
+
+
+def stamps(*folders):
+    """When each file below was written."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def error_of(server, graph) -> tuple[str, str]:
+    """The one message that a graph ends with, and the type of the node that gives it."""
+    status, answer = server.post("/prompt", {"prompt": graph})
+    if answer["node_errors"]:
+        [node] = answer["node_errors"].values()
+        [error] = node["errors"]
+        return f"{error['message']}: {error['details']}", node["class_type"]
+    assert status == 200, answer
+    entry = server.wait(answer["prompt_id"])
+    [error] = messages(entry, "execution_error")
+    return error["exception_message"], error["node_type"]
+
+
+@pytest.fixture(scope="module")
+def transformer(server) -> Path:
+    """The bundled transformer, where ComfyUI lists diffusion models."""
+    [file] = (loading.bundled_folder("tiny SD3, shapes") / "transformer").glob("*.safetensors")
+    target = server.base / "models" / "diffusion_models" / "tiny_sd3.safetensors"
+    shutil.copyfile(file, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def finished(server, transformer):
+    """The quickstart with ComfyUI's own LoRA nodes behind it, and its history entry."""
+    graph = quickstart("finished")
+    train = node_id(graph, TRAIN)
+    more = {
+        "saver": ("SaveLoRA", {"lora": [train, 1], "prefix": "stock/lora"}),
+        "unet": ("UNETLoader", {"unet_name": transformer.name, "weight_dtype": "default"}),
+        "stock": (
+            "LoraModelLoader",
+            {"model": ["unet", 0], "lora": [train, 1], "strength_model": 1.0, "bypass": False},
+        ),
+        "ours": (
+            "GDRO_LoadAlignedLoRA",
+            {"model": ["unet", 0], "aligned": [train, 0], "lora_name": "", "strength": 1.0},
+        ),
+        "save_base": ("ModelSave", {"model": ["unet", 0], "filename_prefix": "stock/base"}),
+        "save_stock": ("ModelSave", {"model": ["stock", 0], "filename_prefix": "stock/stock"}),
+        "save_ours": ("ModelSave", {"model": ["ours", 0], "filename_prefix": "stock/ours"}),
+    }
+    for key, (class_type, inputs) in more.items():
+        graph[key] = {"class_type": class_type, "inputs": inputs}
+    return graph, server.run(graph)
+
+
+@pytest.fixture(scope="module")
+def lora_file(finished, server) -> Path:
+    graph, entry = finished
+    return Path(entry["outputs"][node_id(graph, TRAIN)]["text"][0])
+
+
+@pytest.mark.parametrize("class_type", STAGES)
+def test_every_input_and_output_has_words(server, class_type):
+    info = server.get(f"/object_info/{class_type}")[class_type]
+    assert info["display_name"] == STAGES[class_type].title
+    assert info["description"]
+    assert all(info["output_tooltips"])
+    assert len(info["output_tooltips"]) == len(STAGES[class_type].outputs)
+    wordless, names = [], []
+
+    def look(inputs, prefix=""):
+        for name, (_, options) in {**inputs["required"], **inputs.get("optional", {})}.items():
+            names.append(prefix + name)
+            if not options.get("tooltip"):
+                wordless.append(prefix + name)
+            for option in options.get("options", []):
+                if isinstance(option, dict):
+                    look({"required": {}, **option["inputs"]}, f"{prefix}{name}.")
+
+    look(info["input"])
+    assert not wordless
+    assert set(names) >= {declared.name for declared in STAGES[class_type].inputs}
+
+
+@pytest.fixture(scope="module")
+def loaded(comfy_python, comfy_base):
+    """What a fresh process of ComfyUI's says after loading the pack."""
+    script = PACK / "tests" / "comfyui" / "loading.py"
+    done = subprocess.run(
+        [comfy_python, script, PACK, comfy_base], cwd=CHECKOUT, capture_output=True, text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_loading_the_pack_is_light(loaded):
+    assert loaded["loaded"]
+    assert not {name.split(".")[0] for name in loaded["modules"]} & LIBRARIES
+    assert loaded["seconds"] < 1
+
+
+def test_a_missing_library_is_named_with_the_way_to_install_it(loaded):
+    assert "diffusers" in loaded["without_diffusers"]
+    assert "-m pip install -r" in loaded["without_diffusers"]
+
+
+def test_the_quickstart_shows_pictures_and_figures(server, finished):
+    graph, entry = finished
+    for class_type in (ROLLOUT, "GDRO_ScoreRollout", "LossGraphNode", "GDRO_EvaluateAlignment"):
+        [image] = entry["outputs"][node_id(graph, class_type)]["images"]
+        picture = server.fetch(f"/view?filename={image['filename']}&type={image['type']}")
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) > 2000
+    [scores] = entry["outputs"][node_id(graph, "GDRO_ScoreRollout")]["text"]
+    assert "24 images in 6 groups" in scores
+    [table] = entry["outputs"][node_id(graph, "GDRO_EvaluateAlignment")]["text"]
+    assert "4 prompts x 1 images" in table
+    assert "95 % interval" in table
+
+
+def test_the_lora_fits_the_transformer(server, lora_file, transformer):
+    assert lora_file.parent == server.base / "models" / "loras" / "gdro"
+    listed = server.get("/object_info/LoraLoader")["LoraLoader"]["input"]["required"]["lora_name"]
+    names = listed[0] if isinstance(listed[0], list) else listed[1]["options"]
+    assert str(Path("gdro", lora_file.name)) in names
+    lora = load_file(lora_file)
+    modules = {key.split(".lora_A")[0] for key in lora if ".lora_A" in key}
+    with safe_open(transformer, "pt") as weights:
+        for module in modules:
+            out, into = weights.get_slice(
+                f"{module.removeprefix('transformer.')}.weight"
+            ).get_shape()
+            rank = lora[f"{module}.lora_A.weight"].shape[0]
+            assert lora[f"{module}.lora_A.weight"].shape == (rank, into)
+            assert lora[f"{module}.lora_B.weight"].shape == (out, rank)
+    # All but the last block's query of the text, whose result is thrown away.
+    assert (
+        sum(bool(lora[f"{module}.lora_B.weight"].any()) for module in modules) >= len(modules) - 1
+    )
+
+
+def test_comfyuis_own_nodes_take_the_lora(server, finished, lora_file):
+    folder = server.base / "output" / "stock"
+    files = {path.name.split("_0")[0]: load_file(path) for path in folder.glob("*.safetensors")}
+    lora = load_file(lora_file)
+    assert files["lora"].keys() == lora.keys()
+    assert all((files["lora"][key] == lora[key]).all() for key in lora)
+    base, stock, ours = files["base"], files["stock"], files["ours"]
+    assert base.keys() == stock.keys() == ours.keys()
+    assert any((stock[key] != base[key]).any() for key in base)
+    assert all((stock[key] == ours[key]).all() for key in base)
+
+
+def test_queued_again_it_finds_everything_done(server, finished):
+    graph = {k: node for k, node in finished[0].items() if node["class_type"] != "ModelSave"}
+    places = server.base / "output" / "gdro", server.base / "models" / "loras"
+    before = stamps(*places)
+    cached = server.run(graph)
+    server.forget()
+    fresh = server.run(graph)
+    assert stamps(*places) == before
+    [kept] = messages(cached, "execution_cached")
+    [forgotten] = messages(fresh, "execution_cached")
+    assert node_id(graph, TRAIN) in kept["nodes"]
+    assert not forgotten["nodes"]
+    shown = node_id(graph, "GDRO_EvaluateAlignment")
+    assert fresh["outputs"][shown]["text"] == finished[1]["outputs"][shown]["text"]
+
+
+def test_cancelled_training_goes_on_where_it_was(server):
+    settings = {"steps": 40, "groups_per_step": 6, "checkpoint_every": 2, "preview_every": 0}
+    graph = quickstart("cancelled", TrainLoRA=settings)
+
+    def history():
+        """Steps and losses so far; the file is replaced while we read, at times."""
+        files = (server.base / "output" / "gdro").glob("cancelled-*/train/*/history.jsonl")
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+    entry = server.cancel_when(graph, lambda: len(history()) >= 6)
+    [stopped] = messages(entry, "execution_interrupted")
+    assert stopped["node_type"] == TRAIN
+    assert not messages(entry, "execution_error")
+    [checkpoint] = run_folder(server, "cancelled").glob("train/*/checkpoint.safetensors")
+    assert checkpoint.stat().st_size > 1000
+    before = history()
+    assert 6 <= len(before) < 40
+    entry = server.run(graph)
+    after = history()
+    assert [row["step"] for row in after] == list(range(1, 41))
+    assert after[: len(before)] == before, "steps were done again"
+    assert Path(entry["outputs"][node_id(graph, TRAIN)]["text"][0]).is_file()
+
+
+def test_a_cancelled_rollout_makes_only_what_is_missing(server):
+    graph = groups_only(quickstart("halfway", GroupRollout={"images_per_prompt": 40, "steps": 4}))
+
+    def pictures():
+        return list((server.base / "output" / "gdro").glob("halfway-*/prompts/*/*.png"))
+
+    def finished_images():
+        files = run_folder(server, "halfway").glob("prompts/*/latents.safetensors")
+        latents = {file.parent: load_file(file)["latents"] for file in files}
+        return {group.name: len(tensor) for group, tensor in latents.items()}
+
+    entry = server.cancel_when(graph, lambda: bool(pictures()))
+    [stopped] = messages(entry, "execution_interrupted")
+    assert stopped["node_type"] == ROLLOUT
+    counts = finished_images()
+    assert 0 < sum(counts.values()) < 240
+    folder = run_folder(server, "halfway") / "prompts"
+    kept = {
+        folder / group / f"{place:03d}.png" for group, n in counts.items() for place in range(n)
+    }
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    server.run(graph)
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    assert list(finished_images().values()) == [40] * 6
+    assert len(pictures()) == 240
+
+
+def test_deleted_files_are_made_again(server):
+    graph = quickstart("deleted")
+    entry = server.run(graph)
+    path = Path(entry["outputs"][node_id(graph, TRAIN)]["text"][0])
+    path.unlink()
+    server.run(graph)
+    assert path.is_file(), "the LoRA was deleted, and ComfyUI went on with what it had cached"
+    shutil.rmtree(run_folder(server, "deleted"))
+    server.run(graph)
+    assert len(list(run_folder(server, "deleted").glob("prompts/*/*.png"))) == 24
+
+
+def test_an_edited_prompt_file_is_read_again(server):
+    file = server.base / "input" / "mine.txt"
+    file.write_text("one red circle\none green star\n")
+    graph = groups_only(quickstart("edited"))
+    change(graph, "GDRO_PromptSet", {"source": "file", "source.file": "mine.txt", "limit": 0})
+    server.run(graph)
+    assert len(list(run_folder(server, "edited").glob("prompts/*"))) == 2
+    file.write_text("one red circle\none green star\none blue square\n")
+    server.run(graph)
+    assert len(list(run_folder(server, "edited").glob("prompts/*"))) == 3
+
+
+def _in_folder(server, name, index):
+    """A diffusers folder of this name, or, without an index, one that was there when chosen."""
+    folder = server.base / "models" / "diffusers" / name
+    folder.mkdir(exist_ok=True)
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return {"source": "diffusers folder", "source.folder": name}
+
+
+BAD = {
+    "group_size": (TRAIN, {"algorithm.group_size": 6}, "2 to 4"),
+    "width": (ROLLOUT, {"width": 60}, "56 or 64"),
+    "text": ("GDRO_PromptSet", {"source": "text", "source.text": "\n  \n"}, "prompt"),
+    "run_name": (ROLLOUT, {"run_name": "../outside"}, "letters"),
+    "file": ("GDRO_PromptSet", {"source": "file", "source.file": "gone.txt"}, "gone.txt"),
+    "algorithm": (TRAIN, {"algorithm": "nonsense"}, "gdro"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named_once_with_what_is_allowed(server, name):
+    class_type, inputs, allowed = BAD[name]
+    graph = copy.deepcopy(quickstart("bad"))
+    graph[node_id(graph, class_type)]["inputs"].update(inputs)
+    message, node_type = error_of(server, graph)
+    assert node_type == class_type
+    assert name in message
+    assert allowed in message
+
+
+def test_a_folder_that_is_no_model_is_named(server):
+    graph = quickstart("bad")
+    missing = {"source": "diffusers folder", "source.folder": "nowhere"}
+    change(graph, "GDRO_LoadBaseModel", missing)
+    message, _ = error_of(server, graph)
+    assert "folder" in message
+    assert "nowhere" in message
+    flux = _in_folder(server, "flux", {"_class_name": "FluxPipeline"})
+    change(graph, "GDRO_LoadBaseModel", flux)
+    message, _ = error_of(server, graph)
+    assert "folder" in message
+    assert "FluxPipeline" in message
+
+
+def test_after_an_error_the_next_run_works(server):
+    graph = groups_only(quickstart("after error"))
+    change(graph, ROLLOUT, {"width": 60})
+    error_of(server, graph)
+    change(graph, ROLLOUT, {"width": 64})
+    server.run(graph)

@@ -1,0 +1,108 @@
+"""Base against aligned: the statistics by hand, and the whole on the bundled model."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from small_reward import RednessReward
+
+from gdro_comfy import generate as generation
+from gdro_comfy.algorithms import GDRO
+from gdro_comfy.errors import InputError
+from gdro_comfy.evaluate import EvaluationConfig, compare, evaluate
+from gdro_comfy.models.base import AdapterConfig
+from gdro_comfy.prompts import from_text
+from gdro_comfy.rollout import RolloutConfig, generate
+from gdro_comfy.scoring import score_rollout
+from gdro_comfy.train import TrainConfig, train
+
+HELDOUT = from_text("one red star\ntwo red squares\none blue circle")
+CONFIG = EvaluationConfig(images_per_prompt=2, steps=2)
+
+
+@pytest.fixture
+def aligned(bundled_model, host):
+    prompts = from_text("one red circle\ntwo blue squares")
+    rollout = generate(
+        host, bundled_model, prompts, RolloutConfig(images_per_prompt=4, steps=2, run_name="trial")
+    )
+    rollout = score_rollout(host, rollout, RednessReward())
+    settings = TrainConfig(
+        steps=3,
+        groups_per_step=2,
+        learning_rate=2e-2,
+        adapter=AdapterConfig(4, 4.0, "attention"),
+        preview_every=0,
+    )
+    return train(host, bundled_model, rollout, GDRO(group_size=3), settings)
+
+
+def test_comparison_by_hand():
+    base = np.array([[0.0, 0.2], [0.4, 0.6], [0.5, 0.5]])
+    aligned = np.array([[0.3, 0.3], [0.6, 0.6], [0.2, 0.4]])
+    found = compare("x", base, aligned)
+    # Prompt means: base .1 .5 .5, aligned .3 .6 .3, differences .2 .1 -.2.
+    assert found.base == pytest.approx(1.1 / 3)
+    assert found.aligned == pytest.approx(0.4)
+    assert found.gain == pytest.approx(0.1 / 3)
+    mean = 0.1 / 3
+    variance = sum((d - mean) ** 2 for d in (0.2, 0.1, -0.2)) / 2
+    assert found.gain_error == pytest.approx(math.sqrt(variance / 3))
+    assert found.win_rate == pytest.approx(2 / 3)
+    assert not found.rose
+    assert found.interval[0] == pytest.approx(found.gain - 1.959964 * found.gain_error)
+
+
+def test_a_clear_gain_is_called_one():
+    noise = np.random.default_rng(0).normal(0, 0.01, (50, 2))
+    assert compare("x", np.full((50, 2), 0.4), 0.5 + noise).rose
+    assert not compare("x", np.full((50, 2), 0.4), 0.4 + noise - noise.mean()).rose
+
+
+def test_report_is_written_and_read_again(bundled_model, host, aligned):
+    reward = RednessReward()
+    first = evaluate(host, bundled_model, aligned, HELDOUT, reward, CONFIG)
+    assert first.comparison.prompts == 3
+    assert first.comparison.images == 2
+    assert "95 % interval" in first.comparison.table()
+    assert (first.folder / "comparison.png").is_file()
+    assert reward.scored == 12
+    again = evaluate(host, bundled_model, aligned, HELDOUT, reward, CONFIG)
+    assert reward.scored == 12
+    assert again.comparison == first.comparison
+
+
+def test_strength_zero_gains_nothing(bundled_model, host, aligned):
+    config = dataclasses.replace(CONFIG, strength=0.0)
+    found = evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(), config)
+    assert found.comparison.gain == pytest.approx(0.0, abs=1e-6)
+
+
+def test_generate_shows_the_same_difference(bundled_model, host, aligned):
+    def make(**changes):
+        return generation.generate(
+            host, bundled_model, "one red star", 3, 7, steps=2, guidance=1.0, **changes
+        )
+
+    base, off, on = make(), make(aligned=aligned, strength=0.0), make(aligned=aligned)
+    assert base.shape == (3, 64, 64, 3)
+    assert (base - off).abs().max() == 0
+    assert (base - on).abs().max() > 0.01
+    assert (make() - base).abs().max() == 0
+
+
+def test_an_empty_prompt_is_refused(bundled_model, host):
+    with pytest.raises(InputError, match="prompt: it is empty"):
+        generation.generate(host, bundled_model, "  ", 1, 0, steps=1, guidance=1.0)
+
+
+def test_a_lora_of_another_model_is_refused(bundled_model, host, aligned):
+    other = dataclasses.replace(aligned, model={"pipeline": "another"})
+    with pytest.raises(InputError, match="trained for another model"):
+        evaluate(host, bundled_model, other, HELDOUT, RednessReward(), CONFIG)
+
+
+def test_one_prompt_is_too_few(bundled_model, host, aligned):
+    with pytest.raises(InputError, match="at least 2 prompts"):
+        evaluate(host, bundled_model, aligned, from_text("one red star"), RednessReward(), CONFIG)

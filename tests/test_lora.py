@@ -1,0 +1,83 @@
+"""LoRA files: the keys ComfyUI reads, and what is refused."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gdro_comfy import lora
+from gdro_comfy.errors import InputError
+
+NAME = "transformer_blocks.0.attn.to_q"
+
+
+def tensors(rank=4, rows=192, columns=192, module=NAME):
+    return {
+        f"transformer.{module}.lora_A.weight": torch.randn(rank, columns),
+        f"transformer.{module}.lora_B.weight": torch.randn(rows, rank),
+        f"transformer.{module}.alpha": torch.tensor(8.0),
+    }
+
+
+def test_export_and_import_are_inverse():
+    parameters = {f"{NAME}.lora_A": torch.randn(4, 192), f"{NAME}.lora_B": torch.randn(192, 4)}
+    exported = lora.to_file_keys(parameters, 8.0)
+    assert set(exported) == set(tensors())
+    state = lora.from_file_keys(exported, "x")
+    assert torch.equal(state[f"{NAME}.lora_A"], parameters[f"{NAME}.lora_A"])
+    assert float(state[f"{NAME}.alpha"]) == 8.0
+
+
+def test_export_is_a_copy_in_float32():
+    parameters = {f"{NAME}.lora_A": torch.ones(4, 192).bfloat16()}
+    exported = lora.to_file_keys(parameters, 4.0)[f"transformer.{NAME}.lora_A.weight"]
+    parameters[f"{NAME}.lora_A"].zero_()
+    assert exported.dtype == torch.float32
+    assert exported.min() == 1
+
+
+def test_a_lora_that_fits_passes(bundled_model):
+    lora.check_fits(lora.from_file_keys(tensors(), "x"), bundled_model, "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (tensors(columns=1536), "model of another size"),
+        (tensors(rows=1536), "model of another size"),
+        (tensors(module="single_transformer_blocks.0.attn.to_q"), "does not have"),
+    ],
+)
+def test_a_lora_of_other_shapes_is_refused(bundled_model, content, message):
+    with pytest.raises(InputError, match=message):
+        lora.check_fits(lora.from_file_keys(content, "x"), bundled_model, "x")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"lora_unet_x.lora_up.weight": torch.ones(1)},
+        {f"transformer.{NAME}.lora_A.weight": torch.ones(4, 192)},
+        {},
+    ],
+)
+def test_what_is_no_lora_of_ours_is_refused(content):
+    with pytest.raises(InputError, match="holds no LoRA"):
+        lora.from_file_keys(content, "x")
+
+
+def test_layers_of_different_rank_are_refused():
+    mixed = {**tensors(4), **tensors(8, module="transformer_blocks.1.attn.to_q")}
+    with pytest.raises(InputError, match="different rank"):
+        lora.from_file_keys(mixed, "x")
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 100)
+    for name in ("broken.safetensors", "absent.safetensors"):
+        with pytest.raises(InputError, match="cannot be read"):
+            lora.load(tmp_path / name)
+
+
+def test_a_file_is_read_back(tmp_path):
+    save_file(tensors(), tmp_path / "a.safetensors")
+    assert lora.load(tmp_path / "a.safetensors")[f"{NAME}.lora_B"].shape == (192, 4)
