@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +10,10 @@ from . import workflow
 from .errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .host import Host
 
-log = logging.getLogger(__name__)
 QUICKSTART = Path(__file__).parent.parent / "workflows" / "quickstart.json"
 
 
@@ -38,19 +38,18 @@ def run(host: Host, overrides: Sequence[str] = ()) -> bool:
     outputs = workflow.run(graph, host)
 
     def of(class_type: str) -> list[tuple]:
-        return [outputs[n.id] for n in graph.nodes.values() if n.class_type == class_type]
+        return [outputs[key] for key, node in graph.items() if node.class_type == class_type]
 
     rose = True
-    for trained in of("GDRO_TrainLoRA"):
-        log.info("LoRA             %s", trained[0].path)
     for picture, table, gain, error in of("GDRO_EvaluateAlignment"):
-        log.info("before and after %s", _save(host, picture))
-        log.info("%s", table)
+        print(f"\n{table}\n\nbefore and after  {_save(host, picture)}")
         rose = rose and gain - 1.96 * error > 0
+    for trained in of("GDRO_TrainLoRA"):
+        print(f"LoRA              {trained[0].path}")
     return rose
 
 
-def _save(host: Host, picture) -> Path:
+def _save(host: Host, picture: Tensor) -> Path:
     from .rollout import to_pil
     from .store import png_bytes, write_atomic
 

@@ -69,7 +69,7 @@ class Host(Protocol):
 
 
 class ConsoleHost:
-    """A terminal: tqdm progress bars, Ctrl-C to cancel, folders below one output folder.
+    """A terminal: tqdm progress bars, and all folders below one output folder.
 
     Args:
         output_dir: where runs, pictures and LoRA files go; made when first needed.
@@ -81,6 +81,7 @@ class ConsoleHost:
         self._quiet = quiet
         self._bar = None
         self._stage = ""
+        self._cancelled = False
 
     @property
     def output_dir(self) -> Path:
@@ -108,8 +109,14 @@ class ConsoleHost:
             bar.close()
             self._bar = None
 
+    def cancel(self) -> None:
+        """Ask whatever runs to stop at its next step."""
+        self._cancelled = True
+
     def check_cancelled(self) -> None:
-        """Nothing to ask: in a terminal Ctrl-C raises KeyboardInterrupt by itself."""
+        if self._cancelled:
+            self._cancelled = False
+            raise Cancelled
 
     def emit(self, event: str, payload: Mapping[str, object]) -> None:
         log.debug("%s %s", event, payload)

@@ -135,9 +135,9 @@ def _value(item: Input, value: Any, key: str) -> Any:
         return bool(value)
     if item.type == "STRING" and isinstance(value, (int, float)):
         return str(value)
-    if item.type in ("STRING", "COMBO"):
-        if not isinstance(value, str) or (item.options is not None and value not in item.options):
-            raise _wrong(item, value, key)
+    text = item.type in ("STRING", "COMBO")
+    if text and not (isinstance(value, str) and value in (item.options or (value,))):
+        raise _wrong(item, value, key)
     return value
 
 

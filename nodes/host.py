@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _PROMPT_FILES = (".txt", ".jsonl", ".csv")
+
+_complaining: set[str | None] = set()  # ids of nodes that show an error
 
 
 def model_files(kind: str) -> dict[str, Path]:
@@ -44,6 +47,7 @@ class ComfyHost:
     def __init__(self, node_id: str | None) -> None:
         self._node_id = node_id
         self._api = ComfyAPISync()
+        self._previewed = False
 
     @property
     def output_dir(self) -> Path:
@@ -62,19 +66,36 @@ class ComfyHost:
             value, max(total, 1), node_id=self._node_id, preview_image=preview,
             ignore_size_limit=True,
         )  # fmt: skip
+        self._previewed |= preview is not None
         if stage:
             self.show_text(f"{stage} {value}/{total}")
 
-    def show_picture(self, images: torch.Tensor) -> None:
-        """Show a finished picture on the node, where the last preview would hide it."""
+    def show_finished(self, images: torch.Tensor) -> None:
+        """Put a finished picture in the place of the previews: the canvas goes on showing the last of
+        them, and not the node's output."""
+        if not self._previewed:
+            return
         self._api.execution.set_progress(
             1, 1, node_id=self._node_id, preview_image=images, ignore_size_limit=True
         )
 
     def show_text(self, text: str) -> None:
         """Show a text on the node, in the place of the last one."""
-        if self._node_id is not None:
-            PromptServer.instance.send_progress_text(text, self._node_id)
+        server = PromptServer.instance
+        if self._node_id is not None and server.client_id is not None:
+            # The canvas takes it as HTML.
+            server.send_progress_text(html.escape(text, False), self._node_id, server.client_id)
+
+    def show_error(self, error: Exception) -> None:
+        """Say on the node what is wrong: the canvas's own notice says only that it failed."""
+        self.show_text(str(error))
+        _complaining.add(self._node_id)
+
+    def clear_error(self) -> None:
+        """Take the last run's error off the node."""
+        if self._node_id in _complaining:
+            _complaining.discard(self._node_id)
+            self.show_text("")
 
     def check_cancelled(self) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

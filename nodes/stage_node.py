@@ -9,7 +9,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..gdro_comfy.errors import InputError
-from ..gdro_comfy.stage import MISSING, Input, Output
+from ..gdro_comfy.stage import MISSING, Input, Output, Stage
 from ..gdro_comfy.stages import STAGES
 from . import freshness
 from .host import ComfyHost, model_files
@@ -42,33 +42,38 @@ class StageNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
-        stage = STAGES[cls.SCHEMA.node_id]
-        # ComfyUI leaves unconnected optional inputs out; a choice it does not know comes as nothing.
-        for declared in stage.inputs:
-            if declared.type == "DYNAMIC" and not inputs.get(declared.name):
-                raise InputError(
-                    declared.name,
-                    "this choice is unknown",
-                    f"Choose one of: {', '.join(declared.choices or ())}.",
-                )
-        host = ComfyHost(cls.hidden.unique_id)
+        stage, host = STAGES[cls.SCHEMA.node_id], ComfyHost(cls.hidden.unique_id)
+        host.clear_error()
         try:
-            outputs = stage(host, **inputs)
-        except ImportError as error:
-            raise ImportError(
-                f"{error}. A library that this node needs is missing, or too old. Install it into "
-                f'ComfyUI\'s Python and restart: "{sys.executable}" -m pip install -r "{_REQUIREMENTS}"'
-            ) from error
+            outputs = _run(stage, host, inputs)
+        except Exception as error:
+            host.show_error(error)
+            raise
         freshness.remember(stage, outputs)
         shown: dict[str, Any] = {}
         for declared, value in zip(stage.outputs, outputs, strict=True):
             if declared.name == stage.preview:
                 shown.update(ui.PreviewImage(value, cls=cls).as_dict())
-                host.show_picture(value)
+                host.show_finished(value)
             elif declared.name in ("summary", "table", "path"):
                 shown.update(ui.PreviewText(str(value)).as_dict())
                 host.show_text(str(value))
         return io.NodeOutput(*outputs, ui=shown or None)
+
+
+def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ...]:
+    for declared in stage.inputs:
+        # A choice that ComfyUI does not know comes as nothing.
+        if declared.type == "DYNAMIC" and not inputs.get(declared.name):
+            choices = ", ".join(declared.choices or ())
+            raise InputError(declared.name, "this choice is unknown", f"Choose one of: {choices}.")
+    try:
+        return stage(host, **inputs)
+    except ImportError as error:
+        raise ImportError(
+            f"{error}. A library that this node needs is missing, or too old. Install it into "
+            f'ComfyUI\'s Python and restart: "{sys.executable}" -m pip install -r "{_REQUIREMENTS}"'
+        ) from error
 
 
 def _options(declared: Input) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..stage import Input
 
-MODEL = Input("model", "GDROMODEL", "The base model, from GDRO Load Base Model.")
+MODEL = Input("model", "GDRO_MODEL", "The base model, from GDRO Load Base Model.")
 SEED = Input(
     "seed",
     "INT",

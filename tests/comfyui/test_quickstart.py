@@ -87,11 +87,20 @@ def finished(server, transformer):
         ),
         "ours": (
             "GDRO_LoadAlignedLoRA",
-            {"model": ["unet", 0], "aligned": [train, 0], "lora_name": "", "strength": 1.0},
+            {"model": ["unet", 0], "aligned": [train, 0], "lora_name": "gone", "strength": 1.0},
         ),
         "save_base": ("ModelSave", {"model": ["unet", 0], "filename_prefix": "stock/base"}),
         "save_stock": ("ModelSave", {"model": ["stock", 0], "filename_prefix": "stock/stock"}),
         "save_ours": ("ModelSave", {"model": ["ours", 0], "filename_prefix": "stock/ours"}),
+        "generate": (
+            "GDRO_Generate",
+            {
+                "model": [node_id(graph, "GDRO_LoadBaseModel"), 0], "aligned": [train, 0],
+                "prompt": "one red circle", "images": 2, "steps": 2, "guidance": 2.0,
+                "width": 0, "height": 0, "seed": 1, "strength": 0.5,
+            },
+        ),
+        "preview": ("PreviewImage", {"images": ["generate", 0]}),
     }
     for key, (class_type, inputs) in more.items():
         graph[key] = {"class_type": class_type, "inputs": inputs}
@@ -162,6 +171,7 @@ def test_the_quickstart_shows_pictures_and_figures(server, finished):
     [table] = entry["outputs"][node_id(graph, "GDRO_EvaluateAlignment")]["text"]
     assert "4 prompts x 1 images" in table
     assert "95 % interval" in table
+    assert len(entry["outputs"]["preview"]["images"]) == 2
 
 
 def test_the_lora_fits_the_transformer(server, lora_file, transformer):
@@ -195,6 +205,23 @@ def test_comfyuis_own_nodes_take_the_lora(server, finished, lora_file):
     assert base.keys() == stock.keys() == ours.keys()
     assert any((stock[key] != base[key]).any() for key in base)
     assert all((stock[key] == ours[key]).all() for key in base)
+
+
+def test_the_lora_is_found_by_its_name(server, finished, lora_file):
+    graph = {key: copy.deepcopy(finished[0][key]) for key in ("unet", "ours", "save_ours")}
+    graph["save_ours"]["inputs"]["filename_prefix"] = "stock/named"
+    del graph["ours"]["inputs"]["aligned"]
+    message, node_type = error_of(server, graph)
+    assert node_type == "GDRO_LoadAlignedLoRA"
+    assert message.startswith("lora_name: 'gone' is not")
+    graph["ours"]["inputs"]["lora_name"] = str(Path("gdro", lora_file.name))
+    server.run(graph)
+    [ours], [named] = (
+        list((server.base / "output" / "stock").glob(f"{name}_0*")) for name in ("ours", "named")
+    )
+    assert ours.stat().st_size == named.stat().st_size
+    wanted, found = load_file(ours), load_file(named)
+    assert all((found[key] == wanted[key]).all() for key in wanted)
 
 
 def test_queued_again_it_finds_everything_done(server, finished):

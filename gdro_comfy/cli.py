@@ -1,0 +1,109 @@
+"""The command line: run a workflow file, or the demo, without ComfyUI."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .errors import InputError
+from .host import Cancelled, ConsoleHost
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--output", type=Path, default=Path("output"), metavar="DIR",
+        help="folder for runs, pictures and LoRAs (default: output)",
+    )  # fmt: skip
+    common.add_argument(
+        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="settings",
+        help="change an input; NODE is an id, a title or a type; may be repeated",
+    )  # fmt: skip
+    common.add_argument("--quiet", action="store_true", help="no progress bars")
+    common.add_argument("--debug", action="store_true", help="show where an error comes from")
+    parser = argparse.ArgumentParser(
+        prog="gdro-comfy", description="Align SD3 to a reward of your own."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", parents=[common], help="run a workflow file")
+    run.add_argument("workflow", type=Path, help="a file that ComfyUI saved (UI or API format)")
+    run.add_argument("--check", action="store_true", help="only check the file")
+    commands.add_parser("demo", parents=[common], help="the quickstart on the bundled tiny model")
+    commands.add_parser("nodes", help="list the nodes")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``gdro-comfy``.
+
+    Returns:
+        0: done; 1: the demo's reward did not rise, or a node failed; 2: something given does not fit;
+        130: stopped by the user.
+    """
+    options = _parser().parse_args(arguments)
+    if options.command == "nodes":
+        _list_nodes()
+        return 0
+    level = logging.DEBUG if options.debug else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger(__package__).setLevel(level)
+    from . import workflow
+
+    host = ConsoleHost(options.output, quiet=options.quiet)
+    # The first Ctrl-C ends the step in hand, so that what is saved is whole; a second one ends at once.
+    previous = signal.signal(signal.SIGINT, lambda *_: _stop(host))
+    try:
+        return _command(options, host)
+    except InputError as error:
+        if options.debug:
+            raise
+        print(error, file=sys.stderr)
+        return 2
+    except (Cancelled, KeyboardInterrupt):
+        print("Stopped. Run the same command again to go on from here.", file=sys.stderr)
+        return 130
+    except workflow.NodeError as error:
+        if options.debug:
+            raise
+        print(f"{error} (--debug shows where)", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _stop(host: ConsoleHost) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    host.cancel()
+
+
+def _command(options: argparse.Namespace, host: ConsoleHost) -> int:
+    from . import workflow
+
+    if options.command == "demo":
+        from . import demo
+
+        return 0 if demo.run(host, options.settings) else 1
+    graph = workflow.load(options.workflow)
+    for setting in options.settings:
+        workflow.override(graph, setting)
+    if options.check:
+        print(f"{options.workflow}: {len(workflow.check(graph))} nodes, nothing wrong")
+        return 0
+    for node_id, outputs in workflow.run(graph, host).items():
+        texts = [value for value in outputs if isinstance(value, str)]
+        if texts:
+            print(f"{graph[node_id].label}\n  " + "\n".join(texts).replace("\n", "\n  "))
+    return 0
+
+
+def _list_nodes() -> None:
+    from .stages import STAGES
+
+    for node_id, stage in STAGES.items():
+        print(f"{node_id:26}{stage.description}")

@@ -1,0 +1,70 @@
+"""The real front end in Chromium, in front of the real ComfyUI of ``comfyui_server``."""
+
+import shutil
+
+import comfyui_server
+import pytest
+
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def pytest_configure(config) -> None:
+    if not config.pluginmanager.is_registered(comfyui_server):
+        config.pluginmanager.register(comfyui_server)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A running Chromium."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="no Playwright: pip install playwright"
+    )
+    program = next(filter(None, map(shutil.which, _NAMES)), None)
+    if program is None:
+        pytest.skip(f"no Chromium: none of {', '.join(_NAMES)} is on the PATH")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=program, headless=True, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def open_page(chromium, server):
+    """ComfyUI's page, ready to load a workflow; ``page_errors`` looks after what goes wrong in it."""
+    context = chromium.new_context(viewport={"width": 1800, "height": 1200})
+    context.set_default_timeout(120_000)
+    page = context.new_page()
+    page.request.post(f"{server.url}/settings/Comfy.TutorialCompleted", data="true")
+    page.goto(server.url)
+    page.wait_for_function("window.app?.canvas && window.app.graph?.nodes?.length > 0")
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def page(open_page):
+    """The page; the test fails on an uncaught error or a dialog of a script in it."""
+    seen = []
+
+    def on_error(error):
+        seen.append(f"{error.message}\n{error.stack}")
+
+    def on_dialog(dialog):
+        seen.append(f"{dialog.type}: {dialog.message}")
+        dialog.dismiss()
+
+    open_page.on("pageerror", on_error)
+    open_page.on("dialog", on_dialog)
+    yield open_page
+    open_page.remove_listener("pageerror", on_error)
+    open_page.remove_listener("dialog", on_dialog)
+    assert not seen

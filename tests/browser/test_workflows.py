@@ -1,0 +1,128 @@
+"""The shipped workflows on the canvas: they open whole, run from the Run button, and show text as text."""
+
+import pytest
+from comfyui_server import SMALL, WORKFLOWS, to_api
+
+from gdro_comfy import workflow_file
+from gdro_comfy.stages import STAGES
+
+OPEN = """
+async (name) => {
+  const answer = await fetch(`/api/workflow_templates/ComfyUI-GDRO/${name}.json`);
+  await app.loadGraphData(await answer.json(), true, true, name);
+}
+"""
+STATE = """
+() => app.graph.nodes.map(node => ({
+  type: node.type,
+  known: node.type in LiteGraph.registered_node_types,
+  red: !!node.has_errors || (node.inputs ?? []).some(input => input.hasErrors),
+  unlinked: (node.inputs ?? [])
+    .filter(input => !input.widget && input.link == null && input.shape !== 7)  // 7: optional
+    .map(input => input.name),
+  impossible: (node.widgets ?? [])
+    .filter(w => Array.isArray(w.options?.values) && !w.options.values.includes(w.value))
+    .map(w => `${w.name}: ${w.value}`),
+  text: (node.widgets ?? []).filter(w => w.name.includes('text-preview')).map(w => w.value).join(),
+  picture: node.imgs?.length ? [node.imgs[0].naturalWidth, node.imgs[0].naturalHeight] : null,
+}))
+"""
+SET = """
+(values) => {
+  for (const node of app.graph.nodes)
+    for (const [name, value] of Object.entries(values[node.type] ?? {})) {
+      const widget = node.widgets.find(w => w.name === name);
+      if (!widget) throw new Error(`${node.type} has no widget ${name}`);
+      widget.value = value;
+      widget.callback?.(value);
+    }
+}
+"""
+
+
+def state(page):
+    """What the canvas knows of each node, by type (of several of one type, the last)."""
+    return {node["type"]: node for node in page.evaluate(STATE)}
+
+
+def run(page):
+    page.get_by_test_id("queue-button").click()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_shipped_workflow_opens_whole(page, server, path):
+    assert path.stem in server.get("/workflow_templates")["ComfyUI-GDRO"]
+    picture = server.fetch(f"/api/workflow_templates/ComfyUI-GDRO/{path.stem}.jpg")
+    assert picture.startswith(b"\xff\xd8")
+    page.evaluate(OPEN, path.stem)
+    for node in page.evaluate(STATE):
+        assert node["known"], node
+        assert not node["red"], node
+        assert not node["unlinked"], node
+        assert not node["impossible"], node
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_the_canvas_queues_what_we_read_from_the_file(page, server, path):
+    saved = server.get(f"/api/workflow_templates/ComfyUI-GDRO/{path.stem}.json")
+    page.evaluate(OPEN, path.stem)
+    queued = page.evaluate("() => app.graphToPrompt().then(prompt => prompt.output)")
+    assert {key: node["inputs"] for key, node in queued.items()} == {
+        key: node["inputs"] for key, node in to_api(saved).items()
+    }
+    for key, node in workflow_file.read(path, STAGES).items():
+        if node.class_type in STAGES:
+            inputs = {
+                name: [value.node_id, value.slot] if isinstance(value, workflow_file.Link) else value
+                for name, value in node.inputs.items()
+            }
+            assert inputs == queued[key]["inputs"]
+
+
+def test_the_quickstart_runs_from_the_run_button(page, server, tmp_path):
+    page.evaluate(OPEN, "quickstart")
+    page.evaluate(SET, SMALL)
+    page.evaluate(SET, {"GDRO_GroupRollout": {"run_name": "canvas"}})
+    run(page)
+    try:
+        page.wait_for_function(
+            """() => app.graph.nodes.find(n => n.type === 'GDRO_EvaluateAlignment')
+                .widgets.some(w => String(w.value).includes('95 % interval'))""",
+            timeout=400_000,
+        )
+        page.wait_for_timeout(1000)
+    finally:
+        page.screenshot(path=tmp_path / "quickstart.png")
+    nodes = state(page)
+    assert not any(node["red"] for node in nodes.values())
+    for class_type in ("GDRO_ScoreRollout", "GDRO_TrainLoRA", "LossGraphNode"):
+        assert nodes[class_type]["picture"], f"no picture on {class_type}"
+    assert "24 images in 6 groups" in nodes["GDRO_ScoreRollout"]["text"]
+    [lora] = (server.base / "models" / "loras" / "gdro").glob("canvas_*.safetensors")
+    assert lora.name in nodes["GDRO_TrainLoRA"]["text"]
+    # Six rows of four: the finished sheet, not the last of the previews, which are 4 x 4.
+    width, height = nodes["GDRO_GroupRollout"]["picture"]
+    assert height > width
+    width, height = nodes["GDRO_EvaluateAlignment"]["picture"]
+    assert height > 2 * width
+
+
+def test_an_error_stands_on_the_node_and_a_prompt_stays_text(page, tmp_path):
+    prompt = "<img src=x onerror=alert(1)>"
+    page.evaluate(OPEN, "quickstart")
+    page.evaluate(SET, SMALL)
+    page.evaluate(SET, {"GDRO_PromptSet": {"source": "text"}})
+    page.evaluate(SET, {"GDRO_PromptSet": {"source.text": prompt}})
+    page.evaluate(SET, {"GDRO_GroupRollout": {"run_name": "markup"}})
+    run(page)
+    # More tokens than the bundled model reads: the message has the prompt in it.
+    page.get_by_text(f"('{prompt}') has").first.wait_for(state="attached")
+    page.wait_for_timeout(500)
+    page.screenshot(path=tmp_path / "markup.png")
+    assert page.evaluate("document.querySelectorAll('img[src=\"x\"], img[onerror]').length") == 0
+    page.evaluate(SET, {"GDRO_PromptSet": {"source.text": "one red circle\none green star"}})
+    run(page)
+    page.wait_for_function(
+        """() => app.graph.nodes.find(n => n.type === 'GDRO_GroupRollout')
+            .widgets.some(w => String(w.value).includes('sampling groups 8/8'))"""
+    )
