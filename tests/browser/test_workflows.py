@@ -73,7 +73,9 @@ def test_the_canvas_queues_what_we_read_from_the_file(page, server, path):
     for key, node in workflow_file.read(path, STAGES).items():
         if node.class_type in STAGES:
             inputs = {
-                name: [value.node_id, value.slot] if isinstance(value, workflow_file.Link) else value
+                name: [value.node_id, value.slot]
+                if isinstance(value, workflow_file.Link)
+                else value
                 for name, value in node.inputs.items()
             }
             assert inputs == queued[key]["inputs"]
