@@ -240,9 +240,11 @@ def side_by_side(
     chosen = [int(i * len(prompts) / rows) for i in range(rows)]
     count = min(config.images_per_prompt, 4)
     width, height = next(iter(pictures.values()))[0].size
-    # Small pictures are shown larger, by a whole factor so that their pixels stay what they are.
+    # Small pictures are shown larger, by a whole factor so that their pixels stay what they are;
+    # large ones are reduced to 384.
     zoom = max(1, round(160 / max(width, height)))
-    width, height = width * zoom, height * zoom
+    scale = min(zoom, 384 / max(width, height)) if zoom == 1 else zoom
+    width, height = round(width * scale), round(height * scale)
     size = max(13, height // 10)
     font = ImageFont.load_default(size)
     label, gap = int(size * 1.8), 4
@@ -260,7 +262,7 @@ def side_by_side(
                 )
             for i in range(count):
                 image = pictures[name][place * config.images_per_prompt + i]
-                if zoom > 1:
-                    image = image.resize((width, height), Image.Resampling.NEAREST)
+                how = Image.Resampling.NEAREST if zoom > 1 else Image.Resampling.LANCZOS
+                image = image.resize((width, height), how)
                 sheet.paste(image, (c * block + gap + i * (width + gap), top + label - gap))
     return sheet

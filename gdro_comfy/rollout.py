@@ -191,10 +191,16 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array) for array in arrays]
 
 
-def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
-    """Pictures of one size side by side on white, row after row."""
+def contact_sheet(
+    images: Sequence[Image.Image], columns: int, gap: int = 2, largest: int = 256
+) -> Image.Image:
+    """Pictures of one size side by side on white, row after row; reduced to ``largest`` pixels a
+    side where they are larger."""
     from PIL import Image
 
+    images = [image.copy() for image in images]
+    for image in images:
+        image.thumbnail((largest, largest), Image.Resampling.BOX)
     width, height = images[0].size
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)

@@ -81,8 +81,10 @@ class ComfyHost:
 
     def show_text(self, text: str) -> None:
         """Show a text on the node, in the place of the last one."""
+        if self._node_id is None:
+            return
         server = PromptServer.instance
-        if self._node_id is not None and server.client_id is not None:
+        if server.client_id is not None:
             # The canvas takes it as HTML.
             server.send_progress_text(html.escape(text, False), self._node_id, server.client_id)
 

@@ -60,7 +60,7 @@ def to_api(workflow: dict[str, Any]) -> Graph:
     origins = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     graph: Graph = {}
     for node in workflow["nodes"]:
-        if node["type"] == "MarkdownNote":
+        if node["type"] in ("MarkdownNote", "Note"):
             continue
         inputs = dict(node.get("widgets_values_named") or {})
         for slot in node["inputs"]:

@@ -27,7 +27,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SAMPLING = {"steps": 8, "guidance": 1.0}
+SAMPLING = {"steps": 8, "guidance": 2.0}
 BLUE, GREEN, ORANGE, PURPLE = "#3f5159", "#3f5a3f", "#6b5334", "#553f6b"
 
 # A node: key -> (type, title or None, (x, y, width, height), widgets, links {input: "key.output"}).
@@ -52,13 +52,13 @@ def alignment(kind: str, title: str, about: str, reward: str, train: dict) -> di
             "reward": (reward, "What I want more of", (860, 60, 320, 90), {}, {}),
             "score": ("GDRO_ScoreRollout", None, (860, 230, 320, 390), {},
                       {"rollout": "rollout.rollout", "reward": "reward.reward"}),
-            "train": ("GDRO_TrainLoRA", None, (1260, 60, 380, 560), train,
+            "train": ("GDRO_TrainLoRA", None, (1260, 60, 380, 800), train,
                       {"model": "model.model", "rollout": "score.rollout"}),
-            "loss": ("LossGraphNode", None, (1260, 700, 380, 320),
+            "loss": ("LossGraphNode", None, (1260, 920, 380, 320),
                      {"filename_prefix": f"gdro_{kind}_loss"}, {"loss": "train.loss"}),
             "heldout": ("GDRO_PromptSet", "Prompts it has not seen", (1720, 60, 340, 120),
                         {"source.set": f"{kind}_heldout", "limit": 0}, {}),
-            "evaluate": ("GDRO_EvaluateAlignment", None, (1720, 260, 620, 760),
+            "evaluate": ("GDRO_EvaluateAlignment", None, (1720, 260, 620, 980),
                          {**SAMPLING, "images_per_prompt": 6},
                          {"model": "model.model", "aligned": "train.aligned",
                           "prompts": "heldout.prompts", "reward": "reward.reward"}),
@@ -66,8 +66,8 @@ def alignment(kind: str, title: str, about: str, reward: str, train: dict) -> di
         "groups": [
             ("1  Model and prompts", (20, -20, 400, 660), BLUE),
             ("2  Groups of images, and their reward", (440, -20, 780, 660), GREEN),
-            ("3  Train", (1240, -20, 440, 1060), ORANGE),
-            ("4  Is it better?", (1700, -20, 660, 1060), PURPLE),
+            ("3  Train", (1240, -20, 440, 1280), ORANGE),
+            ("4  Is it better?", (1700, -20, 660, 1280), PURPLE),
         ],
         "title": title,
     }  # fmt: skip
@@ -85,22 +85,10 @@ Press **Run**. In a few minutes, on any computer:
 Cancel whenever you like; Run goes on where it stopped. Pictures and scores are in `output/gdro`, the LoRA
 in `models/loras/gdro`."""
 
-WORDS = """## Spell better
-
-The same road as in *quickstart*, with the tiny SD3 that draws signs and a reward that reads them (OCR).
-
-Needs the OCR engine once, in ComfyUI's Python: `pip install rapidocr onnxruntime`"""
-
 WORKFLOWS = {
     "quickstart": lambda: alignment(
         "shapes", "quickstart", QUICKSTART, "GDRO_CompositionReward",
         {"prompts": 128, "images": 16, "steps": 200, "learning_rate": 0.002, "rank": 32,
-         "alpha": 32.0, "target": "attention+mlp", "algorithm.beta": 10.0,
-         "algorithm.top1_weight": 1.0, "algorithm.draw": "best and worst"},
-    ),
-    "tiny_words_ocr": lambda: alignment(
-        "words", "tiny_words_ocr", WORDS, "GDRO_OCRReward",
-        {"prompts": 128, "images": 12, "steps": 200, "learning_rate": 0.002, "rank": 32,
          "alpha": 32.0, "target": "attention+mlp", "algorithm.beta": 10.0,
          "algorithm.top1_weight": 1.0, "algorithm.draw": "best and worst"},
     ),
@@ -143,7 +131,7 @@ async (spec) => {
     graph.add(group);
   }
   await new Promise(resolve => setTimeout(resolve, 500));
-  app.canvas.ds.offset = [0, 340]; app.canvas.ds.scale = 0.6;
+  app.canvas.ds.offset = [160, 360]; app.canvas.ds.scale = 0.6;
   return graph.serialize();
 }
 """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .base import FlowModel
 
 _ASSETS = Path(__file__).parent.parent / "assets"
-BUNDLED = {"tiny SD3, shapes": "tiny_sd3", "tiny SD3, words": "tiny_sd3_words"}
+BUNDLED = {"tiny SD3, shapes": "tiny_sd3"}
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 

@@ -59,7 +59,7 @@ STAGES: dict[str, Stage] = {
     "GDRO_LoadBaseModel": Stage(
         _load_base_model,
         "GDRO Load Base Model",
-        "The model to align. The bundled tiny SD3 models run on any computer and need no download.",
+        "The model to align. The bundled tiny SD3 runs on any computer and needs no download.",
         (
             Input(
                 "source",
@@ -70,10 +70,9 @@ STAGES: dict[str, Stage] = {
                         Input(
                             "model",
                             "COMBO",
-                            "Tiny SD3 models for 64-pixel pictures: coloured shapes, or signs with a "
-                            "short word.",
+                            "A tiny SD3 for 64-pixel pictures of coloured shapes.",
                             default="tiny SD3, shapes",
-                            options=("tiny SD3, shapes", "tiny SD3, words"),
+                            options=("tiny SD3, shapes",),
                         ),
                     ),
                     "diffusers folder": (
