@@ -57,7 +57,8 @@ STAGES: dict[str, Stage] = {
                         Input(
                             "set",
                             "COMBO",
-                            "Sets for the bundled models: shapes and words, for training and held out.",
+                            "Shapes are for the bundled model; words for the OCR reward and a model "
+                            "that can write.",
                             default="shapes_train",
                             options=(
                                 "shapes_train",
