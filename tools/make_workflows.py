@@ -59,7 +59,7 @@ def alignment(kind: str, title: str, about: str, reward: str, train: dict) -> di
             "heldout": ("GDRO_PromptSet", "Prompts it has not seen", (1720, 60, 340, 120),
                         {"source.set": f"{kind}_heldout", "limit": 0}, {}),
             "evaluate": ("GDRO_EvaluateAlignment", None, (1720, 260, 620, 980),
-                         {**SAMPLING, "images_per_prompt": 6},
+                         {**SAMPLING, "images_per_prompt": 4},
                          {"model": "model.model", "aligned": "train.aligned",
                           "prompts": "heldout.prompts", "reward": "reward.reward"}),
         },
@@ -88,9 +88,9 @@ in `models/loras/gdro`."""
 WORKFLOWS = {
     "quickstart": lambda: alignment(
         "shapes", "quickstart", QUICKSTART, "GDRO_CompositionReward",
-        {"prompts": 128, "images": 16, "steps": 200, "learning_rate": 0.002, "rank": 32,
-         "alpha": 32.0, "target": "attention+mlp", "algorithm.beta": 10.0,
-         "algorithm.top1_weight": 1.0, "algorithm.draw": "best and worst"},
+        {"prompts": 128, "images": 16, "steps": 240, "learning_rate": 0.0007, "rank": 32,
+         "alpha": 32.0, "target": "attention+mlp", "algorithm.beta": 30.0,
+         "algorithm.top1_weight": 4.0, "algorithm.draw": "best and worst"},
     ),
 }  # fmt: skip
 
