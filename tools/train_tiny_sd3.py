@@ -235,6 +235,11 @@ def save_pipeline(folder: Path, conditioner: Conditioner, transformer, vae: Auto
         tokenizer_3=None,
     )
     pipeline.save_pretrained(folder)
+    # The autoencoder was read from a folder of this machine, which diffusers writes down.
+    path = folder / "vae" / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def load_weights(model: torch.nn.ModuleList, folder: Path) -> None:
