@@ -143,6 +143,13 @@ def save(workflow: dict, path: Path) -> None:
     path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def thumbnail(picture: Image.Image, path: Path) -> None:
+    """The upper part of a picture, 16:9, as the template browser shows it."""
+    width = picture.width
+    part = picture.convert("RGB").crop((0, 0, width, min(picture.height, width * 9 // 16)))
+    part.resize((870, 870 * part.height // width), Image.Resampling.LANCZOS).save(path, quality=85)
+
+
 def open_page(play, url: str):
     profile = tempfile.mkdtemp()
     context = play.chromium.launch_persistent_context(
@@ -165,7 +172,9 @@ def main() -> None:
     )
     parser.add_argument("--url", default="http://127.0.0.1:8188")
     parser.add_argument("--only", choices=WORKFLOWS)
-    parser.add_argument("--picture", type=Path, help="a picture to stand in the thumbnail")
+    parser.add_argument(
+        "--picture", type=Path, help="make the thumbnail of this, e.g. before_after.png"
+    )
     options = parser.parse_args()
     with sync_playwright() as play:
         page = open_page(play, options.url)
@@ -175,10 +184,11 @@ def main() -> None:
             save(page.evaluate(BUILD, describe()), FOLDER / f"{name}.json")
             page.evaluate("app.canvas.setDirty(true, true)")
             page.wait_for_timeout(800)
-            shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            shot.crop((60, 40, 1800, 1000)).resize((870, 480), Image.Resampling.LANCZOS).save(
-                FOLDER / f"{name}.jpg", quality=85
-            )
+            if options.picture:
+                thumbnail(Image.open(options.picture), FOLDER / f"{name}.jpg")
+            else:
+                shot = Image.open(io.BytesIO(page.screenshot()))
+                thumbnail(shot.crop((60, 40, 1800, 1000)), FOLDER / f"{name}.jpg")
 
 
 if __name__ == "__main__":
