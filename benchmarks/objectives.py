@@ -1,6 +1,6 @@
 """GDRO against best-of-group fine-tuning, on the same groups, steps and seeds.
 
-    python benchmarks/objectives.py [--prompts 128] [--steps 200] [--output DIR] [--seeds 0]
+    python benchmarks/objectives.py [--prompts 128] [--steps 240] [--output DIR] [--seeds 0]
 
 Both train on the same scored rollout of the bundled model with the same optimiser and number of
 images a step; both are evaluated on the same held-out prompts and seeds. Best-of-group fine-tuning
@@ -46,20 +46,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--prompts", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--rate", type=float, default=7e-4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output", default="output/benchmark")
     options = parser.parse_args()
-    host = ConsoleHost(options.output)
+    host = ConsoleHost(options.output, quiet=True)
     model = loading.load(loading.bundled_folder("tiny SD3, shapes"), host.device())
     reward = rewards.create("composition")
-    config = RolloutConfig(images_per_prompt=16, steps=8, run_name="objectives")
+    config = RolloutConfig(images_per_prompt=16, steps=8, guidance=2.0, run_name="objectives")
     rollout = generate(host, model, shipped("shapes_train").limit(options.prompts), config)
     rollout = score_rollout(host, rollout, reward)
     heldout = shipped("shapes_heldout")
     objectives = {
-        "GDRO": GDRO(group_size=6, beta=10.0, top1_weight=1.0, draw="best and worst"),
+        "GDRO": GDRO(group_size=6, beta=30.0, top1_weight=4.0, draw="best and worst"),
         "best of group": BestOfGroup(),
     }
     rows = []
@@ -75,7 +75,7 @@ def main() -> None:
             start = time.perf_counter()
             result = train(host, model, rollout, objective, settings)
             seconds = time.perf_counter() - start
-            evaluation = EvaluationConfig(images_per_prompt=6, steps=8)
+            evaluation = EvaluationConfig(images_per_prompt=4, steps=8, guidance=2.0)
             found = evaluate(host, model, result, heldout, reward, evaluation).comparison
             errors = [row["top_error"] for row in result.history()]
             rows.append((name, seed, found, seconds, sum(errors[-20:]) / len(errors[-20:])))
