@@ -145,7 +145,7 @@ def train(
                 host, model, objective, config, data, parameters, folder, rollout.run.settings
             ).run()
     tensors = lora.to_file_keys(state, config.adapter.alpha)
-    _write_lora(target, tensors, record)
+    _write_lora(target, tensors, record, model.architecture)
     write_json(folder / "done.json", {"lora": target.name, "steps": config.steps})
     return result
 
@@ -187,7 +187,9 @@ def _record(rollout: Rollout, rewards, objective: Objective, config: TrainConfig
     }
 
 
-def _write_lora(target: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+def _write_lora(
+    target: Path, tensors: dict[str, Tensor], record: dict[str, Any], architecture: str
+) -> None:
     import json
 
     from safetensors.torch import save
@@ -196,7 +198,7 @@ def _write_lora(target: Path, tensors: dict[str, Tensor], record: dict[str, Any]
 
     metadata = {
         "modelspec.title": target.stem,
-        "modelspec.architecture": "stable-diffusion-v3/lora",
+        "modelspec.architecture": f"{architecture}/lora",
         "gdro.version": __version__,
         "gdro.training": json.dumps(record, sort_keys=True),
     }

@@ -1,9 +1,40 @@
-"""Every node, input and output has its words, and the pages are those of the present declarations."""
+"""Every node, input and output has its words, the pages are those of the present declarations, and the
+messages that they quote are the code's own."""
+
+import ast
+import json
+import re
 
 import make_docs
 import pytest
 
 from gdro_comfy.stages import STAGES
+
+CODE = [*(make_docs.ROOT / "gdro_comfy").rglob("*.py"), *(make_docs.ROOT / "nodes").rglob("*.py")]
+
+
+def _template(node):
+    """A string in the code, with … for what is put in when it runs."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_template(part) for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return _template(node.left) + _template(node.right)
+    return "…"
+
+
+@pytest.fixture(scope="module")
+def messages():
+    """All messages of InputError in the code."""
+    calls = [
+        node
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InputError"
+    ]
+    found = [[_template(argument) for argument in call.args] for call in calls]
+    return [f"{name}: {what}. {remedy}" for name, what, remedy in found]
 
 
 @pytest.mark.parametrize("node_id", list(STAGES))
@@ -16,6 +47,24 @@ def test_every_input_and_output_is_explained(node_id):
     assert stage.preview is None or stage.preview in {output.name for output in stage.outputs}
 
 
+@pytest.mark.parametrize("node_id", list(STAGES))
+def test_the_page_names_every_input_and_output(node_id):
+    stage = STAGES[node_id]
+    page = (make_docs.ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)`", page.split("## Typical mistakes")[0], re.MULTILINE)
+    inputs = [name for name, _, _ in make_docs.flat(stage.inputs)]
+    assert rows == inputs + [output.name for output in stage.outputs]
+
+
+def test_the_locale_has_the_words_of_every_input():
+    path = make_docs.ROOT / "locales" / "en" / "nodeDefs.json"
+    words = json.loads(path.read_text(encoding="utf-8"))
+    assert list(words) == list(STAGES)
+    assert "algorithm_beta" in words["GDRO_TrainLoRA"]["inputs"]
+    for node_id, stage in STAGES.items():
+        assert len(words[node_id]["inputs"]) == len(list(make_docs.flat(stage.inputs)))
+
+
 def test_pages_and_locale_are_up_to_date():
     for path, text in make_docs.files().items():
         assert path.read_text(encoding="utf-8") == text, f"run tools/make_docs.py: {path.name}"
@@ -23,4 +72,20 @@ def test_pages_and_locale_are_up_to_date():
 
 def test_there_is_a_page_for_each_node_and_no_other():
     pages = {path.stem for path in (make_docs.ROOT / "web" / "docs").glob("*.md")}
-    assert pages == set(STAGES) == set(make_docs.ADVICE)
+    assert pages == set(STAGES) == set(make_docs.ADVICE) == set(make_docs.MISTAKES)
+
+
+@pytest.mark.parametrize("node_id", list(STAGES))
+def test_typical_values_are_of_inputs_that_exist(node_id):
+    known = {name for name, _, _ in make_docs.flat(STAGES[node_id].inputs)}
+    assert set(make_docs.TYPICAL.get(node_id, {})) <= known
+
+
+@pytest.mark.parametrize("node_id", list(STAGES))
+def test_quoted_messages_are_those_of_the_code(node_id, messages):
+    quoted = [seen for seen, _ in make_docs.MISTAKES[node_id] if seen.startswith("`")]
+    assert quoted
+    for seen in quoted:
+        text = seen.split("`")[1]
+        pattern = ".*".join(re.escape(part.strip()) for part in text.split("…"))
+        assert any(re.search(pattern, message) for message in messages), text

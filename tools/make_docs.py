@@ -2,8 +2,9 @@
 
     python tools/make_docs.py
 
-A page is ``web/docs/<node id>.md``: what the node is for, a table of its inputs and outputs, and the
-advice that stands in ``ADVICE`` below. ``locales/en/nodeDefs.json`` has the same words for ComfyUI.
+A page is ``web/docs/<node id>.md``: what the node is for, tables of its inputs and outputs, and typical
+mistakes; what is written by hand stands in ``help_text.py``. ``locales/en/nodeDefs.json`` has the words of
+the declarations for ComfyUI.
 """
 
 from __future__ import annotations
@@ -12,44 +13,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from help_text import ADVICE, MISTAKES, TYPICAL
+
 from gdro_comfy.stage import MISSING, Input, Stage
 from gdro_comfy.stages import STAGES
 
 ROOT = Path(__file__).parent.parent
 
-ADVICE = {
-    "GDRO_LoadBaseModel": """A diffusers folder has `model_index.json` beside `transformer/`, `vae/`, `text_encoder/`
-and so on; put it into `models/diffusers` and reload the page. A folder that lacks a part, or holds another
-architecture, is refused by name.""",
-    "GDRO_PromptSet": """Keep what you evaluate on apart from what you train on, or the figures flatter. Some 100
-prompts that the model gets right *sometimes* teach most: where every picture of a group is equally good, there is
-nothing to learn. In a `.jsonl` file each line is an object with `text`, and optionally `include` (what the
-composition reward looks for) and `target` (the text that the OCR reward looks for).""",
-    "GDRO_GroupRollout": """The pictures are in `output/gdro/<run name>-<key>/`. The key stands for model, steps,
-guidance, size and seed: change one of them and you get another run, while more prompts or more images per prompt
-add to this one. Cancel and Run again as you like.""",
-    "GDRO_OCRReward": """Put the text into double quotes in the prompt: `a shop sign that says "OPEN"`. Prompts
-without quotes are refused, with the number of the prompt. If the node says that rapidocr is missing, install it into
-ComfyUI's Python: `pip install rapidocr onnxruntime`.""",
-    "GDRO_CompositionReward": """It understands prompts such as `two red circles left of one blue square`, or the
-`include` entries of a prompt file. Photographs need a detector, which is not there yet.""",
-    "GDRO_ScoreRollout": """Look at the histogram: if nearly all pictures have the same reward, choose other prompts
-or another reward before you train. "Teach nothing" counts the groups in which all rewards are equal; they are left
-out of the training.""",
-    "GDRO_TrainLoRA": """Pictures that get soft or noisy while the ranking is learnt mean that the model moved too
-far: lower the learning rate, raise `beta` or `top1_weight`, or stop earlier. If nothing changes, do the opposite.
-`group_size` may not be above the images per prompt of the rollout.
-
-The LoRA is written to `models/loras/gdro/`, everything else to `train/` in the folder of the run: `history.jsonl`
-has loss, ranking accuracy and errors of every step, `samples/` the pictures on the way. Cancelling saves a
-checkpoint; other settings are another training and leave this one alone.""",
-    "GDRO_EvaluateAlignment": """The interval is over prompts, paired by seed: a gain whose interval holds 0 may be
-luck. More prompts narrow it more than more images per prompt. Look at the pictures too: a reward can rise while they
-get worse.""",
-    "GDRO_Generate": """Use the same seed with and without `aligned` to see what the LoRA changed.""",
-    "GDRO_LoadAlignedLoRA": """For ComfyUI's own samplers. The stock *LoraLoaderModelOnly* loads the same file, and
-*Load LoRA Model* takes the `lora` output of GDRO Train LoRA. A LoRA of another architecture is refused.""",
-}
+WIDGETS = {"STRING": "text", "BOOLEAN": "on or off", "INT": "a whole number", "FLOAT": "a number"}
 
 
 def flat(
@@ -62,37 +33,52 @@ def flat(
             yield from flat(inner, f"{prefix}{item.name}.", key)
 
 
-def _values(item: Input) -> str:
+def _values(item: Input, typical: str) -> str:
+    """What people set, then in brackets what is allowed."""
     if item.choices:
-        return ", ".join(f"`{key}`" for key in item.choices)
-    parts = []
-    if item.options:
-        parts.append(", ".join(f"`{option}`" for option in item.options))
-    if item.minimum is not None and item.maximum is not None:
-        parts.append(f"{item.minimum:g} to {item.maximum:g}")
+        allowed = [", ".join(f"`{key}`" for key in item.choices)]
+    elif item.options:
+        allowed = [", ".join(f"`{option}`" for option in item.options)]
+    elif item.minimum is not None and item.maximum is not None:
+        # A seed goes up to 2 ** 53, which says nothing to a creator.
+        huge = item.maximum >= 2**53
+        allowed = ["any whole number" if huge else f"{item.minimum:g} to {item.maximum:g}"]
+    elif item.files:
+        allowed = ["a file from the list"]
+    else:
+        allowed = [WIDGETS.get(item.type, f"a connection ({item.type})")]
+    if item.optional:
+        allowed.append("may be left out")
     if item.default is not MISSING and item.default != "":
-        parts.append(f"default `{item.default}`")
-    if item.files:
-        parts.append("a file from the list")
-    return "; ".join(parts) or f"a connection ({item.type})"
+        shown = ("on" if item.default else "off") if item.type == "BOOLEAN" else item.default
+        allowed.append(f"default `{shown}`")
+    words = "; ".join(allowed)
+    return f"{typical} ({words})" if typical else words
 
 
 def page(node_id: str, stage: Stage) -> str:
     """The help page of a node."""
+    typical = TYPICAL.get(node_id, {})
     lines = [
         f"# {stage.title}",
         "",
         stage.description,
         "",
-        "| Input | What it does | Values |",
+        ADVICE[node_id],
+        "",
+        "| Input | What it does | Typical values |",
         "|---|---|---|",
     ]
     for name, item, choice in flat(stage.inputs):
         only = f" (with *{choice}*)" if choice else ""
-        lines.append(f"| `{name}`{only} | {item.tooltip} | {_values(item)} |")
+        lines.append(
+            f"| `{name}`{only} | {item.tooltip} | {_values(item, typical.get(name, ''))} |"
+        )
     lines += ["", "| Output | What it is |", "|---|---|"]
     lines += [f"| `{output.name}` | {output.tooltip} |" for output in stage.outputs]
-    lines += ["", "## Good to know", "", ADVICE[node_id], ""]
+    lines += ["", "## Typical mistakes", "", "| What you see | What to do |", "|---|---|"]
+    lines += [f"| {seen} | {remedy} |" for seen, remedy in MISTAKES[node_id]]
+    lines.append("")
     return "\n".join(lines)
 
 

@@ -61,6 +61,8 @@ class FlowModel(Protocol):
 
     identity: dict[str, Any]
     """Which weights these are (JSON-able): runs and LoRAs made with others are not mixed."""
+    architecture: str
+    """Its name in the headers of LoRA files (modelspec)."""
     default_size: tuple[int, int]
     """Width and height that the model was trained for, in pixels."""
     size_multiple: int

@@ -38,6 +38,8 @@ class SD3Model:
         device: where to compute.
     """
 
+    architecture = "stable-diffusion-v3"
+
     def __init__(
         self, pipeline: StableDiffusion3Pipeline, identity: dict[str, Any], device: torch.device
     ) -> None:

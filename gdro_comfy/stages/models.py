@@ -88,7 +88,8 @@ STAGES: dict[str, Stage] = {
             Input(
                 "dtype",
                 "COMBO",
-                "Precision of the weights. auto: bfloat16 on a GPU, float32 on a CPU.",
+                "Precision of the weights. auto: bfloat16 on a GPU (float16 where it has none), "
+                "float32 on a CPU.",
                 default="auto",
                 options=("auto", "float32", "bfloat16", "float16"),
                 advanced=True,

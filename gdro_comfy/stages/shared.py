@@ -22,7 +22,7 @@ def sampling(guidance: float, steps: int) -> tuple[Input, ...]:
         Input(
             "steps",
             "INT",
-            "Sampling steps from noise to image. The bundled models need 8; SD3 and FLUX 10 to 28.",
+            "Sampling steps from noise to image. The bundled model needs 8, SD3 10 to 28.",
             default=steps,
             minimum=1,
             maximum=200,

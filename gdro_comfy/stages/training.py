@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..stage import Input, Output, Stage
-from .shared import MODEL, SEED, SIZE, image_tensor, sampling
+from .shared import MODEL, SIZE, image_tensor, sampling
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -115,7 +115,7 @@ STAGES: dict[str, Stage] = {
                 "learning_rate",
                 "FLOAT",
                 "Peak of the schedule. Too high: pictures break. The paper: 3e-4 for FLUX; the bundled "
-                "models take more.",
+                "model takes more.",
                 default=3e-4,
                 minimum=1e-7,
                 maximum=1.0,
@@ -183,7 +183,14 @@ STAGES: dict[str, Stage] = {
                 step=0.01,
                 advanced=True,
             ),
-            SEED,
+            Input(
+                "seed",
+                "INT",
+                "Of everything random in the training; the same seed gives the same LoRA.",
+                default=0,
+                minimum=0,
+                maximum=2**53,
+            ),
             Input(
                 "preview_every",
                 "INT",

@@ -1,0 +1,292 @@
+"""The hand-written part of the help pages: advice, typical values, and mistakes with their messages.
+
+What a creator sees in a mistake is the code's own message in backquotes, with … where it depends on
+the case; ``tests/test_docs.py`` holds these messages to the code.
+"""
+
+from __future__ import annotations
+
+ADVICE = {
+    "GDRO_LoadBaseModel": """The first node of a GDRO graph. Use the bundled model to learn how
+the nodes work, and a diffusers folder for a model of your own: a folder in `models/diffusers` that
+has `model_index.json` beside `transformer/`, `vae/`, `text_encoder/` and so on. Nothing is
+downloaded.""",
+    "GDRO_PromptSet": """Use two of these: one for the rollout, one with other prompts for the
+evaluation. If they are the same, the figures flatter. Some 100 prompts that the model gets right
+*sometimes* teach most: where every picture of a group is equally good, there is nothing to learn.
+
+In a `.jsonl` file each line is an object with `text`, and optionally `include` (what the
+composition reward looks for) and `target` (the text that the OCR reward looks for). In a `.csv`
+file the first line names the columns. Prompts with the same text count once.""",
+    "GDRO_GroupRollout": """Makes the pictures to learn from. They are in `output/gdro/<run
+name>-<key>/`. The key stands for model, steps, guidance, size and seed: change one of them and you
+get another run, while more prompts or more images per prompt add to this one. You may cancel at any
+time; the next Run makes what is missing.""",
+    "GDRO_OCRReward": """For models that are to write: signs, labels, titles. Put the text into
+double quotes in the prompt: `a shop sign that says "OPEN"`. Spaces and capitals do not count. The
+bundled model cannot write.""",
+    "GDRO_CompositionReward": """For the bundled model. It understands prompts such as `two red
+circles left of one blue square`, or the `include` entries of a prompt file. Photographs need a
+detector, which is not there yet.""",
+    "GDRO_ScoreRollout": """Put it between the rollout and the training. Look at the histogram: if
+nearly all pictures have the same reward, choose other prompts or another reward before you train.
+"Teach nothing" counts the groups in which all rewards are equal; they are left out of the training.""",
+    "GDRO_TrainLoRA": """The LoRA is written to `models/loras/gdro/`, everything else to `train/` in
+the folder of the run: `history.jsonl` has loss, ranking accuracy and errors of every step,
+`samples/` the pictures on the way. Cancelling saves a checkpoint; other settings are another
+training and leave this one alone.""",
+    "GDRO_EvaluateAlignment": """Use it after training, to see whether the LoRA helped. The interval
+is over prompts, paired by seed: a gain whose interval holds 0 may be luck. More prompts narrow it
+more than more images per prompt. Look at the pictures too: a reward can rise while they get worse.""",
+    "GDRO_Generate": """For a quick look at one prompt. Use the same seed with and without `aligned`
+to see what the LoRA changed.""",
+    "GDRO_LoadAlignedLoRA": """For ComfyUI's own samplers. The stock *LoraLoaderModelOnly* loads the
+same file, and *Load LoRA Model* takes the `lora` output of GDRO Train LoRA.""",
+}
+"""What a node is for and what to know of it, by node id."""
+
+_STEPS = "8 with the bundled model, 10 to 28 with SD3"
+_GUIDANCE = "1 to 2 with the bundled model, as you use it with others"
+
+TYPICAL = {
+    "GDRO_PromptSet": {"limit": "0, or 64 to 128 for a first try"},
+    "GDRO_GroupRollout": {
+        "steps": _STEPS,
+        "guidance": _GUIDANCE,
+        "run_name": "a word for what you try",
+    },
+    "GDRO_TrainLoRA": {
+        "algorithm.beta": "6 to 12; with the bundled model as in the quickstart",
+        "algorithm.top1_weight": "0.5 to 1; with the bundled model as in the quickstart",
+        "algorithm.draw": "`random` in the paper, `best and worst` in the quickstart",
+        "steps": "200 to 400 with the bundled model",
+        "learning_rate": "3e-4; with the bundled model as in the quickstart",
+        "alpha": "as `rank`",
+        "target": "`attention+mlp` with the bundled model",
+    },
+    "GDRO_EvaluateAlignment": {
+        "steps": "as in the rollout",
+        "guidance": "as in the rollout",
+        "width": "as in the rollout",
+        "height": "as in the rollout",
+        "seed": "not the rollout's",
+    },
+    "GDRO_Generate": {
+        "steps": _STEPS,
+        "guidance": _GUIDANCE,
+        "strength": "0 and 1, to compare",
+    },
+    "GDRO_LoadAlignedLoRA": {"strength": "1; less for a weaker effect"},
+}
+"""What people set, by node id and input; inputs that are not here have only their range and default."""
+
+_SIZE = (
+    "`… is not a multiple of … pixels`",
+    "Use one of the two sizes that the message names, or 0.",
+)
+_UNREADABLE = (
+    "`… has text this model cannot read: …`",
+    "Use letters, digits and punctuation. The bundled model knows English letters only.",
+)
+_TOO_LONG = (
+    "`This model reads …, start and end included: shorten the prompt.`",
+    "Shorten that prompt. The bundled model reads 16 tokens.",
+)
+_OTHER_LORA = (
+    "`… was trained for a model of another size …`",
+    "Connect the model that the LoRA was trained on.",
+)
+
+MISTAKES = {
+    "GDRO_LoadBaseModel": [
+        (
+            "`folder: … is not among the diffusers folders`",
+            "The folder belongs in `models/diffusers`. Put it there, press R in ComfyUI to read the lists "
+            "again, and choose it.",
+        ),
+        (
+            "`Choose a Stable Diffusion 3 or 3.5 folder (StableDiffusion3Pipeline).`",
+            "The folder holds another architecture. Only SD3 and SD3.5 can be trained.",
+        ),
+        ("`… lacks its part …`", "A download was not finished. Copy the folder again."),
+        (
+            "`… has no readable model_index.json`",
+            "That is no folder in diffusers' layout. A single checkpoint file cannot be loaded yet.",
+        ),
+    ],
+    "GDRO_PromptSet": [
+        (
+            "`there are no prompts in it`",
+            "Write one prompt on each line. Lines with # do not count.",
+        ),
+        (
+            "`file: … is not there`",
+            "Put a `.txt`, `.jsonl` or `.csv` file into ComfyUI's `input` folder, press R, and choose it.",
+        ),
+        (
+            "`file: line … cannot be used: …`",
+            "Mend that line; the message says what is wrong in it.",
+        ),
+        ("`… is not text in UTF-8`", "Save the file again as UTF-8 text."),
+        (
+            "No error, but the evaluation looks too good",
+            "The same prompts are in training and evaluation. Use a held-out set for the second.",
+        ),
+    ],
+    "GDRO_GroupRollout": [
+        (
+            "`run_name: … cannot be a folder's name here`",
+            "Use 1 to 40 letters, digits, spaces, dots, - and _. Start with a letter or digit.",
+        ),
+        _SIZE,
+        _UNREADABLE,
+        _TOO_LONG,
+        (
+            "`output folder: … cannot be written (…)`",
+            "Make the folder writable, or start ComfyUI with another output folder.",
+        ),
+        (
+            "`… was made with another … (…, now …)`",
+            "The folder's `run.json` was changed. Move the folder away, or choose another `run_name`.",
+        ),
+        (
+            "All images are made again",
+            "A setting that the pictures depend on has changed. Set it back to find the old run again.",
+        ),
+    ],
+    "GDRO_OCRReward": [
+        (
+            "`prompts: … does not say what must be legible`",
+            'Put the text into double quotes: `a sign that says "OPEN"`. GDRO Score Rollout says this.',
+        ),
+        (
+            "`reward: RapidOCR cannot be used (…)`",
+            "Install it into ComfyUI's Python: `pip install rapidocr onnxruntime`. Then restart ComfyUI.",
+        ),
+        (
+            "`this RapidOCR comes without its models and would download them`",
+            "Install version 3.4 or newer: `pip install --upgrade rapidocr`.",
+        ),
+        (
+            "Low rewards for text that is plain to see",
+            "`line` was chosen for pictures that show more than a line of text. Use `detect`.",
+        ),
+    ],
+    "GDRO_CompositionReward": [
+        (
+            "`prompts: … is not understood`",
+            "The prompt says more than shapes, colours and places. Write it as in the message, or give "
+            "`include` in a prompt file. GDRO Score Rollout says this.",
+        ),
+        ("`prompts: … has no number`", "Say how many: `two circles`, not `circles`."),
+        (
+            "`This reward sees … in …, nothing else.`",
+            "Ask for a circle, square, triangle or star in one of the colours that the message names.",
+        ),
+        (
+            "Rewards near 0 for photographs",
+            "It finds flat shapes on a light wall only. Use it with the bundled model.",
+        ),
+    ],
+    "GDRO_ScoreRollout": [
+        (
+            "`prompts: …`, at once",
+            "The reward cannot judge one of the prompts. Change the prompt set, or the reward.",
+        ),
+        (
+            "The summary says that most groups teach nothing",
+            "Use prompts that the model gets right only sometimes, more images, or another reward.",
+        ),
+        (
+            "The histogram is one bar at the top",
+            "The model does this already. Ask for something harder.",
+        ),
+    ],
+    "GDRO_TrainLoRA": [
+        ("`rollout: these groups have no scores yet`", "Put GDRO Score Rollout before this node."),
+        (
+            "`… groups have images without a score`",
+            "Run GDRO Score Rollout on the same rollout, and connect its output here.",
+        ),
+        (
+            "`group_size: … images are to train together, of …`",
+            "Lower `group_size`, or raise the images per prompt of the rollout.",
+        ),
+        (
+            "`in all … groups every image has the same reward`",
+            "Use another reward, more images, or prompts that the model gets right only sometimes.",
+        ),
+        (
+            "`model: these groups were made by another model`",
+            "Connect the model of the rollout, or make a rollout with this one.",
+        ),
+        (
+            "`the loss was not a finite number three times in a row`",
+            "Lower `learning_rate` or `beta`. The last good state is kept.",
+        ),
+        ("`… is no range of noise levels`", "`sigma_min` must be below `sigma_max`."),
+        (
+            "Pictures get soft or noisy",
+            "The model moved too far from its base. Lower `learning_rate`, raise `beta` or `top1_weight`, or "
+            "use fewer `steps`.",
+        ),
+        (
+            "Pictures hardly change",
+            "Raise `learning_rate` or `steps`, or lower `beta`. For the bundled model use `attention+mlp`.",
+        ),
+        (
+            "It ends at once",
+            "A training with these settings is finished already. Change a setting, `seed` for example, to "
+            "train again.",
+        ),
+    ],
+    "GDRO_EvaluateAlignment": [
+        (
+            "`prompts: … is too few`",
+            "Evaluate on 2 prompts or more; on 50 or more to see a small gain.",
+        ),
+        (
+            "`aligned: this LoRA was trained for another model`",
+            "Connect the model that was trained.",
+        ),
+        _SIZE,
+        (
+            "`prompts: …`, at once",
+            "The model or the reward cannot read one of the prompts. The message says which.",
+        ),
+        (
+            "The interval holds 0",
+            "The gain may be luck. Use more prompts, or train further.",
+        ),
+        (
+            "The gain is exactly 0",
+            "`strength` is 0.",
+        ),
+    ],
+    "GDRO_Generate": [
+        ("`prompt: it is empty`", "Say what the image should show."),
+        _SIZE,
+        _UNREADABLE,
+        _TOO_LONG,
+        _OTHER_LORA,
+        (
+            "The pictures of base and aligned are the same",
+            "`strength` is 0, or nothing is connected to `aligned`.",
+        ),
+    ],
+    "GDRO_LoadAlignedLoRA": [
+        (
+            "`lora_name: … is not among the LoRA files`",
+            "Connect `aligned`, or choose a file from the list. Press R if the file is new.",
+        ),
+        (
+            "`model: none of the layers in … exists in this model`",
+            "Load the SD3 model that the LoRA was trained for.",
+        ),
+        (
+            "The pictures do not change",
+            "`strength` is 0, or the sampler is connected to the model before this node.",
+        ),
+    ],
+}
+"""What goes wrong, by node id: what the creator sees, and what to do."""
