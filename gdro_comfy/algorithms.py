@@ -1,14 +1,39 @@
-"""The training objectives: a data class of settings, and the loss of some groups."""
+"""The training objectives: a data class of settings, and the loss of some groups.
+
+An objective says what it has to see (``Signals``) and turns it into one number; the loop in
+``trainer.py`` is the same for all of them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from .flow import implicit_reward
-from .losses import GroupStats, gdro_loss
+from .losses import (
+    GroupStats,
+    dgpo_loss,
+    dpo_loss,
+    gdro_loss,
+    group_advantages,
+    group_stats,
+)
+
+
+class Signals(NamedTuple):
+    """What the loop measures on some groups, each ``[groups, k]``.
+
+    ``errors`` are the velocity errors of the model in training and ``drift`` its mean squared
+    difference from the reference's velocity: both carry gradients. ``reference`` and ``old`` are the
+    errors of the base and of the older policy (None unless the objective uses it).
+    """
+
+    errors: Tensor
+    reference: Tensor
+    drift: Tensor
+    old: Tensor | None = None
 
 
 class ObjectiveResult(NamedTuple):
@@ -17,7 +42,7 @@ class ObjectiveResult(NamedTuple):
     loss: Tensor
     stats: GroupStats
     group_loss: Tensor
-    top_error: Tensor
+    extra: dict[str, Tensor]
 
 
 class Objective(Protocol):
@@ -25,7 +50,7 @@ class Objective(Protocol):
 
     @property
     def group_size(self) -> int:
-        """Images of a prompt that train together."""
+        """Images of a prompt that train together; 0 is all of them."""
         ...
 
     @property
@@ -33,8 +58,23 @@ class Objective(Protocol):
         """How they are chosen, one of ``groups.DRAWS``."""
         ...
 
-    def loss(self, errors: Tensor, reference_errors: Tensor, rewards: Tensor) -> ObjectiveResult:
-        """All ``[groups, k]``; only ``errors`` carry gradients."""
+    @property
+    def sigma_min(self) -> float:
+        """Lowest noise level at which it trains."""
+        ...
+
+    @property
+    def uses_old(self) -> bool:
+        """Whether it looks at an older policy."""
+        ...
+
+    def targets(self, rewards: Tensor) -> Tensor:
+        """What ``loss`` is given of the rewards ``[groups, k]`` of a whole batch, in the same order
+        inside each group."""
+        ...
+
+    def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
+        """The mean over groups; ``targets`` are ``[groups, k]``."""
         ...
 
 
@@ -56,17 +96,93 @@ class GDRO:
     temperature: float = 0.05
     top1_weight: float = 0.5
     draw: str = "random"
+    sigma_min: float = field(default=0.0, init=False)
+    uses_old: bool = field(default=False, init=False)
 
-    def loss(self, errors: Tensor, reference_errors: Tensor, rewards: Tensor) -> ObjectiveResult:
-        scores = implicit_reward(errors, reference_errors, self.beta)
-        group_loss, stats = gdro_loss(scores, rewards, self.temperature)
-        top = top1_error(errors, rewards)
-        return ObjectiveResult(
-            group_loss + self.top1_weight * top, stats, group_loss.detach(), top.detach()
+    def targets(self, rewards: Tensor) -> Tensor:
+        return rewards
+
+    def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
+        scores = implicit_reward(signals.errors, signals.reference, self.beta)
+        group_loss, stats = gdro_loss(scores, targets, self.temperature)
+        top = top1_error(signals.errors, targets)
+        loss = group_loss + self.top1_weight * top
+        return ObjectiveResult(loss, stats, group_loss.detach(), {})
+
+
+@dataclass(frozen=True)
+class DPO:
+    """Diffusion-DPO (Wallace et al., CVPR 2024): the best image of a group against its worst.
+
+    Args:
+        beta: as in GDRO, of mean-reduced errors.
+    """
+
+    beta: float = 100.0
+    group_size: int = field(default=2, init=False)
+    draw: str = field(default="best and worst", init=False)
+    sigma_min: float = field(default=0.0, init=False)
+    uses_old: bool = field(default=False, init=False)
+
+    def targets(self, rewards: Tensor) -> Tensor:
+        return rewards
+
+    def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
+        scores = implicit_reward(signals.errors, signals.reference, self.beta)
+        order = targets.sort(dim=-1, descending=True, stable=True).indices
+        winner, loser = scores.gather(-1, order).unbind(-1)
+        # A pair of equal rewards has no winner; GroupData leaves such groups out.
+        loss, stats = dpo_loss(winner, loser)
+        return ObjectiveResult(loss, stats, loss.detach(), {})
+
+
+@dataclass(frozen=True)
+class DGPO:
+    """Direct Group Preference Optimization: advantages of whole groups, deterministic rollouts.
+
+    Args:
+        beta: scale of the group's weight; the paper: 100.
+        kl: weight of the mean squared difference from the base's velocity; the paper: 0.02.
+        clip: how far (as a ratio) an image may move from the older policy before its gradient is
+            left out; 0 is no clip. The paper: 0.01.
+        sigma_min: lowest noise level to train at; the paper: 0.67 for text, 0.82 for composition.
+            Below it the pictures rot.
+        advantage_scale: advantages in deviations of each "group" or of the whole "batch".
+        advantage_limit: largest advantage, in deviations; the paper: 5.
+    """
+
+    beta: float = 100.0
+    kl: float = 0.02
+    clip: float = 0.01
+    sigma_min: float = 0.67
+    advantage_scale: str = "group"
+    advantage_limit: float = 5.0
+    group_size: int = field(default=0, init=False)
+    draw: str = field(default="random", init=False)
+
+    @property
+    def uses_old(self) -> bool:
+        return self.clip > 0
+
+    def targets(self, rewards: Tensor) -> Tensor:
+        return group_advantages(rewards, self.advantage_scale, self.advantage_limit)
+
+    def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
+        group_loss, seen = dgpo_loss(
+            signals.errors, signals.reference, targets, self.beta, signals.old, self.clip
         )
+        scores = implicit_reward(signals.errors, signals.reference, self.beta)
+        loss = group_loss + self.kl * signals.drift.mean()
+        extra = {"weight": seen.weight, "clipped": seen.clipped}
+        return ObjectiveResult(loss, group_stats(scores, targets), group_loss.detach(), extra)
 
 
 def top1_error(errors: Tensor, rewards: Tensor) -> Tensor:
     """Velocity error of each group's best image (ties: their mean), then the mean over groups."""
     best = (rewards == rewards.amax(-1, keepdim=True)).to(errors.dtype)
     return ((errors * best).sum(-1) / best.sum(-1)).mean()
+
+
+def old_policy_decay(step: int) -> float:
+    """Decay of DGPO's older policy, a fast moving average: ``min(0.3, 0.001 step)``."""
+    return min(0.3, 0.001 * step)

@@ -70,17 +70,17 @@ class GroupData:
         sigma_range: tuple[float, float] = (0.0, 1.0),
     ) -> Batch:
         """The batch of ``size`` groups for this step."""
-        generator = _generator(seed, step, "batch")
+        draws, count = generator(seed, step, "batch"), self.rewards.shape[1]
         chosen = self._turn(seed, step * size, size)
         picks = [
-            groups.draw(self.rewards[g], objective.group_size, objective.draw, generator)
+            groups.draw(self.rewards[g], objective.group_size or count, objective.draw, draws)
             for g in chosen
         ]
         pairs = list(zip(chosen, picks, strict=True))
         x0 = torch.stack([self.latents[g, p] for g, p in pairs]).float()
         rewards = torch.stack([self.rewards[g, p] for g, p in pairs])
-        noise = torch.randn(size, 1, *x0.shape[2:], generator=generator).expand_as(x0)
-        sigma = flow.sample_sigma(size, generator, sigma_sampler, *sigma_range)
+        noise = torch.randn(size, 1, *x0.shape[2:], generator=draws).expand_as(x0)
+        sigma = flow.sample_sigma(size, draws, sigma_sampler, *sigma_range)
         return Batch(torch.tensor(chosen), x0, noise, sigma, rewards)
 
     def _turn(self, seed: int, first: int, size: int) -> list[int]:
@@ -88,10 +88,11 @@ class GroupData:
         count, chosen = len(self.latents), []
         for number in range(first, first + size):
             epoch, place = divmod(number, count)
-            order = torch.randperm(count, generator=_generator(seed, epoch, "epoch"))
+            order = torch.randperm(count, generator=generator(seed, epoch, "epoch"))
             chosen.append(int(order[place]))
         return chosen
 
 
-def _generator(*what: object) -> torch.Generator:
+def generator(*what: object) -> torch.Generator:
+    """A generator on the CPU seeded by what it is for."""
     return torch.Generator().manual_seed(int(digest(list(what), 15), 16))

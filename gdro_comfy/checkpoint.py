@@ -1,4 +1,4 @@
-"""The state of a training on disk: weights, averaged weights, AdamW's moments, and the step."""
+"""The state of a training on disk: weights, their averages, AdamW's moments, and the step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ def save(
     path: Path,
     step: int,
     parameters: Mapping[str, torch.nn.Parameter],
-    ema: Mapping[str, Tensor],
+    averages: Mapping[str, Mapping[str, Tensor]],
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write everything that the next step depends on, in one atomic file."""
     tensors: dict[str, Tensor] = {"step": torch.tensor(step)}
     for name, parameter in parameters.items():
         tensors[f"weight.{name}"] = parameter
-        tensors[f"ema.{name}"] = ema[name]
+        for average, weights in averages.items():
+            tensors[f"{average}.{name}"] = weights[name]
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"adam.{key}.{name}"] = value
     write_tensors(path, tensors)
@@ -32,7 +33,7 @@ def save(
 def restore(
     path: Path,
     parameters: Mapping[str, torch.nn.Parameter],
-    ema: Mapping[str, Tensor],
+    averages: Mapping[str, Mapping[str, Tensor]],
     optimizer: torch.optim.Optimizer,
 ) -> int:
     """Read a checkpoint back in place and return its step; 0 where there is none."""
@@ -41,7 +42,8 @@ def restore(
     tensors = read_tensors(path)
     for name, parameter in parameters.items():
         parameter.copy_(tensors[f"weight.{name}"])
-        ema[name].copy_(tensors[f"ema.{name}"])
+        for average, weights in averages.items():
+            weights[name].copy_(tensors[f"{average}.{name}"])
         moments = {
             key: tensors[f"adam.{key}.{name}"]
             for key in ("step", "exp_avg", "exp_avg_sq")

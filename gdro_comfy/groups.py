@@ -65,3 +65,8 @@ def draw(rewards: Tensor, k: int, how: str, generator: torch.Generator) -> Tenso
             break
         picked = torch.randperm(len(rewards), generator=generator)[:k]
     return picked
+
+
+def shuffled(count: int, generator: torch.Generator) -> list[int]:
+    """The numbers 0 to ``count - 1`` in a random order."""
+    return torch.randperm(count, generator=generator).tolist()

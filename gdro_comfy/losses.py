@@ -1,9 +1,10 @@
 """Group losses: pure functions of implicit rewards (``scores``) and explicit rewards.
 
-Sources: GDRO, arXiv 2601.02036; Plackett-Luce ranking; DPO, Rafailov et al. 2023. Every loss takes
-``[k]`` or ``[groups, k]`` in any order, returns the mean over groups, and is unchanged when a constant
-is added to all scores, or to all rewards, of a group. All are computed in at least float32, relative
-to the largest score, so that scores of 1e4 are safe.
+Sources: GDRO, arXiv 2601.02036; Plackett-Luce ranking; DPO, Rafailov et al. 2023; DGPO, "Reinforcing
+Diffusion Models by Direct Group Preference Optimization". Every loss takes ``[k]`` or ``[groups, k]``
+in any order and returns the mean over groups. The first three are unchanged when a constant is added
+to all scores, or to all rewards, of a group, and are computed in at least float32, relative to the
+largest score, so that scores of 1e4 are safe.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ def _prepare(scores: Tensor, rewards: Tensor) -> tuple[Tensor, Tensor]:
     r = rewards.detach().to(s.dtype).reshape(s.shape)
     r, order = r.sort(dim=-1, descending=True, stable=True)
     return s.gather(-1, order), r
+
+
+def group_stats(scores: Tensor, rewards: Tensor) -> GroupStats:
+    """How well the scores order a group's images, whatever the loss; shapes as in ``gdro_loss``."""
+    return _stats(*_prepare(scores, rewards))
 
 
 def _stats(s: Tensor, r: Tensor) -> GroupStats:
@@ -99,3 +105,67 @@ def dpo_loss(scores_winner: Tensor, scores_loser: Tensor) -> tuple[Tensor, Group
     seen = margin.detach()
     stats = GroupStats((0.5 + 0.5 * torch.sign(seen)).mean(), seen.mean())
     return -logsigmoid(margin).mean(), stats
+
+
+def group_advantages(
+    rewards: Tensor, scale: str = "group", limit: float = 5.0, eps: float = 1e-4
+) -> Tensor:
+    """DGPO's advantages: ``clip((r - mean of the group) / (deviation + eps), -limit, limit)``.
+
+    Args:
+        rewards: ``[k]`` or ``[groups, k]``.
+        scale: whose deviation, that of each "group" or of the whole "batch" (which leaves groups with
+            little to choose between a small voice).
+    """
+    if scale not in ("group", "batch"):
+        raise ValueError(f"scale must be 'group' or 'batch', not {scale!r}")
+    r = rewards.to(torch.promote_types(rewards.dtype, torch.float32))
+    centred = r - r.mean(-1, keepdim=True)
+    deviation = r.std(-1, keepdim=True, correction=0) if scale == "group" else r.std(correction=0)
+    return (centred / (deviation + eps)).clamp(-limit, limit)
+
+
+class DGPOStats(NamedTuple):
+    """What ``dgpo_loss`` saw, detached: the mean group weight ``w``, and the share of images whose
+    gradient the clip took away."""
+
+    weight: Tensor
+    clipped: Tensor
+
+
+def dgpo_loss(
+    errors: Tensor,
+    reference_errors: Tensor,
+    advantages: Tensor,
+    beta: float,
+    old_errors: Tensor | None = None,
+    clip: float = 0.0,
+) -> tuple[Tensor, DGPOStats]:
+    """The loss of Direct Group Preference Optimization, without its KL term.
+
+    With ``d = e_theta - e_ref``, detached, and k images a group::
+
+        w = sigmoid( sum_i A_i beta d_i / k )
+        loss = mean over groups and images of  w A_i e_theta_i
+
+    With the errors of an older policy, an image has no gradient where it has moved far enough already:
+    ``exp(e_old - e_theta)`` above ``1 + clip`` with A > 0, or below ``1 - clip`` with A < 0.
+
+    Args:
+        errors, reference_errors, old_errors: velocity errors, ``[k]`` or ``[groups, k]``; only the
+            first carry gradients.
+        advantages: of the same shape, from ``group_advantages``.
+        beta: > 0; the paper uses 100 with mean-reduced errors.
+        clip: > 0 wherever ``old_errors`` are given; the paper uses 0.01.
+    """
+    e = errors.to(torch.promote_types(errors.dtype, torch.float32))
+    a = advantages.detach().to(e.dtype)
+    d = e.detach() - reference_errors.detach().to(e.dtype)
+    weight = torch.sigmoid((a * beta * d).mean(-1, keepdim=True))
+    far = torch.zeros_like(a, dtype=torch.bool)
+    if old_errors is not None:
+        ratio = torch.exp(old_errors.detach().to(e.dtype) - e.detach())
+        far = ((a > 0) & (ratio > 1 + clip)) | ((a < 0) & (ratio < 1 - clip))
+    live = torch.where(far, e.detach(), e)
+    stats = DGPOStats(weight.mean(), far.to(e.dtype).mean())
+    return (weight * a * live).mean(), stats

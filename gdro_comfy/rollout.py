@@ -122,15 +122,19 @@ def generate(host: Host, model: FlowModel, prompts: PromptSet, config: RolloutCo
     run = Run.open(host.output_dir, config.run_name, settings)
     rollout = Rollout(run, tuple(prompts), config.images_per_prompt)
 
+    return fill(host, model, rollout, config.batch_size)
+
+
+def fill(host: Host, model: FlowModel, rollout: Rollout, batch_size: int = 0) -> Rollout:
+    """Sample the images of a rollout that are not on disk yet, with the model as it is now."""
+    settings, count = rollout.run.settings, rollout.images_per_prompt
     missing = [
-        (group, place)
-        for group in rollout.groups()
-        for place in range(group.count(), config.images_per_prompt)
+        (group, place) for group in rollout.groups() for place in range(group.count(), count)
     ]
-    total = len(prompts) * config.images_per_prompt
-    batch_size = config.batch_size or default_batch(size)
     if not missing:
         return rollout
+    total = len(rollout.prompts) * count
+    batch_size = batch_size or default_batch(settings.size)
     host.free_memory()
     with model.active():
         for start in range(0, len(missing), batch_size):

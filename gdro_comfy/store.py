@@ -8,6 +8,7 @@
         000.png, 001.png, ...         the decoded images
     <run>-<key>/scores/<reward>.jsonl one line an image
     <run>-<key>/train/<id>/           config.json, history.jsonl, checkpoint.safetensors, ...
+        rounds/<n>/                   a run of its own: the groups of an online training's round
 
 Every file is written to a temporary name, synced and renamed, so that a killed process leaves either
 the old file or the new one; an image counts once its latent is in ``latents.safetensors``. Score and
@@ -222,6 +223,11 @@ class Run:
                 "Use 1 to 40 letters, digits, spaces, dots, - and _, starting with a letter or digit.",
             )
         folder = output_dir / "gdro" / f"{name}-{digest(settings.as_json(), 8)}"
+        return cls.at(folder, name, settings)
+
+    @classmethod
+    def at(cls, folder: Path, name: str, settings: RunSettings) -> Run:
+        """The run in this very folder, made where it is missing; errors as in ``open``."""
         record = folder / "run.json"
         try:
             (folder / "prompts").mkdir(parents=True, exist_ok=True)

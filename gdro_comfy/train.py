@@ -1,16 +1,11 @@
-"""Training a LoRA on scored groups: one loop for every objective.
-
-One step takes a batch of groups, predicts their velocities with the adapter and, without gradients,
-without it, and steps on the objective's loss. Batches depend on (seed, step) alone, so a training that
-was stopped goes on exactly as if it had not been.
-"""
+"""Training a LoRA on scored groups: settings, checks, and the file that comes out."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,18 +13,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import checkpoint, flow, groups, lora
+from . import groups, lora, online
 from .algorithms import GDRO, Objective
-from .batches import Batch, GroupData
 from .errors import InputError
 from .models.base import AdapterConfig
-from .store import append_lines, digest, read_lines, write_atomic, write_json
+from .online import Rounds
+from .store import digest, read_lines, write_atomic, write_json
+from .trainer import Trainer, Watcher
+from .validation import Monitor, Previews, Validation
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .host import Host
     from .models.base import FlowModel
+    from .rewards.base import Reward
     from .rollout import Rollout
-    from .store import RunSettings
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class TrainResult:
 
     def loss_map(self) -> dict[str, list[float]]:
         """The losses as ComfyUI's ``LOSS_MAP``."""
-        return {"loss": [row["loss"] for row in self.history()]}
+        return {"loss": [row["loss"] for row in self.history() if row.get("loss") is not None]}
 
 
 def train(
@@ -105,23 +104,34 @@ def train(
     rollout: Rollout,
     objective: Objective | None = None,
     config: TrainConfig | None = None,
+    rounds: Rounds | None = None,
+    reward: Reward | None = None,
+    validation: Validation | None = None,
 ) -> TrainResult:
     """Train on a scored rollout. Finished trainings return at once, interrupted ones go on.
+
+    Args:
+        rounds: new groups from the aligned model on the way; needs the ``reward`` that scores them.
+        validation: measures on prompts of its own, keeps the best weights, and may stop early.
 
     Raises:
         InputError: the settings do not fit the groups, or no group can teach anything.
     """
     objective, config = objective or GDRO(), config or TrainConfig()
+    rounds = rounds or Rounds()
     _check(model, rollout, objective, config)
+    rounds.check(config.steps, reward)
+    if validation is not None:
+        validation.check(model)
     rewards = rollout.scores()
-    places = groups.teaching_groups(rewards)
-    record = _record(rollout, rewards, objective, config)
+    groups.teaching_groups(rewards)
+    record = _record(rollout, rewards, objective, config, rounds, reward, validation)
     folder = rollout.run.folder / "train" / digest(record, 10)
     target = host.lora_dir / "gdro" / f"{rollout.run.name}_{digest(record, 10)}.safetensors"
-    result = TrainResult(target, folder, config.steps, model.identity)
-    if (folder / "done.json").is_file() and target.is_file():
+    done = folder / "done.json"
+    if done.is_file() and target.is_file():
         log.info("this training is finished already: %s", target)
-        return result
+        return TrainResult(target, folder, _steps(done, config), model.identity)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,23 +141,45 @@ def train(
             "Make it writable, or choose another output folder.",
         ) from error  # fmt: skip
     write_json(folder / "config.json", record)
-    log.info(
-        "training on %d groups; %d of equal rewards left out",
-        len(places),
-        len(rewards) - len(places),
-    )
 
     host.free_memory()
-    with torch.inference_mode(False), torch.enable_grad(), model.active():
-        data = GroupData.read(rollout, places, rewards)
-        with model.adapters(config.adapter, config.seed) as parameters:
-            state = _Trainer(
-                host, model, objective, config, data, parameters, folder, rollout.run.settings
-            ).run()
+    watchers: list[Watcher] = [Previews(rollout, config.preview_every)]
+    monitor = None
+    if validation is not None:
+        monitor = Monitor(host, model, validation, rollout.run.settings, folder)
+        watchers.append(monitor)
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        model.active(),
+        model.adapters(config.adapter, config.seed) as parameters,
+    ):
+        trainer = Trainer(host, model, objective, config, parameters, folder, tuple(watchers))
+        for number, end in enumerate(rounds.ends(config.steps)):
+            if trainer.stopped or trainer.step >= end:
+                continue
+            data = (
+                online.next_round(host, trainer, rollout, reward, rounds, number)
+                if number and reward is not None
+                else online.first_round(host, rollout)
+            )
+            if data is None:
+                break
+            trainer.run(data, end)
+        state = dict(trainer.result())
+        if monitor is not None:
+            state = monitor.best(state)
     tensors = lora.to_file_keys(state, config.adapter.alpha)
     _write_lora(target, tensors, record, model.architecture)
-    write_json(folder / "done.json", {"lora": target.name, "steps": config.steps})
-    return result
+    write_json(done, {"lora": target.name, "steps": trainer.step})
+    return TrainResult(target, folder, trainer.step, model.identity)
+
+
+def _steps(done: Path, config: TrainConfig) -> int:
+    try:
+        return int(json.loads(done.read_text(encoding="utf-8"))["steps"])
+    except (OSError, ValueError, KeyError):
+        return config.steps
 
 
 def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: TrainConfig) -> None:
@@ -157,7 +189,7 @@ def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: Tra
             "these groups were made by another model",
             "Connect the model that the rollout used, or make a rollout with this one.",
         )
-    if not 2 <= objective.group_size <= rollout.images_per_prompt:
+    if objective.group_size and not 2 <= objective.group_size <= rollout.images_per_prompt:
         raise InputError(
             "group_size",
             f"{objective.group_size} images are to train together, of {rollout.images_per_prompt}",
@@ -165,19 +197,28 @@ def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: Tra
         )
     if config.steps < 1 or config.groups_per_step < 1:
         raise InputError("steps", "there is nothing to do", "Use at least 1 step of 1 group.")
-    if not 0 <= config.sigma_min < config.sigma_max <= 1:
+    low = max(config.sigma_min, objective.sigma_min)
+    if not 0 <= low < config.sigma_max <= 1:
         raise InputError(
-            "sigma_min", f"{config.sigma_min} to {config.sigma_max} is no range of noise levels",
+            "sigma_min", f"{low} to {config.sigma_max} is no range of noise levels",
             "Use 0 <= sigma_min < sigma_max <= 1.",
         )  # fmt: skip
 
 
-def _record(rollout: Rollout, rewards, objective: Objective, config: TrainConfig) -> dict[str, Any]:
+def _record(
+    rollout: Rollout,
+    rewards: np.ndarray,
+    objective: Objective,
+    config: TrainConfig,
+    rounds: Rounds,
+    reward: Reward | None,
+    validation: Validation | None,
+) -> dict[str, Any]:
     """All that the LoRA depends on, JSON-able."""
     settings = dataclasses.asdict(config)
     for name in ("checkpoint_every", "preview_every", "groups_at_once"):
         del settings[name]
-    return {
+    record = {
         "objective": {"name": type(objective).__name__, **dataclasses.asdict(objective)},  # type: ignore[call-overload]
         "training": settings,
         "rollout": rollout.run.settings.as_json(),
@@ -185,13 +226,17 @@ def _record(rollout: Rollout, rewards, objective: Objective, config: TrainConfig
         "prompts": digest([prompt.text for prompt in rollout.prompts]),
         "scores": digest([[round(float(r), 6) for r in row] for row in rewards]),
     }
+    if rounds.rounds > 1 and reward is not None:
+        record["rounds"] = dataclasses.asdict(rounds)
+        record["rounds"]["reward"] = [reward.name, reward.settings]
+    if validation is not None:
+        record["validation"] = validation.record()
+    return record
 
 
 def _write_lora(
     target: Path, tensors: dict[str, Tensor], record: dict[str, Any], architecture: str
 ) -> None:
-    import json
-
     from safetensors.torch import save
 
     from . import __version__
@@ -204,175 +249,3 @@ def _write_lora(
     }
     data = save(tensors, metadata)
     write_atomic(target, lambda file: file.write(data))
-
-
-class _Trainer:
-    """The loop's state: parameters, optimiser, averaged weights, step."""
-
-    def __init__(
-        self,
-        host: Host,
-        model: FlowModel,
-        objective: Objective,
-        config: TrainConfig,
-        data: GroupData,
-        parameters: dict[str, torch.nn.Parameter],
-        folder: Path,
-        settings: RunSettings,
-    ) -> None:
-        self.settings = settings  # how previews are sampled
-        self.host, self.model, self.objective, self.config = host, model, objective, config
-        self.data, self.parameters, self.folder = data, parameters, folder
-        self.optimizer = torch.optim.AdamW(
-            parameters.values(), lr=0.0, weight_decay=config.weight_decay, foreach=False
-        )
-        self.ema = {name: p.detach().clone() for name, p in parameters.items()}
-        self.step = 0
-        self.groups_at_once = config.groups_at_once or config.groups_per_step
-        self.path = folder / "checkpoint.safetensors"
-
-    def run(self) -> dict[str, Tensor]:
-        """Train to the last step and return the weights that become the LoRA."""
-        config, host = self.config, self.host
-        self.step = checkpoint.restore(self.path, self.parameters, self.ema, self.optimizer)
-        kept = [
-            row for row in read_lines(self.folder / "history.jsonl") if row["step"] <= self.step
-        ]
-        text = "".join(_line(row) for row in kept)
-        write_atomic(self.folder / "history.jsonl", lambda file: file.write(text.encode()))
-        rows: list[dict[str, Any]] = []
-        bad = 0
-        try:
-            while self.step < config.steps:
-                host.check_cancelled()
-                row = self._train_step()
-                bad = 0 if row["finite"] else bad + 1
-                if bad == 3:
-                    raise InputError(
-                        "learning_rate", "the loss was not a finite number three times in a row",
-                        "Use a lower learning rate or a lower beta. The last good state is kept.",
-                    )  # fmt: skip
-                rows.append(row)
-                host.emit("train_step", {"folder": self.folder.name, **row})
-                preview = self._preview() if self._due(config.preview_every) else None
-                host.progress(self.step, config.steps, "training", preview)
-                if self._due(config.checkpoint_every) or self.step == config.steps:
-                    self._save(rows)
-        except BaseException:
-            # Cancelled, interrupted or failed: what is learned so far is not lost.
-            self._save(rows)
-            raise
-        return self.ema if config.ema_decay > 0 else dict(self.parameters)
-
-    def _due(self, every: int) -> bool:
-        return every > 0 and self.step % every == 0
-
-    def _save(self, rows: list[dict[str, Any]]) -> None:
-        append_lines(self.folder / "history.jsonl", rows)
-        rows.clear()
-        checkpoint.save(self.path, self.step, self.parameters, self.ema, self.optimizer)
-
-    def _errors(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Velocity errors of the adapter and of the reference, each ``[B, k]``."""
-        device, k = self.model.device, batch.x0.shape[1]
-        cond = self.data.conditioning.select(batch.groups.repeat_interleave(k)).to(device)
-        x0, noise = (t.flatten(0, 1).to(device) for t in (batch.x0, batch.noise))
-        sigma = batch.sigma.repeat_interleave(k).to(device)
-        x = flow.interpolate(x0, noise, sigma)
-        target = flow.target_velocity(x0, noise)
-        with torch.no_grad(), self.model.reference():
-            reference = flow.velocity_error(self.model.velocity(x, sigma, cond), target)
-        error = flow.velocity_error(self.model.velocity(x, sigma, cond), target)
-        return error.reshape(-1, k), reference.reshape(-1, k)
-
-    def _train_step(self) -> dict[str, Any]:
-        """One optimiser step; its row of the history."""
-        started = time.perf_counter()
-        config = self.config
-        batch = self.data.batch(
-            config.seed,
-            self.step,
-            config.groups_per_step,
-            self.objective,
-            config.sigma_sampler,
-            (config.sigma_min, config.sigma_max),
-        )
-        while True:
-            try:
-                seen = self._backward(batch)
-                break
-            except torch.OutOfMemoryError:
-                if self.groups_at_once == 1:
-                    raise
-                self.groups_at_once = max(1, self.groups_at_once // 2)
-                log.warning("out of memory: going on with %d groups at once", self.groups_at_once)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.gradient_clip)
-        rate = config.learning_rate_at(self.step)
-        finite = bool(norm.isfinite())
-        if finite:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
-            self._average()
-        self.step += 1
-        return {
-            "step": self.step,
-            **seen,
-            "grad_norm": float(norm) if finite else None,
-            "learning_rate": rate,
-            "seconds": round(time.perf_counter() - started, 4),
-            "finite": finite,
-        }
-
-    def _backward(self, batch: Batch) -> dict[str, float]:
-        """Gradients of the mean loss over all groups, some groups at a time; what was seen."""
-        self.optimizer.zero_grad()
-        seen: dict[str, float] = {}
-        for part in batch.split(self.groups_at_once):
-            self.host.check_cancelled()
-            errors, reference = self._errors(part)
-            result = self.objective.loss(errors, reference, part.rewards.to(errors.device))
-            share = len(part) / len(batch)
-            (result.loss * share).backward()
-            values = {
-                "loss": result.loss,
-                "group_loss": result.group_loss,
-                "accuracy": result.stats.accuracy,
-                "margin": result.stats.margin,
-                "top_error": result.top_error,
-                "error": errors.mean(),
-                "reference_error": reference.mean(),
-            }
-            for name, value in values.items():
-                seen[name] = seen.get(name, 0.0) + share * value.item()
-        return seen
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        for name, parameter in self.parameters.items():
-            self.ema[name].lerp_(parameter, 1 - decay)
-
-    def _preview(self):
-        """Four pictures of the first prompts with the weights so far, the same seeds every time."""
-        from .rollout import contact_sheet, to_pil
-
-        run = self.settings
-        cond = self.data.conditioning.select([0, 1, 2, 3][: len(self.data.latents)]).to(
-            self.model.device
-        )
-        latents = self.model.sample(
-            cond, list(range(len(cond))), run.steps, run.guidance, run.size,
-            lambda *_: self.host.check_cancelled(),
-        )  # fmt: skip
-        sheet = contact_sheet(to_pil(self.model.decode(latents)), 4)
-        folder = self.folder / "samples"
-        folder.mkdir(exist_ok=True)
-        sheet.save(folder / f"step_{self.step:05d}.png")
-        return sheet
-
-
-def _line(row: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(row) + "\n"

@@ -1,0 +1,245 @@
+"""The training loop, one for every objective.
+
+One step takes a batch of groups, predicts their velocities with the adapter and, without gradients,
+without it, and steps on the objective's loss. Batches depend on (seed, step) alone, so a training that
+was stopped goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from . import checkpoint, flow
+from .algorithms import Objective, Signals, old_policy_decay, top1_error
+from .errors import InputError
+from .store import append_lines, read_lines, write_atomic
+
+if TYPE_CHECKING:
+    from .batches import Batch, GroupData
+    from .host import Host
+    from .models.base import FlowModel
+    from .train import TrainConfig
+
+log = logging.getLogger(__name__)
+
+Watcher = Callable[["Trainer", dict[str, Any]], bool]
+"""Called after every step with the trainer and the step's row of the history, to which it may add;
+True ends the training here."""
+
+
+class Trainer:
+    """The loop's state: parameters, optimiser, averaged weights, step.
+
+    Args:
+        parameters: of the attached adapter, by name.
+        folder: for the history and the checkpoint.
+        watchers: called after every step.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        model: FlowModel,
+        objective: Objective,
+        config: TrainConfig,
+        parameters: dict[str, torch.nn.Parameter],
+        folder: Path,
+        watchers: tuple[Watcher, ...] = (),
+    ) -> None:
+        self.host, self.model, self.objective, self.config = host, model, objective, config
+        self.parameters, self.folder, self.watchers = parameters, folder, watchers
+        self.optimizer = torch.optim.AdamW(
+            parameters.values(), lr=0.0, weight_decay=config.weight_decay, foreach=False
+        )
+        names = ("ema", "old") if objective.uses_old else ("ema",)
+        self.averages = {
+            average: {name: p.detach().clone() for name, p in parameters.items()}
+            for average in names
+        }
+        self.groups_at_once = config.groups_at_once or config.groups_per_step
+        self.path = folder / "checkpoint.safetensors"
+        self.step = checkpoint.restore(self.path, parameters, self.averages, self.optimizer)
+        self._bad = 0
+        self._rows: list[dict[str, Any]] = []
+        kept = [row for row in read_lines(folder / "history.jsonl") if row["step"] <= self.step]
+        self.stopped = any(row.get("stopped") for row in kept)
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        write_atomic(folder / "history.jsonl", lambda file: file.write(text.encode()))
+
+    def result(self) -> Mapping[str, Tensor]:
+        """The weights that become the LoRA."""
+        return self.averages["ema"] if self.config.ema_decay > 0 else self.parameters
+
+    def run(self, data: GroupData, until: int) -> None:
+        """Train up to step ``until`` on these groups."""
+        config, host = self.config, self.host
+        try:
+            while self.step < until and not self.stopped:
+                host.check_cancelled()
+                row = self._train_step(data)
+                self._rows.append(row)
+                for watcher in self.watchers:
+                    self.stopped = watcher(self, row) or self.stopped
+                if self.stopped:
+                    row["stopped"] = True
+                host.emit("train_step", {"folder": self.folder.name, **row})
+                host.progress(self.step, config.steps, "training")
+                last = self.step == until or self.stopped
+                if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
+                    self.save()
+        except BaseException:
+            # Cancelled, interrupted or failed: what is learned so far is not lost.
+            self.save()
+            raise
+
+    def save(self) -> None:
+        """Write the history and the checkpoint."""
+        append_lines(self.folder / "history.jsonl", self._rows)
+        self._rows.clear()
+        checkpoint.save(self.path, self.step, self.parameters, self.averages, self.optimizer)
+
+    @contextlib.contextmanager
+    def weights(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within this context the adapter has other weights, such as its moving average."""
+        own = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        try:
+            self._set(values)
+            yield
+        finally:
+            self._set(own)
+
+    @torch.no_grad()
+    def _set(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_(values[name])
+
+    def _train_step(self, data: GroupData) -> dict[str, Any]:
+        """One optimiser step; its row of the history."""
+        started = time.perf_counter()
+        config = self.config
+        low = max(config.sigma_min, self.objective.sigma_min)
+        batch = data.batch(
+            config.seed,
+            self.step,
+            config.groups_per_step,
+            self.objective,
+            config.sigma_sampler,
+            (low, config.sigma_max),
+        )
+        while True:
+            try:
+                seen = self._backward(batch, data)
+                break
+            except torch.OutOfMemoryError:
+                if self.groups_at_once == 1:
+                    raise
+                self.groups_at_once = max(1, self.groups_at_once // 2)
+                log.warning("out of memory: going on with %d groups at once", self.groups_at_once)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.gradient_clip)
+        rate = config.learning_rate_at(self.step)
+        finite = bool(norm.isfinite())
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+            self._average()
+        self.step += 1
+        self._watch_finite(finite)
+        return {
+            "step": self.step,
+            **seen,
+            "grad_norm": float(norm) if finite else None,
+            "adapter_norm": self._adapter_norm(),
+            "learning_rate": rate,
+            "images": batch.rewards.numel(),
+            "seconds": round(time.perf_counter() - started, 4),
+            "finite": finite,
+        }
+
+    def _watch_finite(self, finite: bool) -> None:
+        self._bad = 0 if finite else self._bad + 1
+        if self._bad == 3:
+            raise InputError(
+                "learning_rate", "the loss was not a finite number three times in a row",
+                "Use a lower learning rate or a lower beta. The last good state is kept.",
+            )  # fmt: skip
+
+    def _backward(self, batch: Batch, data: GroupData) -> dict[str, float | None]:
+        """Gradients of the mean loss over all groups, some groups at a time; what was seen."""
+        self.optimizer.zero_grad()
+        targets = self.objective.targets(batch.rewards)
+        seen: dict[str, float] = {}
+        for part, wanted in zip(
+            batch.split(self.groups_at_once), targets.split(self.groups_at_once), strict=True
+        ):
+            self.host.check_cancelled()
+            signals = self._signals(part, data)
+            wanted = wanted.to(signals.errors.device)
+            result = self.objective.loss(signals, wanted)
+            share = len(part) / len(batch)
+            (result.loss * share).backward()
+            values = {
+                "loss": result.loss,
+                "group_loss": result.group_loss,
+                "accuracy": result.stats.accuracy,
+                "kendall_tau": 2 * result.stats.accuracy - 1,
+                "margin": result.stats.margin,
+                "top_error": top1_error(signals.errors, wanted),
+                "top_reference_error": top1_error(signals.reference, wanted),
+                "error": signals.errors.mean(),
+                "reference_error": signals.reference.mean(),
+                "drift": signals.drift.mean(),
+                **result.extra,
+            }
+            for name, value in values.items():
+                seen[name] = seen.get(name, 0.0) + share * value.item()
+        return {name: value if math.isfinite(value) else None for name, value in seen.items()}
+
+    def _signals(self, batch: Batch, data: GroupData) -> Signals:
+        """Velocity errors of the adapter, the reference and, if asked for, the older policy."""
+        device, k = self.model.device, batch.x0.shape[1]
+        cond = data.conditioning.select(batch.groups.repeat_interleave(k)).to(device)
+        x0, noise = (t.flatten(0, 1).to(device) for t in (batch.x0, batch.noise))
+        sigma = batch.sigma.repeat_interleave(k).to(device)
+        x = flow.interpolate(x0, noise, sigma)
+        target = flow.target_velocity(x0, noise)
+
+        def error(velocity: Tensor) -> Tensor:
+            return flow.velocity_error(velocity, target).reshape(-1, k)
+
+        old = None
+        with torch.no_grad():
+            with self.model.reference():
+                reference = self.model.velocity(x, sigma, cond)
+            if self.objective.uses_old:
+                with self.weights(self.averages["old"]):
+                    old = error(self.model.velocity(x, sigma, cond))
+        velocity = self.model.velocity(x, sigma, cond)
+        drift = flow.velocity_error(velocity, reference).reshape(-1, k)
+        return Signals(error(velocity), error(reference), drift, old)
+
+    @torch.no_grad()
+    def _adapter_norm(self) -> float:
+        squares = sum(p.float().pow(2).sum() for p in self.parameters.values())
+        return float(torch.as_tensor(squares).sqrt())
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged weights towards those in training; ``step`` is the one just taken."""
+        decays = {
+            "ema": min(self.config.ema_decay, (1 + self.step) / (10 + self.step)),
+            "old": old_policy_decay(self.step),
+        }
+        for average, weights in self.averages.items():
+            for name, parameter in self.parameters.items():
+                weights[name].lerp_(parameter, 1 - decays[average])
