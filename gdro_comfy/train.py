@@ -155,6 +155,7 @@ def train(
         model.adapters(config.adapter, config.seed) as parameters,
     ):
         trainer = Trainer(host, model, objective, config, parameters, folder, tuple(watchers))
+        trainer.finish()
         for number, end in enumerate(rounds.ends(config.steps)):
             if trainer.stopped or trainer.step >= end:
                 continue

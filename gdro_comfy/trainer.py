@@ -70,9 +70,10 @@ class Trainer:
         self.path = folder / "checkpoint.safetensors"
         self.step = checkpoint.restore(self.path, parameters, self.averages, self.optimizer)
         self._bad = 0
-        self._rows: list[dict[str, Any]] = []
         kept = [row for row in read_lines(folder / "history.jsonl") if row["step"] <= self.step]
         self.stopped = any(row.get("stopped") for row in kept)
+        # A step that was stopped while the watchers looked at it is watched again.
+        self._rows = [kept.pop()] if kept and not kept[-1].get("watched", True) else []
         text = "".join(json.dumps(row) + "\n" for row in kept)
         write_atomic(folder / "history.jsonl", lambda file: file.write(text.encode()))
 
@@ -86,13 +87,8 @@ class Trainer:
         try:
             while self.step < until and not self.stopped:
                 host.check_cancelled()
-                row = self._train_step(data)
-                self._rows.append(row)
-                for watcher in self.watchers:
-                    self.stopped = watcher(self, row) or self.stopped
-                if self.stopped:
-                    row["stopped"] = True
-                host.emit("train_step", {"folder": self.folder.name, **row})
+                self._rows.append(self._train_step(data))
+                self._watch(self._rows[-1])
                 host.progress(self.step, config.steps, "training")
                 last = self.step == until or self.stopped
                 if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
@@ -101,6 +97,20 @@ class Trainer:
             # Cancelled, interrupted or failed: what is learned so far is not lost.
             self.save()
             raise
+
+    def finish(self) -> None:
+        """Let the watchers see the last step, if they were stopped while they looked at it."""
+        if self._rows:
+            self._watch(self._rows[-1])
+            self.save()
+
+    def _watch(self, row: dict[str, Any]) -> None:
+        for watcher in self.watchers:
+            self.stopped = watcher(self, row) or self.stopped
+        row["watched"] = True
+        if self.stopped:
+            row["stopped"] = True
+        self.host.emit("train_step", {"folder": self.folder.name, **row})
 
     def save(self) -> None:
         """Write the history and the checkpoint."""
@@ -164,6 +174,7 @@ class Trainer:
             "images": batch.rewards.numel(),
             "seconds": round(time.perf_counter() - started, 4),
             "finite": finite,
+            "watched": False,
         }
 
     def _watch_finite(self, finite: bool) -> None:

@@ -34,7 +34,13 @@ nearly all pictures have the same reward, choose other prompts or another reward
     "GDRO_TrainLoRA": """The LoRA is written to `models/loras/gdro/`, everything else to `train/` in
 the folder of the run: `history.jsonl` has loss, ranking accuracy and errors of every step,
 `samples/` the pictures on the way. Cancelling saves a checkpoint; other settings are another
-training and leave this one alone.""",
+training and leave this one alone.
+
+*gdro* and *dpo* learn from the groups that are there. *dgpo* works in rounds: it samples and scores
+new groups with the model as it is by then, and needs `reward`. With `validation_prompts` (others
+than those of the training) it also measures base and aligned model on the way and keeps the best
+weights; with a `guard` it stops when the reward rises at the guard's cost, because then the reward
+is being fooled. `validation/` in the folder of the training has the pictures.""",
     "GDRO_EvaluateAlignment": """Use it after training, to see whether the LoRA helped. The interval
 is over prompts, paired by seed: a gain whose interval holds 0 may be luck. More prompts narrow it
 more than more images per prompt. Look at the pictures too: a reward can rise while they get worse.""",
@@ -59,6 +65,8 @@ TYPICAL = {
         "algorithm.beta": "6 to 12; with the bundled model as in the quickstart",
         "algorithm.top1_weight": "0.5 to 1; with the bundled model as in the quickstart",
         "algorithm.draw": "`random` in the paper, `best and worst` in the quickstart",
+        "algorithm.rounds": "gdro: 1; dgpo: 8 or more",
+        "algorithm.sigma_min": "0.67 for text, 0.82 for composition",
         "steps": "200 to 400 with the bundled model",
         "learning_rate": "3e-4; with the bundled model as in the quickstart",
         "alpha": "as `rank`",
@@ -225,6 +233,22 @@ MISTAKES = {
             "Lower `learning_rate` or `beta`. The last good state is kept.",
         ),
         ("`… is no range of noise levels`", "`sigma_min` must be below `sigma_max`."),
+        (
+            "`reward: … rounds need it to score their new groups`",
+            "Connect the reward that went into GDRO Score Rollout to `reward` here too.",
+        ),
+        (
+            "`reward: there are validation prompts and nothing to measure on them`",
+            "Connect `reward`, or take `validation_prompts` away.",
+        ),
+        (
+            "`guard: its range is … to …, which cannot be put on a scale from 1 to 5`",
+            "Use another reward as the guard.",
+        ),
+        (
+            "The console says that training stopped because the reward is being fooled",
+            "That is the guard at work. For more, raise `beta` or `top1_weight`, and train again.",
+        ),
         (
             "Pictures get soft or noisy",
             "The model moved too far from its base. Lower `learning_rate`, raise `beta` or `top1_weight`, or "

@@ -88,10 +88,7 @@ def locale() -> dict:
         node_id: {
             "display_name": stage.title,
             "description": stage.description,
-            "inputs": {
-                name.replace(".", "_"): {"name": item.label or item.name, "tooltip": item.tooltip}
-                for name, item, _ in flat(stage.inputs)
-            },
+            "inputs": _input_words(stage),
             "outputs": {
                 str(i): {"name": output.name, "tooltip": output.tooltip}
                 for i, output in enumerate(stage.outputs)
@@ -99,6 +96,21 @@ def locale() -> dict:
         }
         for node_id, stage in STAGES.items()
     }
+
+
+def _input_words(stage: Stage) -> dict[str, dict[str, str]]:
+    """Name and tooltip of every input. Choices that share an input's name share its words here."""
+    words: dict[str, dict[str, str]] = {}
+    said: dict[str, dict[str, str]] = {}
+    for name, item, choice in flat(stage.inputs):
+        key = name.replace(".", "_")
+        said.setdefault(key, {}).setdefault(item.tooltip, choice)
+        words[key] = {"name": item.label or item.name, "tooltip": item.tooltip}
+    for key, tooltips in said.items():
+        if len(tooltips) > 1:
+            parts = [f"{choice}: {tooltip}" for tooltip, choice in tooltips.items()]
+            words[key]["tooltip"] = "\n".join(parts)
+    return words
 
 
 def files() -> dict[Path, str]:

@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
 from ..stage import Input, Output, Stage
+from .algorithms import CHOICES
 from .shared import MODEL, SIZE, image_tensor, sampling
 
 if TYPE_CHECKING:
     from ..host import Host
 
+_ALGORITHMS = {"gdro": "GDRO", "dgpo": "DGPO", "dpo": "DPO"}
+
 
 def _train_lora(
-    host: Host, model: Any, rollout: Any, algorithm: dict[str, Any], **settings: Any
+    host: Host,
+    model: Any,
+    rollout: Any,
+    algorithm: dict[str, Any],
+    reward: Any,
+    validation_prompts: Any,
+    guard: Any,
+    validate_every: int,
+    **settings: Any,
 ) -> tuple[Any, ...]:
     from .. import algorithms, train
     from ..models.base import AdapterConfig
+    from ..online import Rounds
+    from ..validation import Validation
 
     settings["adapter"] = AdapterConfig(
         settings.pop("rank"), settings.pop("alpha"), settings.pop("target")
     )
-    objective = algorithms.GDRO(**{k: v for k, v in algorithm.items() if k != "algorithm"})
-    result = train.train(host, model, rollout, objective, train.TrainConfig(**settings))
+    chosen = {key: value for key, value in algorithm.items() if key != "algorithm"}
+    fields = {field.name for field in dataclasses.fields(Rounds)}
+    rounds = Rounds(**{key: chosen.pop(key) for key in fields & chosen.keys()})
+    objective = _ALGORITHMS[algorithm["algorithm"]]
+    validation = None
+    if validation_prompts is not None and validate_every:
+        if reward is None:
+            raise InputError(
+                "reward",
+                "there are validation prompts and nothing to measure on them",
+                "Connect the reward that scored the rollout.",
+            )
+        validation = Validation(validation_prompts, reward, guard, validate_every)
+    result = train.train(
+        host,
+        model,
+        rollout,
+        getattr(algorithms, objective)(**chosen),
+        train.TrainConfig(**settings),
+        rounds,
+        reward,
+        validation,
+    )
     return result, result.tensors(), result.loss_map(), str(result.path)
 
 
@@ -49,58 +85,9 @@ STAGES: dict[str, Stage] = {
             Input(
                 "algorithm",
                 "DYNAMIC",
-                "How it learns. gdro: offline, from the groups that are there.",
-                choices={
-                    "gdro": (
-                        Input(
-                            "group_size",
-                            "INT",
-                            "k: images of one prompt that train together. 2 is unsteady, 6 was best in "
-                            "the paper. At most the images per prompt.",
-                            default=6,
-                            minimum=2,
-                            maximum=64,
-                        ),
-                        Input(
-                            "beta",
-                            "FLOAT",
-                            "How closely the model stays with its base. Too low: the reward is fooled "
-                            "and pictures rot. Too high: it stops learning early. Paper: 12 for text, "
-                            "6 for composition.",
-                            default=12.0,
-                            minimum=0.01,
-                            maximum=10000.0,
-                            step=0.5,
-                        ),
-                        Input(
-                            "temperature",
-                            "FLOAT",
-                            "tau, in units of reward: smaller differences hardly count. 0.5 learns too "
-                            "little, 0.025 is unsteady. 0 looks at the order alone.",
-                            default=0.05,
-                            minimum=0.0,
-                            maximum=10.0,
-                            step=0.005,
-                        ),
-                        Input(
-                            "top1_weight",
-                            "FLOAT",
-                            "gamma: holds the model to the best image of each group, which keeps "
-                            "pictures sharp. At 0 they may rot.",
-                            default=0.5,
-                            minimum=0.0,
-                            maximum=100.0,
-                            step=0.1,
-                        ),
-                        Input(
-                            "draw",
-                            "COMBO",
-                            "Which k of a prompt's images train together: any, or the best and the worst.",
-                            default="random",
-                            options=("random", "best and worst"),
-                        ),
-                    )
-                },
+                "How it learns. gdro: offline, from the groups that are there. dgpo: online, in rounds "
+                "of new groups. dpo: only the best against the worst of each group.",
+                choices=CHOICES,
             ),
             Input("steps", "INT", "Optimiser steps.", default=200, minimum=1, maximum=100000),
             Input(
@@ -201,9 +188,38 @@ STAGES: dict[str, Stage] = {
                 advanced=True,
             ),
             Input(
+                "reward",
+                "GDRO_REWARD",
+                "What scored the rollout. Needed for rounds, and for validation.",
+                optional=True,
+            ),
+            Input(
+                "validation_prompts",
+                "GDRO_PROMPTS",
+                "Other prompts on which the model is measured while it trains; the best weights are "
+                "kept.",
+                optional=True,
+            ),
+            Input(
+                "guard",
+                "GDRO_REWARD",
+                "A second reward that sees pictures rot. Training stops when the first one rises at "
+                "its cost.",
+                optional=True,
+            ),
+            Input(
                 "checkpoint_every",
                 "INT",
                 "Steps between checkpoints; 0 saves only when you cancel and at the end.",
+                default=50,
+                minimum=0,
+                maximum=100000,
+                advanced=True,
+            ),
+            Input(
+                "validate_every",
+                "INT",
+                "Steps between measurements on the validation prompts; 0 makes none.",
                 default=50,
                 minimum=0,
                 maximum=100000,
