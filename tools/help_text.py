@@ -43,7 +43,12 @@ weights; with a `guard` it stops when the reward rises at the guard's cost, beca
 is being fooled. `validation/` in the folder of the training has the pictures.""",
     "GDRO_EvaluateAlignment": """Use it after training, to see whether the LoRA helped. The interval
 is over prompts, paired by seed: a gain whose interval holds 0 may be luck. More prompts narrow it
-more than more images per prompt. Look at the pictures too: a reward can rise while they get worse.""",
+more than more images per prompt. Look at the pictures too: a reward can rise while they get worse.
+
+A `guard` is a second reward, put on a scale from 1 to 5. With it comes the corrected score
+`reward x (guard - 3) + 0.2`, which falls when the reward was fooled. *Diversity* is how unlike the
+pictures of one prompt are (their colours at 8 x 8 pixels): if it falls far, the model draws the same
+picture for every seed. `report.html`, in the folder of the training, opens in any browser.""",
     "GDRO_Generate": """For a quick look at one prompt. Use the same seed with and without `aligned`
 to see what the LoRA changed.""",
     "GDRO_LoadAlignedLoRA": """For ComfyUI's own samplers. The stock *LoraLoaderModelOnly* loads the
