@@ -140,6 +140,8 @@ def train(
     host.free_memory()
     with torch.inference_mode(False), torch.enable_grad(), model.active():
         data = GroupData.read(rollout, places, rewards)
+        guided = model.with_guidance(data.conditioning, rollout.run.settings.guidance)
+        data = dataclasses.replace(data, conditioning=guided)
         with model.adapters(config.adapter, config.seed) as parameters:
             state = _Trainer(
                 host, model, objective, config, data, parameters, folder, rollout.run.settings

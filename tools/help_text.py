@@ -45,8 +45,8 @@ same file, and *Load LoRA Model* takes the `lora` output of GDRO Train LoRA.""",
 }
 """What a node is for and what to know of it, by node id."""
 
-_STEPS = "8 with the bundled model, 10 to 28 with SD3"
-_GUIDANCE = "1 to 2 with the bundled model, as you use it with others"
+_STEPS = "8 with the bundled model, 10 to 28 with SD3 and FLUX.1-dev, 4 with FLUX.1-schnell"
+_GUIDANCE = "1 to 2 with the bundled model, 3.5 with FLUX.1-dev, as you use it with others"
 
 TYPICAL = {
     "GDRO_PromptSet": {"limit": "0, or 64 to 128 for a first try"},
@@ -105,8 +105,8 @@ MISTAKES = {
             "again, and choose it.",
         ),
         (
-            "`Choose a Stable Diffusion 3 or 3.5 folder (StableDiffusion3Pipeline).`",
-            "The folder holds another architecture. Only SD3 and SD3.5 can be trained.",
+            "`folder: … holds a …. Choose a folder of: …`",
+            "The folder holds another architecture. SD3, SD3.5 and FLUX.1 can be trained.",
         ),
         ("`… lacks its part …`", "A download was not finished. Copy the folder again."),
         (
@@ -281,7 +281,7 @@ MISTAKES = {
         ),
         (
             "`model: none of the layers in … exists in this model`",
-            "Load the SD3 model that the LoRA was trained for.",
+            "Load the model that the LoRA was trained for.",
         ),
         (
             "The pictures do not change",
