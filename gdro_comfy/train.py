@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import checkpoint, flow, groups, lora
+from . import checkpoint, flow, groups, lora, lora_header
 from .algorithms import GDRO, Objective
 from .batches import Batch, GroupData
 from .errors import InputError
@@ -147,7 +147,7 @@ def train(
                 host, model, objective, config, data, parameters, folder, rollout.run.settings
             ).run()
     tensors = lora.to_file_keys(state, config.adapter.alpha)
-    _write_lora(target, tensors, record, model.architecture)
+    _write_lora(target, tensors, lora_header.header(target.stem, model, record))
     write_json(folder / "done.json", {"lora": target.name, "steps": config.steps})
     return result
 
@@ -189,22 +189,10 @@ def _record(rollout: Rollout, rewards, objective: Objective, config: TrainConfig
     }
 
 
-def _write_lora(
-    target: Path, tensors: dict[str, Tensor], record: dict[str, Any], architecture: str
-) -> None:
-    import json
-
+def _write_lora(target: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
     from safetensors.torch import save
 
-    from . import __version__
-
-    metadata = {
-        "modelspec.title": target.stem,
-        "modelspec.architecture": f"{architecture}/lora",
-        "gdro.version": __version__,
-        "gdro.training": json.dumps(record, sort_keys=True),
-    }
-    data = save(tensors, metadata)
+    data = save(tensors, header)
     write_atomic(target, lambda file: file.write(data))
 
 

@@ -68,15 +68,18 @@ def vae():
     )  # fmt: skip
 
 
-def flux_pipeline(guidance_embeds: bool = True, seed: int = 0):
-    """A FLUX.1 of two double blocks' kind: dev with guidance, schnell without."""
+def flux_pipeline(
+    guidance_embeds: bool = True, heads: int = 2, head_width: int = 16, seed: int = 0
+):
+    """A FLUX.1 with blocks of both kinds: dev with guidance, schnell without."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
     torch.manual_seed(seed)
     transformer = FluxTransformer2DModel(
-        in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=16,
-        num_attention_heads=2, joint_attention_dim=48, pooled_projection_dim=32,
-        guidance_embeds=guidance_embeds, axes_dims_rope=(4, 6, 6),
+        in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=head_width,
+        num_attention_heads=heads, joint_attention_dim=48, pooled_projection_dim=32,
+        guidance_embeds=guidance_embeds,
+        axes_dims_rope=(4, 6, 6) if head_width == 16 else (16, 56, 56),
     )  # fmt: skip
     shifted = {"use_dynamic_shifting": True, "shift": 3.0} if guidance_embeds else {"shift": 1.0}
     return FluxPipeline(

@@ -93,7 +93,7 @@ _TOO_LONG = (
     "Shorten that prompt. The bundled model reads 16 tokens.",
 )
 _OTHER_LORA = (
-    "`… was trained for a model of another size …`",
+    "`… is a LoRA for …, this model is …`, or `… was trained for a model of another size …`",
     "Connect the model that the LoRA was trained on.",
 )
 
@@ -282,6 +282,11 @@ MISTAKES = {
         (
             "`model: none of the layers in … exists in this model`",
             "Load the model that the LoRA was trained for.",
+        ),
+        (
+            "`model: … was trained for another model …`",
+            "The LoRA is of another family (SD3, FLUX.1) or of another size. Load the model that it was "
+            "trained for.",
         ),
         (
             "The pictures do not change",
