@@ -311,6 +311,7 @@ class _Job:
         total = 0.0
         with model.active(), model.with_lora(state, self.config.strength), torch.no_grad():
             cond = model.encode([self.prompts.prompts[place] for place in places])
+            cond = model.with_guidance(cond, self.settings.guidance)
             for level in _DRIFT_SIGMAS:
                 self.host.check_cancelled()
                 sigma = torch.full((n,), level, device=model.device)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import comfy.lora
 import comfy.model_management
 import comfy.sd
 import comfy.utils
@@ -118,6 +119,7 @@ class ComfyHost:
 
     def patch_model(self, model: Any, lora_file: Path, strength: float) -> Any:
         lora = comfy.utils.load_torch_file(str(lora_file), safe_load=True)
+        _check_fits(model, lora, lora_file.name)
         patched, _ = comfy.sd.load_lora_for_models(model, None, lora, strength, 0)
         if strength and not patched.patches:
             raise InputError(
@@ -126,3 +128,33 @@ class ComfyHost:
                 "Use the model that the LoRA was trained for.",
             )
         return patched
+
+
+def _check_fits(model: Any, lora: Mapping[str, torch.Tensor], name: str) -> None:
+    """Refuse a LoRA none of whose layers has its shape in the model: ComfyUI would only log it."""
+    targets = comfy.lora.model_lora_keys_unet(model.model, {})
+    weights = model.model_state_dict()
+    seen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+    for key in lora:
+        if not key.endswith(".lora_A.weight"):
+            continue
+        module = key.removesuffix(".lora_A.weight")
+        target = targets.get(module)
+        path, offset = (target, None) if isinstance(target, str) else (target or (None, None))[:2]
+        up = lora.get(f"{module}.lora_B.weight")
+        if path not in weights or up is None:
+            continue
+        here = list(weights[path].shape)
+        if offset is not None:
+            here[offset[0]] = offset[2]
+        there = (up.shape[0], lora[key].shape[1])
+        if tuple(here) == there:
+            return
+        seen.append((module, there, tuple(here)))
+    if seen:
+        module, there, here = seen[0]
+        raise InputError(
+            "model",
+            f"{name} was trained for another model ({module} is {there} there, {here} here)",
+            "Use the model that the LoRA was trained for.",
+        )

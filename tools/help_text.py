@@ -56,8 +56,8 @@ same file, and *Load LoRA Model* takes the `lora` output of GDRO Train LoRA.""",
 }
 """What a node is for and what to know of it, by node id."""
 
-_STEPS = "8 with the bundled model, 10 to 28 with SD3"
-_GUIDANCE = "1 to 2 with the bundled model, as you use it with others"
+_STEPS = "8 with the bundled model, 10 to 28 with SD3 and FLUX.1-dev, 4 with FLUX.1-schnell"
+_GUIDANCE = "1 to 2 with the bundled model, 3.5 with FLUX.1-dev, as you use it with others"
 
 TYPICAL = {
     "GDRO_PromptSet": {"limit": "0, or 64 to 128 for a first try"},
@@ -106,7 +106,7 @@ _TOO_LONG = (
     "Shorten that prompt. The bundled model reads 16 tokens.",
 )
 _OTHER_LORA = (
-    "`… was trained for a model of another size …`",
+    "`… is a LoRA for …, this model is …`, or `… was trained for a model of another size …`",
     "Connect the model that the LoRA was trained on.",
 )
 
@@ -118,8 +118,8 @@ MISTAKES = {
             "again, and choose it.",
         ),
         (
-            "`Choose a Stable Diffusion 3 or 3.5 folder (StableDiffusion3Pipeline).`",
-            "The folder holds another architecture. Only SD3 and SD3.5 can be trained.",
+            "`folder: … holds a …. Choose a folder of: …`",
+            "The folder holds another architecture. SD3, SD3.5 and FLUX.1 can be trained.",
         ),
         ("`… lacks its part …`", "A download was not finished. Copy the folder again."),
         (
@@ -310,7 +310,12 @@ MISTAKES = {
         ),
         (
             "`model: none of the layers in … exists in this model`",
-            "Load the SD3 model that the LoRA was trained for.",
+            "Load the model that the LoRA was trained for.",
+        ),
+        (
+            "`model: … was trained for another model …`",
+            "The LoRA is of another family (SD3, FLUX.1) or of another size. Load the model that it was "
+            "trained for.",
         ),
         (
             "The pictures do not change",
