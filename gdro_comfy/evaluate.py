@@ -13,6 +13,7 @@ import numpy as np
 
 from . import lora
 from .errors import InputError
+from .rewards.base import active, announce
 from .rollout import contact_sheet, default_batch, image_size, sample_images
 from .store import RunSettings, digest, png_bytes, write_atomic, write_json
 
@@ -222,10 +223,12 @@ def _sample(
 
 def _score(host: Host, reward: Reward, images: list, prompts: list[Prompt]) -> np.ndarray:
     values = []
-    for start in range(0, len(images), 64):
-        host.check_cancelled()
-        at = slice(start, start + 64)
-        values.append(reward.score(images[at], prompts[at], host.check_cancelled).values)
+    announce(reward, len(images), images[0].size)
+    with active(reward):
+        for start in range(0, len(images), 64):
+            host.check_cancelled()
+            at = slice(start, start + 64)
+            values.append(reward.score(images[at], prompts[at], host.check_cancelled).values)
     return np.concatenate(values)
 
 
