@@ -16,6 +16,7 @@ from . import flow, lora, report
 from .comparison import Comparison, compare, diversity
 from .errors import InputError
 from .models.base import seeded_noise
+from .rewards.base import active, announce
 from .rollout import contact_sheet, default_batch, image_size, sample_images
 from .store import RunSettings, digest, png_bytes, write_atomic, write_json
 from .validation import corrected_score, guard_scale
@@ -325,8 +326,10 @@ class _Job:
 
 def _score(host: Host, reward: Reward, images: list, prompts: list[Prompt]) -> np.ndarray:
     values = []
-    for start in range(0, len(images), 64):
-        host.check_cancelled()
-        at = slice(start, start + 64)
-        values.append(reward.score(images[at], prompts[at], host.check_cancelled).values)
+    announce(reward, len(images), images[0].size)
+    with active(reward):
+        for start in range(0, len(images), 64):
+            host.check_cancelled()
+            at = slice(start, start + 64)
+            values.append(reward.score(images[at], prompts[at], host.check_cancelled).values)
     return np.concatenate(values)

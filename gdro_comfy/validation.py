@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from .errors import InputError
+from .rewards.base import active
 from .rollout import Rollout, contact_sheet, default_batch, sample_images
 from .store import RunSettings, digest, read_lines, read_tensors, write_json, write_tensors
 
@@ -239,10 +240,12 @@ class Monitor:
             self.host.progress(len(images), len(asked), stage)
         prompts = [v.prompts.prompts[place] for place, _ in asked]
         cancel = self.host.check_cancelled
-        reward = np.asarray(v.reward.score(images, prompts, cancel).values)
+        with active(v.reward):
+            reward = np.asarray(v.reward.score(images, prompts, cancel).values)
         if v.guard is None:
             return Measurement(float(reward.mean())), images
-        guard = np.asarray(v.guard.score(images, prompts, cancel).values)
+        with active(v.guard):
+            guard = np.asarray(v.guard.score(images, prompts, cancel).values)
         level = guard_scale(guard, v.guard.range)
         corrected = float(corrected_score(reward, level).mean())
         return Measurement(float(reward.mean()), float(level.mean()), corrected), images

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .judges import VLMRewardNode
 from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
 from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
 from .rollout import GroupRolloutNode, PromptSetNode
@@ -15,6 +16,7 @@ NODES: list[type[io.ComfyNode]] = [
     GroupRolloutNode,
     OCRRewardNode,
     CompositionRewardNode,
+    VLMRewardNode,
     ScoreRolloutNode,
     TrainLoRANode,
     EvaluateAlignmentNode,

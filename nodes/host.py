@@ -37,9 +37,21 @@ def model_files(kind: str) -> dict[str, Path]:
             for index in Path(root).glob("*/model_index.json"):
                 found.setdefault(index.parent.name, index.parent)
         return found
+    if kind == "judges":
+        return _judge_folders()
     names = folder_paths.get_filename_list(kind)
     paths = ((name, folder_paths.get_full_path(kind, name)) for name in names)
     return {name: Path(path) for name, path in paths if path}
+
+
+def _judge_folders() -> dict[str, Path]:
+    """Folders in transformers' layout, where other packs keep theirs too."""
+    found: dict[str, Path] = {}
+    for name in ("gdro", "LLM", "VLM"):
+        root = Path(folder_paths.models_dir) / name
+        for config in [*root.glob("*/config.json"), *root.glob("*/*/config.json")]:
+            found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
+    return found
 
 
 class ComfyHost:
