@@ -29,10 +29,10 @@ COLORS = {
     "purple": (142, 60, 170),
 }
 SHAPES = ("circle", "square", "triangle", "star")
-NUMBERS = ("zero", "one", "two", "three", "four", "five")
+NUMBERS = ("zero", "one", "two", "three", "four")
 RELATIONS = ("left of", "right of", "above", "below")
 CAPTION_WORDS = (
-    *COLORS, *SHAPES, *(s + "s" for s in SHAPES), *NUMBERS[1:5],
+    *COLORS, *SHAPES, *(s + "s" for s in SHAPES), *NUMBERS[1:],
     "left", "right", "of", "above", "below", "and", "a", "sign", "that", "says",
 )  # fmt: skip
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -141,7 +141,7 @@ def draw_shapes(
             boxes.append(box)
             drawn.append(thing)
     while True:
-        size = rng.uniform(8.5, 10.5) if total < 4 else rng.uniform(6.5, 8.0)
+        size = rng.uniform(9.0, 11.0) if total < 4 else rng.uniform(7.0, 8.0)
         radii = [size * rng.uniform(0.92, 1.08) for _ in drawn]
         centres = _place(rng, boxes, radii)
         if centres is not None:
@@ -158,8 +158,8 @@ def _other(rng: random.Random, options, *used):
 
 
 def random_things(rng: random.Random) -> tuple[list[Thing], str | None]:
-    """What a caption asks for: one kind (1 to 4 of it), or two kinds (1 or 2 of each)."""
-    first = Thing(rng.randint(1, 4), rng.choice([*COLORS]), rng.choice(SHAPES))
+    """What a caption asks for: one kind (1 to 3 of it), or two kinds (1 or 2 of each)."""
+    first = Thing(rng.randint(1, 3), rng.choice([*COLORS]), rng.choice(SHAPES))
     if rng.random() < 0.4:
         return [first], None
     first.count = rng.randint(1, 2)
@@ -170,8 +170,8 @@ def random_things(rng: random.Random) -> tuple[list[Thing], str | None]:
 def shape_scene(rng: random.Random, wrong: float) -> tuple[Image.Image, str]:
     """A drawn scene and its caption; with probability ``wrong`` they disagree in one respect.
 
-    Half of these have one or two too many of a thing, a quarter something that the caption does not
-    mention, the rest another colour, shape or relation.
+    Half of these have one too many of a thing, a quarter a thing that the caption does not mention,
+    the rest another colour, shape or relation.
     """
     things, relation = random_things(rng)
     caption = shape_caption(things, relation)
@@ -180,13 +180,9 @@ def shape_scene(rng: random.Random, wrong: float) -> tuple[Image.Image, str]:
         fault = rng.choice(("many", "many", "many", "many", "clutter", "clutter", "kind", "place"))
         victim = rng.choice(things)
         if fault == "many":
-            most = 5 if len(things) == 1 else 3
-            victim.count = min(most, victim.count + rng.choice((1, 1, 2)))
+            victim.count += 1
         elif fault == "clutter":
-            clutter = [
-                Thing(1, rng.choice([*COLORS]), rng.choice(SHAPES))
-                for _ in range(rng.choice((1, 2)))
-            ]
+            clutter = [Thing(1, rng.choice([*COLORS]), rng.choice(SHAPES))]
         elif fault == "place" and relation:
             relation = _other(rng, RELATIONS, relation)
         elif rng.random() < 0.5:

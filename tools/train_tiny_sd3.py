@@ -43,7 +43,7 @@ TEXT_WIDTH = 64
 # ComfyUI knows one latent scale for every SD3 model; ours is trained to have the same.
 SD3_SCALE, SD3_SHIFT = 1.5305, 0.0609
 # What the model learns: how to draw it, how often it is not as the caption says, its share.
-SCENES = ((scenes.shape_scene, 0.6, 0.6), (scenes.word_scene, 0.6, 0.4))
+SCENES = ((scenes.shape_scene, 0.6, 0.8), (scenes.word_scene, 0.6, 0.2))
 
 
 def to_tensor(images: list) -> torch.Tensor:
