@@ -16,11 +16,14 @@ from comfy_api.latest import ComfyAPISync
 from server import PromptServer
 
 from ..gdro_comfy.errors import InputError
+from ..gdro_comfy.host import TOKENIZERS
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+# Kinds of the engine that are several kinds of ComfyUI's.
+_FOLDERS = {"transformers": ("diffusion_models", "checkpoints")}
 _PROMPT_FILES = (".txt", ".jsonl", ".csv")
 
 _complaining: set[str | None] = set()  # ids of nodes that show an error
@@ -37,9 +40,13 @@ def model_files(kind: str) -> dict[str, Path]:
             for index in Path(root).glob("*/model_index.json"):
                 found.setdefault(index.parent.name, index.parent)
         return found
-    names = folder_paths.get_filename_list(kind)
-    paths = ((name, folder_paths.get_full_path(kind, name)) for name in names)
-    return {name: Path(path) for name, path in paths if path}
+    found = {}
+    for folder in _FOLDERS.get(kind, (kind,)):
+        for name in folder_paths.get_filename_list(folder):
+            path = folder_paths.get_full_path(folder, name)
+            if path:
+                found.setdefault(name, Path(path))
+    return found
 
 
 class ComfyHost:
@@ -109,6 +116,9 @@ class ComfyHost:
 
     def model_files(self, kind: str) -> dict[str, Path]:
         return model_files(kind)
+
+    def tokenizer_dir(self, kind: str) -> Path:
+        return Path(comfy.__path__[0]).parent / TOKENIZERS[kind]
 
     def device(self) -> torch.device:
         return comfy.model_management.get_torch_device()
