@@ -74,6 +74,10 @@ class Host(Protocol):
         name shown to users -> path."""
         ...
 
+    def model_dir(self, kind: str) -> Path:
+        """Folder that models of a kind ("diffusers") are put into."""
+        ...
+
     def tokenizer_dir(self, kind: str) -> Path:
         """Folder of the tokenizer of CLIP ("clip") or T5 ("t5"), in transformers' layout."""
         ...
@@ -154,6 +158,9 @@ class ConsoleHost:
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
                 found.setdefault(path.name, path)
         return found
+
+    def model_dir(self, kind: str) -> Path:
+        return self._output / kind
 
     def tokenizer_dir(self, kind: str) -> Path:
         found = _comfyui()

@@ -117,6 +117,9 @@ class ComfyHost:
     def model_files(self, kind: str) -> dict[str, Path]:
         return model_files(kind)
 
+    def model_dir(self, kind: str) -> Path:
+        return Path(folder_paths.get_folder_paths(kind)[0])
+
     def tokenizer_dir(self, kind: str) -> Path:
         return Path(comfy.__path__[0]).parent / TOKENIZERS[kind]
 

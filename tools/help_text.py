@@ -15,8 +15,11 @@ With *single files* you use the files that ComfyUI's own workflows use. For FLUX
 `flux1-dev.safetensors` in `models/diffusion_models`, `clip_l.safetensors` and
 `t5xxl_fp8_e4m3fn.safetensors` (or `t5xxl_fp16`) in `models/text_encoders`, `ae.safetensors` in
 `models/vae`. For SD3.5: `sd3.5_medium.safetensors`, which holds its VAE, beside `clip_l`, `clip_g` and
-`t5xxl`. A file is told by its header; a wrong pick says what it is and where it belongs. Nothing is
-downloaded.""",
+`t5xxl`. A file is told by its header; a wrong pick says what it is and where it belongs.
+
+*Hugging Face id* is the only choice that downloads. It shows its progress, you may cancel, and the next
+Run goes on where it stopped. For a model behind a license, accept that on its page, then give your
+token with `hf auth login` or in the environment variable `HF_TOKEN`, never in a workflow.""",
     "GDRO_PromptSet": """Use two of these: one for the rollout, one with other prompts for the
 evaluation. If they are the same, the figures flatter. Some 100 prompts that the model gets right
 *sometimes* teach most: where every picture of a group is equally good, there is nothing to learn.
@@ -125,6 +128,18 @@ MISTAKES = {
         (
             "`… has no readable model_index.json`",
             "That is no folder in diffusers' layout. For a checkpoint file choose *single files*.",
+        ),
+        (
+            "`repo_id: … is gated: its owner wants to know who downloads it`",
+            "Accept the license on the model's page, then `hf auth login`, or set `HF_TOKEN`.",
+        ),
+        (
+            "`repo_id: the hub cannot be reached (…)`",
+            "There is no network, or `HF_HUB_OFFLINE` is set. Run again later: it goes on where it stopped.",
+        ),
+        (
+            "`repo_id: … still needs … GB, and the disk of … has … GB free`",
+            "Make room on that disk, or choose single files that you have already.",
         ),
         (
             "`… is …. This input wants …`",
