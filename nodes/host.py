@@ -16,11 +16,14 @@ from comfy_api.latest import ComfyAPISync
 from server import PromptServer
 
 from ..gdro_comfy.errors import InputError
+from ..gdro_comfy.host import TOKENIZERS
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+# Kinds of the engine that are several kinds of ComfyUI's.
+_FOLDERS = {"transformers": ("diffusion_models", "checkpoints")}
 _PROMPT_FILES = (".txt", ".jsonl", ".csv")
 
 _complaining: set[str | None] = set()  # ids of nodes that show an error
@@ -39,9 +42,13 @@ def model_files(kind: str) -> dict[str, Path]:
         return found
     if kind == "judges":
         return _judge_folders()
-    names = folder_paths.get_filename_list(kind)
-    paths = ((name, folder_paths.get_full_path(kind, name)) for name in names)
-    return {name: Path(path) for name, path in paths if path}
+    found = {}
+    for folder in _FOLDERS.get(kind, (kind,)):
+        for name in folder_paths.get_filename_list(folder):
+            path = folder_paths.get_full_path(folder, name)
+            if path:
+                found.setdefault(name, Path(path))
+    return found
 
 
 def _judge_folders() -> dict[str, Path]:
@@ -121,6 +128,12 @@ class ComfyHost:
 
     def model_files(self, kind: str) -> dict[str, Path]:
         return model_files(kind)
+
+    def model_dir(self, kind: str) -> Path:
+        return Path(folder_paths.get_folder_paths(kind)[0])
+
+    def tokenizer_dir(self, kind: str) -> Path:
+        return Path(comfy.__path__[0]).parent / TOKENIZERS[kind]
 
     def device(self) -> torch.device:
         return comfy.model_management.get_torch_device()
