@@ -52,12 +52,13 @@ def model_files(kind: str) -> dict[str, Path]:
 
 
 def _judge_folders() -> dict[str, Path]:
-    """Folders in transformers' layout, where other packs keep theirs too."""
+    """Folders of networks that judge pictures, where other packs keep theirs too."""
     found: dict[str, Path] = {}
     for name in ("gdro", "LLM", "VLM"):
         root = Path(folder_paths.models_dir) / name
-        for config in [*root.glob("*/config.json"), *root.glob("*/*/config.json")]:
-            found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
+        for folder in [*root.glob("*/"), *root.glob("*/*/")]:
+            if (folder / "config.json").is_file() or any(folder.glob("*.safetensors")):
+                found.setdefault(folder.relative_to(root).as_posix(), folder)
     return found
 
 
