@@ -17,7 +17,7 @@ class FilesHost(RecordingHost):
 
     def tokenizer_dir(self, kind):
         if kind == "clip":
-            return loading.bundled_folder("tiny SD3, shapes") / "tokenizer"
+            return loading.bundled_folder("tiny SD3") / "tokenizer"
         folder = self.output_dir / "t5_tokenizer"
         if not folder.is_dir():
             tiny_models.t5_tokenizer().save_pretrained(folder)

@@ -153,7 +153,7 @@ def test_a_killed_training_goes_on_to_the_same_lora(bundled_model, tmp_path):
         torch.set_num_threads(int(sys.argv[3]))
         import test_train as t
         from gdro_comfy.models import loading
-        model = loading.load(loading.bundled_folder("tiny SD3, shapes"), torch.device("cpu"))
+        model = loading.load(loading.bundled_folder("tiny SD3"), torch.device("cpu"))
         host = t.RecordingHost(Path(sys.argv[1]))
         t.train(host, model, t.scored(host, model), t.OBJECTIVE, t.config(steps=30))
         """

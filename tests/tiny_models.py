@@ -36,7 +36,7 @@ def clip_tokenizer():
 
     from gdro_comfy.models import loading
 
-    folder = loading.bundled_folder("tiny SD3, shapes") / "tokenizer"
+    folder = loading.bundled_folder("tiny SD3") / "tokenizer"
     return CLIPTokenizer.from_pretrained(folder)
 
 

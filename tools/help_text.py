@@ -33,7 +33,7 @@ get another run, while more prompts or more images per prompt add to this one. Y
 time; the next Run makes what is missing.""",
     "GDRO_OCRReward": """For models that are to write: signs, labels, titles. Put the text into
 double quotes in the prompt: `a shop sign that says "OPEN"`. Spaces and capitals do not count. The
-bundled model cannot write.""",
+bundled model draws signs with a short word: see the workflow *teach_it_to_write*.""",
     "GDRO_CompositionReward": """For the bundled model. It understands prompts such as `two red
 circles left of one blue square`, or the `include` entries of a prompt file. Photographs need a
 detector, which is not there yet.""",

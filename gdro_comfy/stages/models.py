@@ -159,9 +159,9 @@ STAGES: dict[str, Stage] = {
                         Input(
                             "model",
                             "COMBO",
-                            "A tiny SD3 for 64-pixel pictures of coloured shapes.",
-                            default="tiny SD3, shapes",
-                            options=("tiny SD3, shapes",),
+                            "A tiny SD3 for 64-pixel pictures: coloured shapes, and signs with a word.",
+                            default="tiny SD3",
+                            options=("tiny SD3",),
                         ),
                     ),
                     "diffusers folder": (
