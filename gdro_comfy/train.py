@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import checkpoint, flow, groups, lora, lora_header
+from . import checkpoint, flow, groups, lora, lora_header, memory, microbatch
 from .algorithms import GDRO, Objective
 from .batches import Batch, GroupData
 from .errors import InputError
@@ -49,7 +49,10 @@ class TrainConfig:
         sigma_min, sigma_max: range of noise levels.
         seed: of everything random in training.
         checkpoint_every, preview_every: in steps; 0 is never (a cancelled run still saves one).
-        groups_at_once: groups in one forward pass; 0 is all of a step. Does not change the result.
+        images_at_once: images in one pass; 0 is all of a step, or what is estimated to fit. Less
+            than a group costs one forward pass more. Does not change the result.
+        gradient_checkpointing: keep only what enters each block and compute the rest again in the
+            backward pass: less memory, one forward pass more. Does not change the result.
     """
 
     steps: int = 200
@@ -66,7 +69,8 @@ class TrainConfig:
     seed: int = 0
     checkpoint_every: int = 50
     preview_every: int = 50
-    groups_at_once: int = 0
+    images_at_once: int = 0
+    gradient_checkpointing: bool = False
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine down to a fiftieth; ``step`` counts from 0."""
@@ -142,7 +146,10 @@ def train(
         data = GroupData.read(rollout, places, rewards)
         guided = model.with_guidance(data.conditioning, rollout.run.settings.guidance)
         data = dataclasses.replace(data, conditioning=guided)
-        with model.adapters(config.adapter, config.seed) as parameters:
+        checkpointed = model.checkpointed(config.gradient_checkpointing)
+        with model.adapters(config.adapter, config.seed) as parameters, checkpointed:
+            size, trainable = rollout.run.settings.size, sum(p.numel() for p in parameters.values())
+            config = memory.plan(host, model, size, objective.group_size, trainable, config)
             state = _Trainer(
                 host, model, objective, config, data, parameters, folder, rollout.run.settings
             ).run()
@@ -177,7 +184,8 @@ def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: Tra
 def _record(rollout: Rollout, rewards, objective: Objective, config: TrainConfig) -> dict[str, Any]:
     """All that the LoRA depends on, JSON-able."""
     settings = dataclasses.asdict(config)
-    for name in ("checkpoint_every", "preview_every", "groups_at_once"):
+    how = ("checkpoint_every", "preview_every", "images_at_once", "gradient_checkpointing")
+    for name in how:
         del settings[name]
     return {
         "objective": {"name": type(objective).__name__, **dataclasses.asdict(objective)},  # type: ignore[call-overload]
@@ -218,7 +226,8 @@ class _Trainer:
         )
         self.ema = {name: p.detach().clone() for name, p in parameters.items()}
         self.step = 0
-        self.groups_at_once = config.groups_at_once or config.groups_per_step
+        everything = config.groups_per_step * objective.group_size
+        self.images_at_once = min(config.images_at_once or everything, everything)
         self.path = folder / "checkpoint.safetensors"
 
     def run(self) -> dict[str, Tensor]:
@@ -262,18 +271,28 @@ class _Trainer:
         rows.clear()
         checkpoint.save(self.path, self.step, self.parameters, self.ema, self.optimizer)
 
-    def _errors(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Velocity errors of the adapter and of the reference, each ``[B, k]``."""
+    def _measure(self, batch: Batch) -> microbatch.Measured:
+        """Velocity errors of the adapter and of the reference, each ``[B * k]``."""
         device, k = self.model.device, batch.x0.shape[1]
         cond = self.data.conditioning.select(batch.groups.repeat_interleave(k)).to(device)
         x0, noise = (t.flatten(0, 1).to(device) for t in (batch.x0, batch.noise))
         sigma = batch.sigma.repeat_interleave(k).to(device)
         x = flow.interpolate(x0, noise, sigma)
         target = flow.target_velocity(x0, noise)
-        with torch.no_grad(), self.model.reference():
-            reference = flow.velocity_error(self.model.velocity(x, sigma, cond), target)
-        error = flow.velocity_error(self.model.velocity(x, sigma, cond), target)
-        return error.reshape(-1, k), reference.reshape(-1, k)
+
+        def errors(part: slice) -> Tensor:
+            if part.stop - part.start < len(x):
+                self.host.check_cancelled()
+            some = cond.select(range(len(x))[part])
+            return flow.velocity_error(
+                self.model.velocity(x[part], sigma[part], some), target[part]
+            )
+
+        def reference(part: slice) -> Tensor:
+            with torch.no_grad(), self.model.reference():
+                return errors(part)
+
+        return microbatch.measure(errors, reference, len(x), self.images_at_once)
 
     def _train_step(self) -> dict[str, Any]:
         """One optimiser step; its row of the history."""
@@ -292,10 +311,10 @@ class _Trainer:
                 seen = self._backward(batch)
                 break
             except torch.OutOfMemoryError:
-                if self.groups_at_once == 1:
+                if self.images_at_once == 1:
                     raise
-                self.groups_at_once = max(1, self.groups_at_once // 2)
-                log.warning("out of memory: going on with %d groups at once", self.groups_at_once)
+                self.images_at_once = max(1, self.images_at_once // 2)
+                log.warning("out of memory: going on with %d images at once", self.images_at_once)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.gradient_clip)
         rate = config.learning_rate_at(self.step)
         finite = bool(norm.isfinite())
@@ -315,15 +334,16 @@ class _Trainer:
         }
 
     def _backward(self, batch: Batch) -> dict[str, float]:
-        """Gradients of the mean loss over all groups, some groups at a time; what was seen."""
+        """Gradients of the mean loss over all groups, some images at a time; what was seen."""
         self.optimizer.zero_grad()
         seen: dict[str, float] = {}
-        for part in batch.split(self.groups_at_once):
+        for part in batch.split(max(1, self.images_at_once // self.objective.group_size)):
             self.host.check_cancelled()
-            errors, reference = self._errors(part)
+            measured = self._measure(part)
+            errors, reference = (t.reshape(part.rewards.shape) for t in measured[:2])
             result = self.objective.loss(errors, reference, part.rewards.to(errors.device))
             share = len(part) / len(batch)
-            (result.loss * share).backward()
+            measured.backward(result.loss * share)
             values = {
                 "loss": result.loss,
                 "group_loss": result.group_loss,
