@@ -49,7 +49,11 @@ training and leave this one alone.
 new groups with the model as it is by then, and needs `reward`. With `validation_prompts` (others
 than those of the training) it also measures base and aligned model on the way and keeps the best
 weights; with a `guard` it stops when the reward rises at the guard's cost, because then the reward
-is being fooled. `validation/` in the folder of the training has the pictures.""",
+is being fooled. `validation/` in the folder of the training has the pictures.
+
+The node shows an estimate of the memory before it starts. `gradient_checkpointing` and
+`images_at_once` change how much is needed, not what is learned: the gradient is that of the whole
+step, also where not even one group fits at once.""",
     "GDRO_EvaluateAlignment": """Use it after training, to see whether the LoRA helped. The interval
 is over prompts, paired by seed: a gain whose interval holds 0 may be luck. More prompts narrow it
 more than more images per prompt. Look at the pictures too: a reward can rise while they get worse.
@@ -75,6 +79,7 @@ TYPICAL = {
         "source.clip_g": "`clip_g.safetensors` with SD3",
         "source.t5": "`t5xxl_fp8_e4m3fn.safetensors`",
         "source.vae": "`ae.safetensors` with FLUX.1, `none` with SD3",
+        "quantization": "`nf4` or `8-bit` for FLUX.1 on 24 GB, `none` for SD3.5-medium",
     },
     "GDRO_PromptSet": {"limit": "0, or 64 to 128 for a first try"},
     "GDRO_GroupRollout": {
@@ -92,6 +97,8 @@ TYPICAL = {
         "learning_rate": "3e-4; with the bundled model as in the quickstart",
         "alpha": "as `rank`",
         "target": "`attention+mlp` with the bundled model",
+        "gradient_checkpointing": "on for SD3.5 and FLUX.1, off for the bundled model",
+        "images_at_once": "0",
     },
     "GDRO_EvaluateAlignment": {
         "steps": "as in the rollout",
@@ -141,6 +148,10 @@ MISTAKES = {
         (
             "`… has no readable model_index.json`",
             "That is no folder in diffusers' layout. For a checkpoint file choose *single files*.",
+        ),
+        (
+            "`quantization: … needs bitsandbytes, which cannot be used here (…)`",
+            "`pip install bitsandbytes` with ComfyUI's Python, then restart; or choose `none`.",
         ),
         (
             "`repo_id: … is gated: its owner wants to know who downloads it`",
@@ -286,6 +297,11 @@ MISTAKES = {
         (
             "`the loss was not a finite number three times in a row`",
             "Lower `learning_rate` or `beta`. The last good state is kept.",
+        ),
+        (
+            "`model: training needs about … GB, and this device has … GB for it`",
+            "Do what the message says would fit: `gradient_checkpointing`, or a quantised base from GDRO "
+            "Load Base Model.",
         ),
         ("`… is no range of noise levels`", "`sigma_min` must be below `sigma_max`."),
         (
