@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -155,6 +155,8 @@ def evaluate(
     }
     folder = aligned.folder / "evaluations" / digest(key, 10)
     record, picture_file = folder / "result.json", folder / "comparison.png"
+    place = {"run": aligned.folder.parent.parent.name, "training": aligned.folder.name}
+    host.emit("evaluation", {**place, "evaluation": folder.name})
     if record.is_file() and picture_file.is_file():
         return _read(record, picture_file)
 
@@ -183,7 +185,11 @@ def evaluate(
     data = png_bytes(picture)
     write_atomic(picture_file, lambda file: file.write(data))
     values = {name: np.round(r.astype(float), 6).tolist() for name, r in rewards.items()}
-    write_json(record, {"comparison": asdict(comparison), "settings": key, "rewards": values})
+    pairs = _write_pairs(folder / "pairs", pictures, prompts, config.images_per_prompt)
+    write_json(
+        record,
+        {"comparison": asdict(comparison), "settings": key, "rewards": values, "pairs": pairs},
+    )
     return Evaluation(comparison, picture, folder)
 
 
@@ -227,6 +233,23 @@ def _score(host: Host, reward: Reward, images: list, prompts: list[Prompt]) -> n
         at = slice(start, start + 64)
         values.append(reward.score(images[at], prompts[at], host.check_cancelled).values)
     return np.concatenate(values)
+
+
+def _write_pairs(
+    folder: Path, pictures: dict[str, list[Image.Image]], prompts: PromptSet, per_prompt: int
+) -> list[dict[str, Any]]:
+    """The first image of up to 24 prompts, base and aligned, each as a file; whose they are."""
+    folder.mkdir(exist_ok=True)
+    count = min(24, len(prompts))
+    pairs = []
+    for number in range(count):
+        place = number * len(prompts) // count
+        for name, images in pictures.items():
+            data = png_bytes(images[place * per_prompt])
+            path = folder / f"{number:03d}_{name}.png"
+            write_atomic(path, lambda file, data=data: file.write(data))
+        pairs.append({"place": place, "prompt": prompts.prompts[place].text})
+    return pairs
 
 
 def side_by_side(

@@ -21,6 +21,7 @@ from .online import Rounds
 from .store import digest, read_lines, write_atomic, write_json
 from .trainer import Trainer, Watcher
 from .validation import Monitor, Previews, Validation
+from .wishes import Wishes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,6 +129,7 @@ def train(
     record = _record(rollout, rewards, objective, config, rounds, reward, validation)
     folder = rollout.run.folder / "train" / digest(record, 10)
     target = host.lora_dir / "gdro" / f"{rollout.run.name}_{digest(record, 10)}.safetensors"
+    host.emit("training", {"run": rollout.run.folder.name, "training": folder.name})
     done = folder / "done.json"
     if done.is_file() and target.is_file():
         log.info("this training is finished already: %s", target)
@@ -148,6 +150,13 @@ def train(
     if validation is not None:
         monitor = Monitor(host, model, validation, rollout.run.settings, folder)
         watchers.append(monitor)
+
+    def save(trainer: Trainer) -> None:
+        file = target.with_name(f"{target.stem}_step{trainer.step:05d}.safetensors")
+        tensors = lora.to_file_keys(dict(trainer.result()), config.adapter.alpha)
+        _write_lora(file, tensors, record, model.architecture)
+
+    watchers.append(Wishes(folder, save))
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
