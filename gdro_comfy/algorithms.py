@@ -27,13 +27,15 @@ class Signals(NamedTuple):
 
     ``errors`` are the velocity errors of the model in training and ``drift`` its mean squared
     difference from the reference's velocity: both carry gradients. ``reference`` and ``old`` are the
-    errors of the base and of the older policy (None unless the objective uses it).
+    errors of the base and of the older policy (None unless the objective uses it); ``beta_scale``
+    ``[groups, 1]`` is what an automatic beta is multiplied by.
     """
 
     errors: Tensor
     reference: Tensor
     drift: Tensor
     old: Tensor | None = None
+    beta_scale: Tensor | None = None
 
 
 class ObjectiveResult(NamedTuple):
@@ -68,6 +70,11 @@ class Objective(Protocol):
         """Whether it looks at an older policy."""
         ...
 
+    @property
+    def auto_beta(self) -> bool:
+        """Whether its beta is scaled by ``beta_control``."""
+        ...
+
     def targets(self, rewards: Tensor) -> Tensor:
         """What ``loss`` is given of the rewards ``[groups, k]`` of a whole batch, in the same order
         inside each group."""
@@ -89,6 +96,7 @@ class GDRO:
         temperature: tau, in units of reward: differences well below it hardly count. The paper: 0.05.
         top1_weight: gamma, holds the model to the best image of each group. The paper: 0.5 to 1.
         draw: which k of a prompt's images train together, "random" or "best and worst".
+        auto_beta: let ``beta_control`` scale beta by noise level. Not of the paper.
     """
 
     group_size: int = 6
@@ -96,6 +104,7 @@ class GDRO:
     temperature: float = 0.05
     top1_weight: float = 0.5
     draw: str = "random"
+    auto_beta: bool = False
     sigma_min: float = field(default=0.0, init=False)
     uses_old: bool = field(default=False, init=False)
 
@@ -104,10 +113,14 @@ class GDRO:
 
     def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
         scores = implicit_reward(signals.errors, signals.reference, self.beta)
+        extra = {}
+        if signals.beta_scale is not None:
+            scores = scores * signals.beta_scale
+            extra["beta"] = self.beta * signals.beta_scale.mean()
         group_loss, stats = gdro_loss(scores, targets, self.temperature)
         top = top1_error(signals.errors, targets)
         loss = group_loss + self.top1_weight * top
-        return ObjectiveResult(loss, stats, group_loss.detach(), {})
+        return ObjectiveResult(loss, stats, group_loss.detach(), extra)
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,7 @@ class DPO:
     draw: str = field(default="best and worst", init=False)
     sigma_min: float = field(default=0.0, init=False)
     uses_old: bool = field(default=False, init=False)
+    auto_beta: bool = field(default=False, init=False)
 
     def targets(self, rewards: Tensor) -> Tensor:
         return rewards
@@ -159,6 +173,7 @@ class DGPO:
     advantage_limit: float = 5.0
     group_size: int = field(default=0, init=False)
     draw: str = field(default="random", init=False)
+    auto_beta: bool = field(default=False, init=False)
 
     @property
     def uses_old(self) -> bool:

@@ -17,9 +17,11 @@ def save(
     parameters: Mapping[str, torch.nn.Parameter],
     averages: Mapping[str, Mapping[str, Tensor]],
     optimizer: torch.optim.Optimizer,
+    extra: Mapping[str, Tensor],
 ) -> None:
     """Write everything that the next step depends on, in one atomic file."""
     tensors: dict[str, Tensor] = {"step": torch.tensor(step)}
+    tensors |= {f"extra.{name}": tensor for name, tensor in extra.items()}
     for name, parameter in parameters.items():
         tensors[f"weight.{name}"] = parameter
         for average, weights in averages.items():
@@ -35,11 +37,14 @@ def restore(
     parameters: Mapping[str, torch.nn.Parameter],
     averages: Mapping[str, Mapping[str, Tensor]],
     optimizer: torch.optim.Optimizer,
+    extra: Mapping[str, Tensor],
 ) -> int:
     """Read a checkpoint back in place and return its step; 0 where there is none."""
     if not path.is_file():
         return 0
     tensors = read_tensors(path)
+    for name, tensor in extra.items():
+        tensor.copy_(tensors[f"extra.{name}"])
     for name, parameter in parameters.items():
         parameter.copy_(tensors[f"weight.{name}"])
         for average, weights in averages.items():

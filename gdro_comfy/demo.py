@@ -41,8 +41,8 @@ def run(host: Host, overrides: Sequence[str] = ()) -> bool:
         return [outputs[key] for key, node in graph.items() if node.class_type == class_type]
 
     rose = True
-    for picture, table, gain, error in of("GDRO_EvaluateAlignment"):
-        print(f"\n{table}\n\nbefore and after  {_save(host, picture)}")
+    for picture, table, gain, error, _, report in of("GDRO_EvaluateAlignment"):
+        print(f"\n{table}\n\nbefore and after  {_save(host, picture)}\nreport            {report}")
         rose = rose and gain - 1.96 * error > 0
     for trained in of("GDRO_TrainLoRA"):
         print(f"LoRA              {trained[0].path}")

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from . import lora
+from . import flow, lora, report
+from .comparison import Comparison, compare, diversity
 from .errors import InputError
+from .models.base import seeded_noise
+from .rewards.base import active, announce
 from .rollout import contact_sheet, default_batch, image_size, sample_images
 from .store import RunSettings, digest, png_bytes, write_atomic, write_json
+from .validation import corrected_score, guard_scale
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
     from .host import Host
     from .models.base import FlowModel
@@ -25,47 +31,7 @@ if TYPE_CHECKING:
     from .rewards.base import Reward
     from .train import TrainResult
 
-# The 97.5 % quantile of the normal distribution: a 95 % interval is +- 1.96 standard errors.
-_Z95 = 1.959964
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Mean rewards of base and aligned with standard errors over prompts, and of their difference
-    on the same prompts and seeds (paired)."""
-
-    reward: str
-    prompts: int
-    images: int
-    base: float
-    base_error: float
-    aligned: float
-    aligned_error: float
-    gain: float
-    gain_error: float
-    win_rate: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The paired 95 % interval of the gain."""
-        return self.gain - _Z95 * self.gain_error, self.gain + _Z95 * self.gain_error
-
-    @property
-    def rose(self) -> bool:
-        """Whether the interval of the gain lies above 0."""
-        return self.interval[0] > 0
-
-    def table(self) -> str:
-        low, high = self.interval
-        return "\n".join(
-            [
-                f"{self.reward}, {self.prompts} prompts x {self.images} images, same seeds",
-                f"  base     {self.base:.3f} +- {self.base_error:.3f}",
-                f"  aligned  {self.aligned:.3f} +- {self.aligned_error:.3f}",
-                f"  gain     {self.gain:+.3f} +- {self.gain_error:.3f}   "
-                f"(95 % interval {low:+.3f} to {high:+.3f}; better on {self.win_rate:.0%} of prompts)",
-            ]
-        )
+_DRIFT_IMAGES, _DRIFT_SIGMAS = 16, (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -91,55 +57,87 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A comparison, its side-by-side picture, and where both were written."""
+class Result:
+    """One LoRA against the base.
 
+    ``guard`` and ``corrected`` are None without a guard. ``diversity`` is as in
+    ``comparison.diversity``; ``drift`` the mean squared difference of the velocities on the base's
+    pictures.
+    """
+
+    name: str
     comparison: Comparison
+    guard: Comparison | None
+    corrected: Comparison | None
+    base_diversity: float
+    diversity: float
+    drift: float
+
+    def comparisons(self) -> list[tuple[str, Comparison]]:
+        """What was compared, by name."""
+        found = [(self.comparison.reward, self.comparison)]
+        if self.guard is not None:
+            found.append((f"{self.guard.reward}, from 1 to 5", self.guard))
+        if self.corrected is not None:
+            found.append(("corrected score", self.corrected))
+        return found
+
+    def table(self) -> str:
+        lines = [self.comparison.table()]
+        for name, found in self.comparisons()[1:]:
+            lines.append(
+                f"{name}: {found.base:.3f} -> {found.aligned:.3f}, {found.gain:+.3f} "
+                f"({found.low:+.3f} to {found.high:+.3f})"
+            )
+        lines.append(
+            f"diversity inside groups: {self.base_diversity:.3f} -> {self.diversity:.3f}; distance "
+            f"from base {self.drift:.4f}"
+        )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out for each LoRA, the side-by-side picture, and where all was written."""
+
+    results: tuple[Result, ...]
     picture: Image.Image
     folder: Path
 
+    @property
+    def comparison(self) -> Comparison:
+        """The reward of the first LoRA."""
+        return self.results[0].comparison
 
-def compare(reward: str, base: np.ndarray, aligned: np.ndarray) -> Comparison:
-    """Compare rewards ``[prompts, images]`` of the same prompts and seeds.
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
 
-    Standard errors are over prompts (the mean of each prompt's images is one observation), since new
-    prompts, not new seeds, are what a creator will use it on.
-    """
-    if base.shape != aligned.shape or base.ndim != 2 or len(base) < 2:
-        raise ValueError(f"need [prompts >= 2, images] twice, not {base.shape} and {aligned.shape}")
-    b, a = base.mean(1).astype(np.float64), aligned.mean(1).astype(np.float64)
-    root = math.sqrt(len(b))
-    difference = a - b
-    return Comparison(
-        reward=reward,
-        prompts=base.shape[0],
-        images=base.shape[1],
-        base=float(b.mean()),
-        base_error=float(b.std(ddof=1) / root),
-        aligned=float(a.mean()),
-        aligned_error=float(a.std(ddof=1) / root),
-        gain=float(difference.mean()),
-        gain_error=float(difference.std(ddof=1) / root),
-        win_rate=float((np.sign(difference) / 2 + 0.5).mean()),
-    )
+    def table(self) -> str:
+        if len(self.results) == 1:
+            return self.results[0].table()
+        return "\n\n".join(f"{result.name}\n{result.table()}" for result in self.results)
 
 
 def evaluate(
     host: Host,
     model: FlowModel,
-    aligned: TrainResult,
+    aligned: TrainResult | Sequence[TrainResult],
     prompts: PromptSet,
     reward: Reward,
     config: EvaluationConfig | None = None,
+    guard: Reward | None = None,
 ) -> Evaluation:
-    """Sample with and without the LoRA, score both, and write the report into the training's folder.
+    """Sample with and without each LoRA, score all, and write the report into the folder of the first
+    one's training.
 
     The same evaluation asked for again is read from disk.
     """
     config = config or EvaluationConfig()
+    loras = list(aligned) if isinstance(aligned, Sequence) else [aligned]
     if len(prompts) < 2:
         raise InputError("prompts", f"{len(prompts)} is too few", "Evaluate on at least 2 prompts.")
-    if aligned.model != model.identity:
+    if any(one.model != model.identity for one in loras):
         raise InputError(
             "aligned",
             "this LoRA was trained for another model",
@@ -147,145 +145,210 @@ def evaluate(
         )
     size = image_size(model, config.width, config.height)
     model.check_prompts(prompts.prompts)
-    reward.check_prompts(prompts.prompts)
+    for judge in filter(None, (reward, guard)):
+        judge.check_prompts(prompts.prompts)
+    if guard is not None:
+        guard_scale(np.zeros(1), guard.range)
     key = {
         **asdict(config),
         "prompts": [prompt.to_json() for prompt in prompts],
         "reward": [reward.name, reward.settings],
+        "guard": None if guard is None else [guard.name, guard.settings],
+        "loras": [one.path.name for one in loras],
     }
-    folder = aligned.folder / "evaluations" / digest(key, 10)
+    folder = loras[0].folder / "evaluations" / digest(key, 10)
     record, picture_file = folder / "result.json", folder / "comparison.png"
-    place = {"run": aligned.folder.parent.parent.name, "training": aligned.folder.name}
+    place = {"run": loras[0].folder.parent.parent.name, "training": loras[0].folder.name}
     host.emit("evaluation", {**place, "evaluation": folder.name})
     if record.is_file() and picture_file.is_file():
         return _read(record, picture_file)
 
-    state = lora.load(aligned.path)
-    lora.check_fits(state, model, aligned.path.name)
-    host.free_memory()
     settings = RunSettings(model.identity, config.steps, config.guidance, size, config.seed)
-    contexts = {
-        "base": contextlib.nullcontext(),
-        "aligned": model.with_lora(state, config.strength),
-    }
-    total = 2 * len(prompts) * config.images_per_prompt
-    pictures: dict[str, list[Image.Image]] = {}
-    rewards: dict[str, np.ndarray] = {}
-    for number, (name, context) in enumerate(contexts.items()):
-        with model.active(), context:
-            pictures[name] = _sample(
-                host, model, prompts, settings, config.images_per_prompt, number * total // 2, total
-            )
-        asked = [prompt for prompt in prompts for _ in range(config.images_per_prompt)]
-        scores = _score(host, reward, pictures[name], asked)
-        rewards[name] = scores.reshape(len(prompts), config.images_per_prompt)
-    comparison = compare(reward.name, rewards["base"], rewards["aligned"])
-    picture = side_by_side(pictures, prompts.prompts, config)
+    job = _Job(host, model, prompts, settings, config, reward, guard, len(loras) + 1)
+    states = [lora.load(one.path) for one in loras]
+    for one, state in zip(loras, states, strict=True):
+        lora.check_fits(state, model, one.path.name)
+    host.free_memory()
+    names = ["aligned", *(f"aligned {n}" for n in range(2, len(loras) + 1))]
+    base = job.measure(contextlib.nullcontext())
+    pictures = {"base": base.images}
+    values: dict[str, Any] = {"base": base.values()}
+    results = []
+    for name, state in zip(names, states, strict=True):
+        found = job.measure(model.with_lora(state, config.strength))
+        pictures[name], values[name] = found.images, found.values()
+        drift = job.drift(base.latents, state)
+        results.append(_result(name, reward, guard, base, found, drift, config))
+    every = config.images_per_prompt
+    picture = report.side_by_side(pictures, prompts.prompts, every, config.pictures)
     folder.mkdir(parents=True, exist_ok=True)
     data = png_bytes(picture)
     write_atomic(picture_file, lambda file: file.write(data))
-    values = {name: np.round(r.astype(float), 6).tolist() for name, r in rewards.items()}
-    pairs = _write_pairs(folder / "pairs", pictures, prompts, config.images_per_prompt)
-    write_json(
-        record,
-        {"comparison": asdict(comparison), "settings": key, "rewards": values, "pairs": pairs},
-    )
-    return Evaluation(comparison, picture, folder)
+    text = report.page(results, pictures, prompts.prompts, every).encode()
+    write_atomic(folder / "report.html", lambda file: file.write(text))
+    pairs = _write_pairs(folder / "pairs", pictures, prompts, every)
+    rows = [asdict(result) for result in results]
+    write_json(record, {"results": rows, "settings": key, "rewards": values, "pairs": pairs})
+    return Evaluation(tuple(results), picture, folder)
 
 
 def _read(record: Path, picture_file: Path) -> Evaluation:
     from PIL import Image
 
-    comparison = Comparison(**json.loads(record.read_text(encoding="utf-8"))["comparison"])
+    def comparison(found: dict[str, Any] | None) -> Comparison | None:
+        return None if found is None else Comparison(**found)
+
+    results = []
+    for row in json.loads(record.read_text(encoding="utf-8"))["results"]:
+        compared = {k: comparison(row.pop(k)) for k in ("comparison", "guard", "corrected")}
+        results.append(Result(**compared, **row))
     with Image.open(picture_file) as picture:
-        return Evaluation(comparison, picture.convert("RGB"), record.parent)
+        return Evaluation(tuple(results), picture.convert("RGB"), record.parent)
 
 
-def _sample(
-    host: Host,
-    model: FlowModel,
-    prompts: PromptSet,
-    settings: RunSettings,
-    images_per_prompt: int,
-    done: int,
-    total: int,
-) -> list[Image.Image]:
-    encoded = model.encode(prompts.prompts)
-    asked = [
-        (place, int(digest([settings.seed, prompt.text, image], 15), 16))
-        for place, prompt in enumerate(prompts)
-        for image in range(images_per_prompt)
-    ]
-    batch_size = default_batch(settings.size)
-    images: list[Image.Image] = []
-    for start in range(0, len(asked), batch_size):
-        places, seeds = zip(*asked[start : start + batch_size], strict=True)
-        images += sample_images(host, model, encoded.select(places), seeds, settings)[1]
-        preview = contact_sheet(images[-16:], 4)
-        host.progress(done + len(images), total, "evaluating", preview)
-    return images
+@dataclass(frozen=True)
+class _Measured:
+    """Pictures of one model, with rewards and guard (1 to 5) ``[prompts, images]``, and the latents
+    of the first few."""
+
+    images: list[Image.Image]
+    latents: Tensor
+    rewards: np.ndarray
+    guard: np.ndarray | None
+
+    def values(self) -> dict[str, Any]:
+        found = {"reward": self.rewards, "guard": self.guard}
+        return {
+            name: np.round(array.astype(float), 6).tolist()
+            for name, array in found.items()
+            if array is not None
+        }
+
+
+def _result(
+    name: str,
+    reward: Reward,
+    guard: Reward | None,
+    base: _Measured,
+    aligned: _Measured,
+    drift: float,
+    config: EvaluationConfig,
+) -> Result:
+    guarded = corrected = None
+    if guard is not None and base.guard is not None and aligned.guard is not None:
+        guarded = compare(guard.name, base.guard, aligned.guard)
+        corrected = compare(
+            "corrected score",
+            corrected_score(base.rewards, base.guard),
+            corrected_score(aligned.rewards, aligned.guard),
+        )
+    count = config.images_per_prompt
+    return Result(
+        name,
+        compare(reward.name, base.rewards, aligned.rewards),
+        guarded,
+        corrected,
+        diversity(base.images, count),
+        diversity(aligned.images, count),
+        drift,
+    )
+
+
+@dataclass
+class _Job:
+    """What all the models of one evaluation are asked."""
+
+    host: Host
+    model: FlowModel
+    prompts: PromptSet
+    settings: RunSettings
+    config: EvaluationConfig
+    reward: Reward
+    guard: Reward | None
+    models: int
+    done: int = 0
+
+    def measure(self, context: contextlib.AbstractContextManager[None]) -> _Measured:
+        """Sample and score with the model as it is within ``context``."""
+        with self.model.active(), context:
+            images, latents = self._sample()
+        asked = [prompt for prompt in self.prompts for _ in range(self.config.images_per_prompt)]
+        shape = (len(self.prompts), self.config.images_per_prompt)
+        rewards = _score(self.host, self.reward, images, asked).reshape(shape)
+        guard = None
+        if self.guard is not None:
+            found = _score(self.host, self.guard, images, asked).reshape(shape)
+            guard = guard_scale(found, self.guard.range)
+        return _Measured(images, latents, rewards, guard)
+
+    def _sample(self) -> tuple[list[Image.Image], Tensor]:
+        encoded = self.model.encode(self.prompts.prompts)
+        count = self.config.images_per_prompt
+        asked = [
+            (place, int(digest([self.settings.seed, prompt.text, image], 15), 16))
+            for place, prompt in enumerate(self.prompts)
+            for image in range(count)
+        ]
+        batch_size = default_batch(self.settings.size)
+        images: list[Image.Image] = []
+        kept: list[Tensor] = []
+        for start in range(0, len(asked), batch_size):
+            places, seeds = zip(*asked[start : start + batch_size], strict=True)
+            latents, made = sample_images(
+                self.host, self.model, encoded.select(places), seeds, self.settings
+            )
+            images += made
+            if sum(map(len, kept)) < _DRIFT_IMAGES:
+                kept.append(latents.cpu())
+            self.done += len(made)
+            preview = contact_sheet(images[-16:], 4)
+            self.host.progress(self.done, self.models * len(asked), "evaluating", preview)
+        return images, torch.cat(kept)[:_DRIFT_IMAGES]
+
+    def drift(self, latents: Tensor, state: dict[str, Tensor]) -> float:
+        """Mean squared difference of the velocities on pictures of the base, over some noise levels."""
+        model, n = self.model, len(latents)
+        places = [i // self.config.images_per_prompt for i in range(n)]
+        noise = seeded_noise(range(n), latents.shape[1:]).to(model.device)
+        total = 0.0
+        with model.active(), model.with_lora(state, self.config.strength), torch.no_grad():
+            cond = model.encode([self.prompts.prompts[place] for place in places])
+            cond = model.with_guidance(cond, self.settings.guidance)
+            for level in _DRIFT_SIGMAS:
+                self.host.check_cancelled()
+                sigma = torch.full((n,), level, device=model.device)
+                x = flow.interpolate(latents.to(model.device).float(), noise, sigma)
+                moved = model.velocity(x, sigma, cond)
+                with model.reference():
+                    still = model.velocity(x, sigma, cond)
+                total += float(flow.velocity_error(moved, still).mean())
+        return total / len(_DRIFT_SIGMAS)
 
 
 def _score(host: Host, reward: Reward, images: list, prompts: list[Prompt]) -> np.ndarray:
     values = []
-    for start in range(0, len(images), 64):
-        host.check_cancelled()
-        at = slice(start, start + 64)
-        values.append(reward.score(images[at], prompts[at], host.check_cancelled).values)
+    announce(reward, len(images), images[0].size)
+    with active(reward):
+        for start in range(0, len(images), 64):
+            host.check_cancelled()
+            at = slice(start, start + 64)
+            values.append(reward.score(images[at], prompts[at], host.check_cancelled).values)
     return np.concatenate(values)
 
 
 def _write_pairs(
     folder: Path, pictures: dict[str, list[Image.Image]], prompts: PromptSet, per_prompt: int
 ) -> list[dict[str, Any]]:
-    """The first image of up to 24 prompts, base and aligned, each as a file; whose they are."""
+    """The first image of up to 24 prompts by each model, numbered from the base on, each a file;
+    which prompts they are."""
     folder.mkdir(exist_ok=True)
     count = min(24, len(prompts))
     pairs = []
     for number in range(count):
         place = number * len(prompts) // count
-        for name, images in pictures.items():
+        for model, images in enumerate(pictures.values()):
             data = png_bytes(images[place * per_prompt])
-            path = folder / f"{number:03d}_{name}.png"
+            path = folder / f"{number:03d}_{model}.png"
             write_atomic(path, lambda file, data=data: file.write(data))
         pairs.append({"place": place, "prompt": prompts.prompts[place].text})
     return pairs
-
-
-def side_by_side(
-    pictures: dict[str, list[Image.Image]], prompts: tuple[Prompt, ...], config: EvaluationConfig
-) -> Image.Image:
-    """Rows of: the prompt, then base above aligned on the same seeds. Prompts are taken evenly from
-    the set, not by their result."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    rows = min(config.pictures, len(prompts))
-    chosen = [int(i * len(prompts) / rows) for i in range(rows)]
-    count = min(config.images_per_prompt, 4)
-    width, height = next(iter(pictures.values()))[0].size
-    # Small pictures are shown larger, by a whole factor so that their pixels stay what they are;
-    # large ones are reduced to 384.
-    zoom = max(1, round(160 / max(width, height)))
-    scale = min(zoom, 384 / max(width, height)) if zoom == 1 else zoom
-    width, height = round(width * scale), round(height * scale)
-    size = max(13, height // 10)
-    font = ImageFont.load_default(size)
-    label, gap = int(size * 1.8), 4
-    columns = list(pictures)
-    block = count * (width + gap) + 3 * gap
-    sheet = Image.new("RGB", (len(columns) * block, rows * (height + label) + label), "white")
-    draw = ImageDraw.Draw(sheet)
-    for c, name in enumerate(columns):
-        draw.text((c * block + gap, label // 4), name, fill=(120, 120, 120), font=font)
-        for row, place in enumerate(chosen):
-            top = label + row * (height + label)
-            if c == 0:
-                draw.text(
-                    (gap, top + label // 8), prompts[place].text[:110], fill="black", font=font
-                )
-            for i in range(count):
-                image = pictures[name][place * config.images_per_prompt + i]
-                how = Image.Resampling.NEAREST if zoom > 1 else Image.Resampling.LANCZOS
-                image = image.resize((width, height), how)
-                sheet.paste(image, (c * block + gap + i * (width + gap), top + label - gap))
-    return sheet

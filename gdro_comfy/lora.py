@@ -85,24 +85,36 @@ def load(path: Path) -> dict[str, Tensor]:
 
 def check_fits(state: Mapping[str, Tensor], model: FlowModel, source: str) -> None:
     """Raise ``InputError`` unless every module of the LoRA exists in the model with these shapes."""
+    from .models.families import of_modules
+
     linears = model.linear_shapes()
-    for key, tensor in state.items():
-        module, _, part = key.rpartition(".")
-        if part == "alpha":
-            continue
+    family = of_modules(shapes(state))
+    for module, (rows, columns) in shapes(state).items():
+        if family is not None and family.title != model.title:
+            raise InputError(
+                "lora",
+                f"{source} is a LoRA for {family.title}, this model is {model.title}",
+                "Choose a LoRA that was trained for this model.",
+            )
         if module not in linears:
             raise InputError(
                 "lora",
                 f"{source} changes a layer {module!r} that this model does not have",
                 "Choose a LoRA that was trained for this model.",
             )
-        rows, columns = linears[module]
-        if (part == "lora_A" and tensor.shape[1] != columns) or (
-            part == "lora_B" and tensor.shape[0] != rows
-        ):
+        if linears[module] != (rows, columns):
             raise InputError(
                 "lora",
-                f"{source} was trained for a model of another size ({key} is "
-                f"{list(tensor.shape)}, the layer {rows} x {columns})",
+                f"{source} was trained for a model of another size ({module} is {rows} x {columns} "
+                f"there, {linears[module][0]} x {linears[module][1]} here)",
                 "Choose a LoRA that was trained for this model.",
             )
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+    """(out, in) of every layer that a LoRA (as ``load`` returns it) changes, by module name."""
+    modules = [key.removesuffix(".lora_A") for key in state if key.endswith(".lora_A")]
+    return {
+        module: (state[f"{module}.lora_B"].shape[0], state[f"{module}.lora_A"].shape[1])
+        for module in modules
+    }

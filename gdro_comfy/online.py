@@ -18,7 +18,10 @@ from .rollout import Rollout
 from .store import Run
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .host import Host
+    from .models.base import FlowModel
     from .rewards.base import Reward
     from .trainer import Trainer
 
@@ -69,12 +72,19 @@ class Rounds:
             )
 
 
-def first_round(host: Host, scored: Rollout) -> GroupData:
+def first_round(model: FlowModel, scored: Rollout) -> GroupData:
     """The teaching groups of a scored rollout."""
     rewards = scored.scores()
     places = groups.teaching_groups(rewards)
     log.info("training on %d of %d groups", len(places), len(rewards))
-    return GroupData.read(scored, places, rewards)
+    return _read(model, scored, places, rewards)
+
+
+def _read(model: FlowModel, scored: Rollout, places: list[int], rewards: np.ndarray) -> GroupData:
+    """The groups, trained with the embedded guidance that sampled them, where the model has one."""
+    data = GroupData.read(scored, places, rewards)
+    guided = model.with_guidance(data.conditioning, scored.run.settings.guidance)
+    return dataclasses.replace(data, conditioning=guided)
 
 
 def next_round(
@@ -108,4 +118,4 @@ def next_round(
     except InputError:
         log.warning("round %d: all rewards of every group are equal; training ends here", number)
         return None
-    return GroupData.read(new, places, rewards)
+    return _read(trainer.model, new, places, rewards)

@@ -137,6 +137,7 @@ def fill(host: Host, model: FlowModel, rollout: Rollout, batch_size: int = 0) ->
     batch_size = batch_size or default_batch(settings.size)
     host.free_memory()
     with model.active():
+        _encode(host, model, list(dict.fromkeys(group for group, _ in missing)))
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
             done = total - len(missing) + start
@@ -145,6 +146,19 @@ def fill(host: Host, model: FlowModel, rollout: Rollout, batch_size: int = 0) ->
             preview = contact_sheet(images[:16], 4)
             host.progress(done + len(batch), total, "sampling groups", preview)
     return rollout
+
+
+def _encode(host: Host, model: FlowModel, groups: list[Group], at_once: int = 16) -> None:
+    """Encode the prompts that are not encoded yet, before anything is sampled: the text encoders go
+    onto the device once, and a large one need not share it with the network."""
+    waiting = [group for group in groups if not group.is_encoded()]
+    for start in range(0, len(waiting), at_once):
+        host.check_cancelled()
+        part = waiting[start : start + at_once]
+        encoded = model.encode([group.prompt for group in part])
+        for place, group in enumerate(part):
+            group.keep_conditioning(encoded.select([place]))
+        host.progress(start + len(part), len(waiting), "encoding prompts")
 
 
 def default_batch(size: tuple[int, int]) -> int:
@@ -156,8 +170,10 @@ def _make(
     host: Host, model: FlowModel, batch: list[tuple[Group, int]], settings: RunSettings
 ) -> list[Image.Image]:
     """Sample, decode and store some images, which may belong to several prompts."""
+    from .models.base import Conditioning
+
     groups = list(dict.fromkeys(group for group, _ in batch))
-    encoded = model.encode([group.prompt for group in groups])
+    encoded = Conditioning.cat([group.conditioning() for group in groups]).to(model.device)
     latents, images = sample_images(
         host,
         model,

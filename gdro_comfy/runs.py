@@ -367,17 +367,21 @@ def evaluation(folder: Path, name: str) -> dict[str, Any]:
     found = _json(path / "result.json")
     return {
         "evaluation": name,
-        "comparison": found.get("comparison"),
-        "rewards": found.get("rewards"),
+        "results": found.get("results") or [],
+        "rewards": found.get("rewards") or {},
         "pairs": found.get("pairs") or [],
+        "report": "report.html" in _below(path, ".html"),
     }
 
 
-def evaluation_picture(folder: Path, name: str, which: str, pair: int | None = None) -> bytes:
-    """A PNG of an evaluation: its "comparison", or one side ("base" or "aligned") of a pair."""
+def evaluation_picture(folder: Path, name: str, pair: int | None = None, model: int = 0) -> bytes:
+    """A PNG of an evaluation: of everything, or of a pair by one model (0 is the base)."""
     path = _pick(_below(folder / "evaluations"), name, "evaluation")
-    if pair is None and which == "comparison":
+    if pair is None:
         return _file(path / "comparison.png")
-    if pair is None or which not in ("base", "aligned"):
-        raise UnknownName(f"there is no picture {which[:60]!r}")
-    return _file(path / "pairs" / f"{pair:03d}_{which}.png")
+    return _file(path / "pairs" / f"{pair:03d}_{model}.png")
+
+
+def report(folder: Path, name: str) -> bytes:
+    """The report of an evaluation, HTML."""
+    return _file(_pick(_below(folder / "evaluations"), name, "evaluation") / "report.html")

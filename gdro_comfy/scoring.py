@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .errors import InputError
-from .rewards.base import Reward, RewardError
+from .rewards.base import Reward, RewardError, active, announce
 from .rollout import Rollout, contact_sheet
 from .store import append_lines, digest, read_lines
 
@@ -47,6 +47,11 @@ def score_rollout(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
         InputError: the reward cannot judge one of the prompts.
         RewardError: it returned no finite number for an image; names the image.
     """
+    with active(reward):
+        return _score_missing(host, rollout, reward)
+
+
+def _score_missing(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
     reward.check_prompts(rollout.prompts)
     path = rollout.run.score_file(reward.name, reward.settings)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +68,7 @@ def score_rollout(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
     stage = f"scoring, {reward.name}"
     if todo:
         host.progress(total - len(todo), total, stage)
+        announce(reward, len(todo), rollout.run.settings.size)
     for start in range(0, len(todo), _BATCH):
         host.check_cancelled()
         batch = todo[start : start + _BATCH]

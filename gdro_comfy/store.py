@@ -168,6 +168,14 @@ class Group:
 
         return Conditioning(read_tensors(self.folder / "conditioning.safetensors"))
 
+    def is_encoded(self) -> bool:
+        return (self.folder / "conditioning.safetensors").is_file()
+
+    def keep_conditioning(self, conditioning: Conditioning) -> None:
+        """Write the encoded prompt, so that it is encoded once."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(self.folder / "conditioning.safetensors", conditioning.tensors)
+
     def image_path(self, place: int) -> Path:
         return self.folder / f"{place:03d}.png"
 
@@ -187,7 +195,8 @@ class Group:
         start = self.count()
         if start == 0:
             write_json(self.folder / "prompt.json", self.prompt.to_json())
-            write_tensors(self.folder / "conditioning.safetensors", conditioning.tensors)
+            if not self.is_encoded():
+                self.keep_conditioning(conditioning)
         for place, image in enumerate(images, start):
             data = png_bytes(image)
             write_atomic(self.image_path(place), lambda file, data=data: file.write(data))

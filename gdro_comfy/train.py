@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import groups, lora, online
+from . import groups, lora, lora_header, online
 from .algorithms import GDRO, Objective
 from .errors import InputError
 from .models.base import AdapterConfig
@@ -171,7 +171,7 @@ def train(
             data = (
                 online.next_round(host, trainer, rollout, reward, rounds, number)
                 if number and reward is not None
-                else online.first_round(host, rollout)
+                else online.first_round(model, rollout)
             )
             if data is None:
                 break
@@ -180,7 +180,7 @@ def train(
         if monitor is not None:
             state = monitor.best(state)
     tensors = lora.to_file_keys(state, config.adapter.alpha)
-    _write_lora(target, tensors, record, model.architecture)
+    _write_lora(target, tensors, lora_header.header(target.stem, model, record))
     write_json(done, {"lora": target.name, "steps": trainer.step})
     return TrainResult(target, folder, trainer.step, model.identity)
 
@@ -244,18 +244,8 @@ def _record(
     return record
 
 
-def _write_lora(
-    target: Path, tensors: dict[str, Tensor], record: dict[str, Any], architecture: str
-) -> None:
+def _write_lora(target: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
     from safetensors.torch import save
 
-    from . import __version__
-
-    metadata = {
-        "modelspec.title": target.stem,
-        "modelspec.architecture": f"{architecture}/lora",
-        "gdro.version": __version__,
-        "gdro.training": json.dumps(record, sort_keys=True),
-    }
-    data = save(tensors, metadata)
+    data = save(tensors, header)
     write_atomic(target, lambda file: file.write(data))

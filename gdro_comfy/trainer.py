@@ -21,6 +21,7 @@ from torch import Tensor
 
 from . import checkpoint, flow
 from .algorithms import Objective, Signals, old_policy_decay, top1_error
+from .beta_control import BetaControl
 from .errors import InputError
 from .store import append_lines, read_lines, write_atomic
 
@@ -67,8 +68,11 @@ class Trainer:
             for average in names
         }
         self.groups_at_once = config.groups_at_once or config.groups_per_step
+        self.control = BetaControl(getattr(objective, "beta", 1.0)) if objective.auto_beta else None
         self.path = folder / "checkpoint.safetensors"
-        self.step = checkpoint.restore(self.path, parameters, self.averages, self.optimizer)
+        self.step = checkpoint.restore(
+            self.path, parameters, self.averages, self.optimizer, self._extra()
+        )
         self._bad = 0
         kept = [row for row in read_lines(folder / "history.jsonl") if row["step"] <= self.step]
         self.stopped = any(row.get("stopped") for row in kept)
@@ -117,7 +121,12 @@ class Trainer:
         """Write the history and the checkpoint."""
         append_lines(self.folder / "history.jsonl", self._rows)
         self._rows.clear()
-        checkpoint.save(self.path, self.step, self.parameters, self.averages, self.optimizer)
+        checkpoint.save(
+            self.path, self.step, self.parameters, self.averages, self.optimizer, self._extra()
+        )
+
+    def _extra(self) -> dict[str, Tensor]:
+        return {} if self.control is None else {"spread": self.control.spread}
 
     @contextlib.contextmanager
     def weights(self, values: Mapping[str, Tensor]) -> Iterator[None]:
@@ -191,12 +200,14 @@ class Trainer:
         self.optimizer.zero_grad()
         targets = self.objective.targets(batch.rewards)
         seen: dict[str, float] = {}
+        watched: list[tuple[Tensor, Tensor, Tensor]] = []
         for part, wanted in zip(
             batch.split(self.groups_at_once), targets.split(self.groups_at_once), strict=True
         ):
             self.host.check_cancelled()
             signals = self._signals(part, data)
             wanted = wanted.to(signals.errors.device)
+            watched.append((part.sigma, signals.errors.detach(), signals.reference))
             result = self.objective.loss(signals, wanted)
             share = len(part) / len(batch)
             (result.loss * share).backward()
@@ -215,6 +226,8 @@ class Trainer:
             }
             for name, value in values.items():
                 seen[name] = seen.get(name, 0.0) + share * value.item()
+        if self.control is not None:
+            self.control.observe(*(torch.cat(parts) for parts in zip(*watched, strict=True)))
         return {name: value if math.isfinite(value) else None for name, value in seen.items()}
 
     def _signals(self, batch: Batch, data: GroupData) -> Signals:
@@ -238,7 +251,10 @@ class Trainer:
                     old = error(self.model.velocity(x, sigma, cond))
         velocity = self.model.velocity(x, sigma, cond)
         drift = flow.velocity_error(velocity, reference).reshape(-1, k)
-        return Signals(error(velocity), error(reference), drift, old)
+        scale = None
+        if self.control is not None:
+            scale = self.control.scale(batch.sigma).unsqueeze(-1).to(device)
+        return Signals(error(velocity), error(reference), drift, old, scale)
 
     @torch.no_grad()
     def _adapter_norm(self) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from .errors import InputError
+from .rewards.base import active
 from .rollout import Rollout, contact_sheet, default_batch, sample_images
 from .store import RunSettings, digest, read_lines, read_tensors, write_json, write_tensors
 
@@ -48,8 +49,9 @@ def guard_scale(values: np.ndarray, value_range: tuple[float, float]) -> np.ndar
     return 1 + 4 * (np.clip(values, low, high) - low) / (high - low)
 
 
-def corrected_score(reward: float, guard: float) -> float:
-    """``r (u - 3) + 0.2``: a reward in [0, 1] and a guard from 1 to 5 (GDRO, arXiv 2601.02036)."""
+def corrected_score(reward: np.ndarray, guard: np.ndarray) -> np.ndarray:
+    """``r (u - 3) + 0.2`` of each picture: a reward in [0, 1] and a guard from 1 to 5 (GDRO, arXiv
+    2601.02036)."""
     return reward * (guard - 3) + 0.2
 
 
@@ -238,9 +240,12 @@ class Monitor:
             self.host.progress(len(images), len(asked), stage)
         prompts = [v.prompts.prompts[place] for place, _ in asked]
         cancel = self.host.check_cancelled
-        reward = float(np.mean(v.reward.score(images, prompts, cancel).values))
+        with active(v.reward):
+            reward = np.asarray(v.reward.score(images, prompts, cancel).values)
         if v.guard is None:
-            return Measurement(reward), images
-        guard = np.asarray(v.guard.score(images, prompts, cancel).values)
-        level = float(guard_scale(guard, v.guard.range).mean())
-        return Measurement(reward, level, corrected_score(reward, level)), images
+            return Measurement(float(reward.mean())), images
+        with active(v.guard):
+            guard = np.asarray(v.guard.score(images, prompts, cancel).values)
+        level = guard_scale(guard, v.guard.range)
+        corrected = float(corrected_score(reward, level).mean())
+        return Measurement(float(reward.mean()), float(level.mean()), corrected), images

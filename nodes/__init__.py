@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import routes
+from .judges import VLMRewardNode
 from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
 from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
 from .rollout import GroupRolloutNode, PromptSetNode
@@ -16,6 +17,7 @@ NODES: list[type[io.ComfyNode]] = [
     GroupRolloutNode,
     OCRRewardNode,
     CompositionRewardNode,
+    VLMRewardNode,
     ScoreRolloutNode,
     TrainLoRANode,
     EvaluateAlignmentNode,

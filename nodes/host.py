@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import comfy.lora
 import comfy.model_management
 import comfy.sd
 import comfy.utils
@@ -46,9 +47,21 @@ def model_files(kind: str) -> dict[str, Path]:
             for index in Path(root).glob("*/model_index.json"):
                 found.setdefault(index.parent.name, index.parent)
         return found
+    if kind == "judges":
+        return _judge_folders()
     names = folder_paths.get_filename_list(kind)
     paths = ((name, folder_paths.get_full_path(kind, name)) for name in names)
     return {name: Path(path) for name, path in paths if path}
+
+
+def _judge_folders() -> dict[str, Path]:
+    """Folders in transformers' layout, where other packs keep theirs too."""
+    found: dict[str, Path] = {}
+    for name in ("gdro", "LLM", "VLM"):
+        root = Path(folder_paths.models_dir) / name
+        for config in [*root.glob("*/config.json"), *root.glob("*/*/config.json")]:
+            found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
+    return found
 
 
 class ComfyHost:
@@ -132,6 +145,7 @@ class ComfyHost:
 
     def patch_model(self, model: Any, lora_file: Path, strength: float) -> Any:
         lora = comfy.utils.load_torch_file(str(lora_file), safe_load=True)
+        _check_fits(model, lora, lora_file.name)
         patched, _ = comfy.sd.load_lora_for_models(model, None, lora, strength, 0)
         if strength and not patched.patches:
             raise InputError(
@@ -158,3 +172,33 @@ def _data_url(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _check_fits(model: Any, lora: Mapping[str, torch.Tensor], name: str) -> None:
+    """Refuse a LoRA none of whose layers has its shape in the model: ComfyUI would only log it."""
+    targets = comfy.lora.model_lora_keys_unet(model.model, {})
+    weights = model.model_state_dict()
+    seen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+    for key in lora:
+        if not key.endswith(".lora_A.weight"):
+            continue
+        module = key.removesuffix(".lora_A.weight")
+        target = targets.get(module)
+        path, offset = (target, None) if isinstance(target, str) else (target or (None, None))[:2]
+        up = lora.get(f"{module}.lora_B.weight")
+        if path not in weights or up is None:
+            continue
+        here = list(weights[path].shape)
+        if offset is not None:
+            here[offset[0]] = offset[2]
+        there = (up.shape[0], lora[key].shape[1])
+        if tuple(here) == there:
+            return
+        seen.append((module, there, tuple(here)))
+    if seen:
+        module, there, here = seen[0]
+        raise InputError(
+            "model",
+            f"{name} was trained for another model ({module} is {there} there, {here} here)",
+            "Use the model that the LoRA was trained for.",
+        )

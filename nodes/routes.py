@@ -23,7 +23,11 @@ from .host import live_rows
 LARGEST_BODY = 64 * 1024
 """Bytes of a request; ratings of a group of thousands fit."""
 
-_SAFE = {"X-Content-Type-Options": "nosniff"}
+_SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    # A report is a page of its own, with pictures inside: nothing in it runs, or asks for more.
+    "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'",
+}
 _NAME = "{%s:[^/]{1,200}}"
 _NUMBER = r"{%s:\d{1,9}}"
 _RUN = "/gdro/runs/" + _NAME % "run"
@@ -63,7 +67,8 @@ def _answer(work: Callable[..., Any], content_type: str = "application/json") ->
         if content_type == "application/json":
             return _json(found)
         headers = {**_SAFE, "Cache-Control": "private, max-age=3600"}
-        return web.Response(body=found, content_type=content_type, headers=headers)
+        charset = "utf-8" if content_type.startswith("text/") else None
+        return web.Response(body=found, content_type=content_type, charset=charset, headers=headers)
 
     return handle
 
@@ -151,8 +156,12 @@ def _evaluation_picture(request: web.Request) -> bytes:
     info = request.match_info
     pair = int(info["pair"]) if "pair" in info else None
     return runs.evaluation_picture(
-        _training(request), info["evaluation"], info.get("which", "comparison"), pair
+        _training(request), info["evaluation"], pair, int(info.get("model", "0"))
     )
+
+
+def _report(request: web.Request) -> bytes:
+    return runs.report(_training(request), request.match_info["evaluation"])
 
 
 _image = "/images/" + _NUMBER % "image"
@@ -170,6 +179,7 @@ _routes.get(_EVALUATION)(
     _answer(lambda request: runs.evaluation(_training(request), request.match_info["evaluation"]))
 )
 _routes.get(_EVALUATION + "/comparison")(_answer(_evaluation_picture, "image/png"))
-_routes.get(_EVALUATION + "/pairs/" + _NUMBER % "pair" + "/{which:base|aligned}")(
+_routes.get(_EVALUATION + "/pairs/" + _NUMBER % "pair" + r"/{model:\d{1,3}}")(
     _answer(_evaluation_picture, "image/png")
 )
+_routes.get(_EVALUATION + "/report")(_answer(_report, "text/html"))

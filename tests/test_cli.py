@@ -45,7 +45,7 @@ def test_the_demo_runs_from_nothing_to_its_table(tmp_path, capsys):
     code = cli.main(["demo", "--output", str(tmp_path), "--quiet", *small()])
     out = capsys.readouterr().out
     assert code in (0, 1)  # so little training may or may not help
-    gain = json.loads(next(tmp_path.rglob("result.json")).read_text())["comparison"]
+    gain = json.loads(next(tmp_path.rglob("result.json")).read_text())["results"][0]["comparison"]
     rose = gain["gain"] - 1.96 * gain["gain_error"] > 0
     assert code == (0 if rose else 1)
     assert "base" in out

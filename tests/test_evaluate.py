@@ -1,16 +1,20 @@
 """Base against aligned: the statistics by hand, and the whole on the bundled model."""
 
 import dataclasses
+import json
 import math
+import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_reward import RednessReward
 
 from gdro_comfy import generate as generation
 from gdro_comfy.algorithms import GDRO
+from gdro_comfy.comparison import bootstrap_interval, compare, diversity
 from gdro_comfy.errors import InputError
-from gdro_comfy.evaluate import EvaluationConfig, compare, evaluate
+from gdro_comfy.evaluate import EvaluationConfig, evaluate
 from gdro_comfy.models.base import AdapterConfig
 from gdro_comfy.prompts import from_text
 from gdro_comfy.rollout import RolloutConfig, generate
@@ -51,7 +55,26 @@ def test_comparison_by_hand():
     assert found.gain_error == pytest.approx(math.sqrt(variance / 3))
     assert found.win_rate == pytest.approx(2 / 3)
     assert not found.rose
-    assert found.interval[0] == pytest.approx(found.gain - 1.959964 * found.gain_error)
+    assert found.interval[0] < found.gain < found.interval[1]
+
+
+def test_bootstrap_interval_agrees_with_the_normal_one():
+    values = np.random.default_rng(1).normal(0.3, 1.0, 400)
+    low, high = bootstrap_interval(values)
+    error = values.std(ddof=1) / 20
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
+    assert bootstrap_interval(values) == (low, high)
+    assert bootstrap_interval(np.full(5, 0.25)) == (0.25, 0.25)
+
+
+def test_diversity_by_hand():
+    black, white = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64), "white")
+    assert diversity([black, white], 2) == pytest.approx(1.0)
+    assert diversity([white, white, black, black], 2) == 0.0
+    # Three pictures, one unlike the others: two of the three pairs are 1 apart.
+    assert diversity([black, white, white], 3) == pytest.approx(2 / 3)
+    assert diversity([black, white], 1) == 0.0
 
 
 def test_a_clear_gain_is_called_one():
@@ -73,10 +96,39 @@ def test_report_is_written_and_read_again(bundled_model, host, aligned):
     assert again.comparison == first.comparison
 
 
+def test_a_guard_gives_the_corrected_score(bundled_model, host, aligned):
+    reward, guard = RednessReward(1.0), RednessReward(0.5)
+    found = evaluate(host, bundled_model, aligned, HELDOUT, reward, CONFIG, guard)
+    (result,) = found.results
+    assert result.guard is not None
+    assert result.corrected is not None
+    # Here u = 1 + 4 r / 2 for every picture, so that corrected = r (2 r - 2) + 0.2.
+    record = json.loads((found.folder / "result.json").read_text())
+    r = np.array(record["rewards"]["base"]["reward"])
+    assert result.corrected.base == pytest.approx((r * (2 * r - 2) + 0.2).mean(), abs=1e-4)
+    assert "corrected score" in found.table()
+    again = evaluate(host, bundled_model, aligned, HELDOUT, reward, CONFIG, guard)
+    assert again.results == found.results
+
+
+def test_several_loras_and_a_report_that_stands_alone(bundled_model, host, aligned):
+    prompts = from_text("<b>red</b> & star\ntwo red squares")
+    found = evaluate(host, bundled_model, [aligned, aligned], prompts, RednessReward(), CONFIG)
+    one, two = found.results
+    assert (one.name, two.name) == ("aligned", "aligned 2")
+    assert one.comparison == two.comparison
+    assert one.drift > 0
+    page = found.report.read_text(encoding="utf-8")
+    assert "&lt;b&gt;red&lt;/b&gt; &amp; star" in page
+    assert page.count("<img") == 2 * 3 * 2
+    assert not re.search(r"https?:|<script|<link|<b>red", page)
+
+
 def test_strength_zero_gains_nothing(bundled_model, host, aligned):
     config = dataclasses.replace(CONFIG, strength=0.0)
     found = evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(), config)
     assert found.comparison.gain == pytest.approx(0.0, abs=1e-6)
+    assert found.results[0].drift == pytest.approx(0.0, abs=1e-9)
 
 
 def test_generate_shows_the_same_difference(bundled_model, host, aligned):

@@ -44,7 +44,11 @@ def test_a_lora_that_fits_passes(bundled_model):
     [
         (tensors(columns=1536), "model of another size"),
         (tensors(rows=1536), "model of another size"),
-        (tensors(module="single_transformer_blocks.0.attn.to_q"), "does not have"),
+        (tensors(module="transformer_blocks.9.attn.to_q"), "does not have"),
+        (
+            tensors(module="single_transformer_blocks.0.attn.to_q"),
+            r"x is a LoRA for FLUX\.1, this model is Stable Diffusion 3",
+        ),
     ],
 )
 def test_a_lora_of_other_shapes_is_refused(bundled_model, content, message):
@@ -81,3 +85,29 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
 def test_a_file_is_read_back(tmp_path):
     save_file(tensors(), tmp_path / "a.safetensors")
     assert lora.load(tmp_path / "a.safetensors")[f"{NAME}.lora_B"].shape == (192, 4)
+
+
+def test_the_header_says_what_creators_tools_look_for(bundled_model):
+    import dataclasses
+
+    from gdro_comfy.lora_header import header
+    from gdro_comfy.models.base import AdapterConfig
+    from gdro_comfy.train import TrainConfig
+
+    config = TrainConfig(steps=7, adapter=AdapterConfig(16, 8.0))
+    record = {
+        "objective": {"name": "GDRO"},
+        "training": dataclasses.asdict(config),
+        "rollout": {"size": [512, 768]},
+        "reward": "ocr-12345678.jsonl",
+        "prompts": "abc",
+    }
+    found = header("my_style", bundled_model, record)
+    assert all(isinstance(value, str) for value in found.values())
+    assert found["modelspec.sai_model_spec"] == "1.0.0"
+    assert found["modelspec.architecture"] == "stable-diffusion-3/lora"
+    assert found["modelspec.resolution"] == "512x768"
+    assert (found["ss_network_dim"], found["ss_network_alpha"]) == ("16", "8.0")
+    assert (found["ss_base_model_version"], found["ss_steps"]) == ("sd3", "7")
+    assert (found["gdro.method"], found["gdro.reward"]) == ("GDRO", "ocr")
+    assert (found["modelspec.title"], found["ss_output_name"]) == ("my_style", "my_style")

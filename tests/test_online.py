@@ -6,7 +6,7 @@ import torch
 from small_reward import RednessReward
 from tests_support import RecordingHost
 
-from gdro_comfy.algorithms import DGPO, DPO, GDRO
+from gdro_comfy.algorithms import DGPO, DPO, GDRO, Objective
 from gdro_comfy.errors import InputError
 from gdro_comfy.host import Cancelled
 from gdro_comfy.models.base import AdapterConfig
@@ -39,7 +39,7 @@ def scored(host, model):
     return score_rollout(host, generate(host, model, PROMPTS, settings), RednessReward())
 
 
-def in_rounds(host, model, rollout, objective=OBJECTIVE, rounds=ROUNDS, **changes):
+def in_rounds(host, model, rollout, objective: Objective = OBJECTIVE, rounds=ROUNDS, **changes):
     return train(host, model, rollout, objective, config(**changes), rounds, reward=RednessReward())
 
 
@@ -75,14 +75,14 @@ def test_a_training_stopped_in_any_round_goes_on_to_the_same_lora(bundled_model,
     whole = in_rounds(whole_host, bundled_model, scored(whole_host, bundled_model))
     start = RecordingHost(tmp_path / "parts")
     rollout = scored(start, bundled_model)
-    stops = 0
-    for _ in range(60):
+    parts, stops = None, 0
+    while parts is None and stops < 60:
         host = RecordingHost(tmp_path / "parts", cancel_after=7)
         try:
             parts = in_rounds(host, bundled_model, rollout)
-            break
         except Cancelled:
             stops += 1
+    assert parts is not None
     assert stops >= 3
     a, b = whole.tensors(), parts.tensors()
     assert all(torch.equal(a[key], b[key]) for key in a)

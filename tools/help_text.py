@@ -43,7 +43,12 @@ weights; with a `guard` it stops when the reward rises at the guard's cost, beca
 is being fooled. `validation/` in the folder of the training has the pictures.""",
     "GDRO_EvaluateAlignment": """Use it after training, to see whether the LoRA helped. The interval
 is over prompts, paired by seed: a gain whose interval holds 0 may be luck. More prompts narrow it
-more than more images per prompt. Look at the pictures too: a reward can rise while they get worse.""",
+more than more images per prompt. Look at the pictures too: a reward can rise while they get worse.
+
+A `guard` is a second reward, put on a scale from 1 to 5. With it comes the corrected score
+`reward x (guard - 3) + 0.2`, which falls when the reward was fooled. *Diversity* is how unlike the
+pictures of one prompt are (their colours at 8 x 8 pixels): if it falls far, the model draws the same
+picture for every seed. `report.html`, in the folder of the training, opens in any browser.""",
     "GDRO_Generate": """For a quick look at one prompt. Use the same seed with and without `aligned`
 to see what the LoRA changed.""",
     "GDRO_LoadAlignedLoRA": """For ComfyUI's own samplers. The stock *LoraLoaderModelOnly* loads the
@@ -51,8 +56,8 @@ same file, and *Load LoRA Model* takes the `lora` output of GDRO Train LoRA.""",
 }
 """What a node is for and what to know of it, by node id."""
 
-_STEPS = "8 with the bundled model, 10 to 28 with SD3"
-_GUIDANCE = "1 to 2 with the bundled model, as you use it with others"
+_STEPS = "8 with the bundled model, 10 to 28 with SD3 and FLUX.1-dev, 4 with FLUX.1-schnell"
+_GUIDANCE = "1 to 2 with the bundled model, 3.5 with FLUX.1-dev, as you use it with others"
 
 TYPICAL = {
     "GDRO_PromptSet": {"limit": "0, or 64 to 128 for a first try"},
@@ -101,7 +106,7 @@ _TOO_LONG = (
     "Shorten that prompt. The bundled model reads 16 tokens.",
 )
 _OTHER_LORA = (
-    "`… was trained for a model of another size …`",
+    "`… is a LoRA for …, this model is …`, or `… was trained for a model of another size …`",
     "Connect the model that the LoRA was trained on.",
 )
 
@@ -113,8 +118,8 @@ MISTAKES = {
             "again, and choose it.",
         ),
         (
-            "`Choose a Stable Diffusion 3 or 3.5 folder (StableDiffusion3Pipeline).`",
-            "The folder holds another architecture. Only SD3 and SD3.5 can be trained.",
+            "`folder: … holds a …. Choose a folder of: …`",
+            "The folder holds another architecture. SD3, SD3.5 and FLUX.1 can be trained.",
         ),
         ("`… lacks its part …`", "A download was not finished. Copy the folder again."),
         (
@@ -305,7 +310,12 @@ MISTAKES = {
         ),
         (
             "`model: none of the layers in … exists in this model`",
-            "Load the SD3 model that the LoRA was trained for.",
+            "Load the model that the LoRA was trained for.",
+        ),
+        (
+            "`model: … was trained for another model …`",
+            "The LoRA is of another family (SD3, FLUX.1) or of another size. Load the model that it was "
+            "trained for.",
         ),
         (
             "The pictures do not change",

@@ -3,7 +3,7 @@
     python tools/make_docs.py
 
 A page is ``web/docs/<node id>.md``: what the node is for, tables of its inputs and outputs, and typical
-mistakes; what is written by hand stands in ``help_text.py``. ``locales/en/nodeDefs.json`` has the words of
+mistakes; what is written by hand stands in ``help_text.py`` and the like. ``locales/en/nodeDefs.json`` has the words of
 the declarations for ComfyUI.
 """
 
@@ -13,10 +13,16 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import help_judges
 from help_text import ADVICE, MISTAKES, TYPICAL
 
 from gdro_comfy.stage import MISSING, Input, Stage
 from gdro_comfy.stages import STAGES
+
+for topic in (help_judges,):
+    ADVICE.update(topic.ADVICE)
+    TYPICAL.update(topic.TYPICAL)
+    MISTAKES.update(topic.MISTAKES)
 
 ROOT = Path(__file__).parent.parent
 

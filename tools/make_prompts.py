@@ -4,7 +4,7 @@
 
 - shapes_train (192) and shapes_heldout (96): captions in the words of ``scenes.shape_caption``,
   with "include" in GenEval's form, so that the composition reward need not read them;
-- words_train (192) and words_heldout (64): signs with the words of ``scenes.SIGN_WORDS`` in four
+- words_train (96) and words_heldout (32): signs with the words of ``scenes.SIGN_WORDS`` in four
   colours, the held-out words being others.
 
 In "include" a position is that of the entry it stands in, seen from an earlier entry: "A left of B"
@@ -22,7 +22,7 @@ import scenes
 
 SEED = 20260102
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-HELDOUT_WORDS = 16
+HELDOUT_WORDS = 8
 
 
 def shape_prompt(things: list[scenes.Thing], relation: str | None) -> dict:
@@ -73,8 +73,8 @@ def main() -> None:
     rng = random.Random(SEED)
     words = sorted(scenes.SIGN_WORDS)
     rng.shuffle(words)
-    write(out / "words_train.jsonl", word_prompts(rng, words[HELDOUT_WORDS:], 192))
-    write(out / "words_heldout.jsonl", word_prompts(rng, words[:HELDOUT_WORDS], 64))
+    write(out / "words_train.jsonl", word_prompts(rng, words[HELDOUT_WORDS:], 96))
+    write(out / "words_heldout.jsonl", word_prompts(rng, words[:HELDOUT_WORDS], 32))
 
 
 if __name__ == "__main__":

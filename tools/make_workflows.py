@@ -2,8 +2,9 @@
 
     python tools/make_workflows.py --url http://127.0.0.1:8188 [--only quickstart]
 
-Needs a running ComfyUI with this pack, and Playwright with Chromium. The graphs are described here in
-Python, built by the front end itself from the nodes that the server offers, and written as it saves them.
+Needs a running ComfyUI with this pack, and Playwright with Chromium. The graphs are described in
+``graphs.py``, built by the front end itself from the nodes that the server offers, and written as it
+saves them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from graphs import GRAPHS
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -27,73 +29,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SAMPLING = {"steps": 8, "guidance": 2.0}
-BLUE, GREEN, ORANGE, PURPLE = "#3f5159", "#3f5a3f", "#6b5334", "#553f6b"
-
-# A node: key -> (type, title or None, (x, y, width, height), widgets, links {input: "key.output"}).
-# A group: (title, (x, y, width, height), colour).
-
-
-def alignment(kind: str, title: str, about: str, reward: str, train: dict) -> dict:
-    """The road from a model to an evaluated LoRA, for one of the bundled models and one reward."""
-    return {
-        "nodes": {
-            "note": (
-                "MarkdownNote", "Read me", (20, -300, 460, 270),
-                {"": about}, {},
-            ),
-            "model": ("GDRO_LoadBaseModel", None, (40, 60, 340, 120),
-                      {"source.model": f"tiny SD3, {kind}"}, {}),
-            "prompts": ("GDRO_PromptSet", "Prompts to learn on", (40, 260, 340, 120),
-                        {"source.set": f"{kind}_train", "limit": train.pop("prompts")}, {}),
-            "rollout": ("GDRO_GroupRollout", None, (460, 60, 340, 560),
-                        {"images_per_prompt": train.pop("images"), **SAMPLING, "run_name": kind},
-                        {"model": "model.model", "prompts": "prompts.prompts"}),
-            "reward": (reward, "What I want more of", (860, 60, 320, 90), {}, {}),
-            "score": ("GDRO_ScoreRollout", None, (860, 230, 320, 390), {},
-                      {"rollout": "rollout.rollout", "reward": "reward.reward"}),
-            "train": ("GDRO_TrainLoRA", None, (1260, 60, 380, 800), train,
-                      {"model": "model.model", "rollout": "score.rollout"}),
-            "loss": ("LossGraphNode", None, (1260, 920, 380, 320),
-                     {"filename_prefix": f"gdro_{kind}_loss"}, {"loss": "train.loss"}),
-            "heldout": ("GDRO_PromptSet", "Prompts it has not seen", (1720, 60, 340, 120),
-                        {"source.set": f"{kind}_heldout", "limit": 0}, {}),
-            "evaluate": ("GDRO_EvaluateAlignment", None, (1720, 260, 620, 980),
-                         {**SAMPLING, "images_per_prompt": 4},
-                         {"model": "model.model", "aligned": "train.aligned",
-                          "prompts": "heldout.prompts", "reward": "reward.reward"}),
-        },
-        "groups": [
-            ("1  Model and prompts", (20, -20, 400, 660), BLUE),
-            ("2  Groups of images, and their reward", (440, -20, 780, 660), GREEN),
-            ("3  Train", (1240, -20, 440, 1280), ORANGE),
-            ("4  Is it better?", (1700, -20, 660, 1280), PURPLE),
-        ],
-        "title": title,
-    }  # fmt: skip
-
-
-QUICKSTART = """## Align a model to a reward
-
-Press **Run**. In a few minutes, on any computer:
-
-1. the bundled tiny SD3 draws a group of pictures for each prompt,
-2. the reward says which ones obey the prompt,
-3. GDRO trains a LoRA on the groups,
-4. base and aligned model are compared on prompts they have not seen.
-
-Cancel whenever you like; Run goes on where it stopped. Pictures and scores are in `output/gdro`, the LoRA
-in `models/loras/gdro`."""
-
-WORKFLOWS = {
-    "quickstart": lambda: alignment(
-        "shapes", "quickstart", QUICKSTART, "GDRO_CompositionReward",
-        {"prompts": 128, "images": 16, "steps": 240, "learning_rate": 0.0007, "rank": 32,
-         "alpha": 32.0, "target": "attention+mlp", "algorithm.beta": 30.0,
-         "algorithm.top1_weight": 4.0, "algorithm.draw": "best and worst"},
-    ),
-}  # fmt: skip
-
 BUILD = """
 async (spec) => {
   const app = window.app, graph = app.graph;
@@ -171,14 +106,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--url", default="http://127.0.0.1:8188")
-    parser.add_argument("--only", choices=WORKFLOWS)
+    parser.add_argument("--only", choices=GRAPHS)
     parser.add_argument(
         "--picture", type=Path, help="make the thumbnail of this, e.g. before_after.png"
     )
     options = parser.parse_args()
     with sync_playwright() as play:
         page = open_page(play, options.url)
-        for name, describe in WORKFLOWS.items():
+        for name, describe in GRAPHS.items():
             if options.only not in (None, name):
                 continue
             save(page.evaluate(BUILD, describe()), FOLDER / f"{name}.json")

@@ -5,8 +5,9 @@ Two kinds of 64-pixel scenes, each with the caption that would be true and the c
 - shapes: one or two kinds of coloured shapes, by count, colour, shape and relation;
 - words: a sign with a short word on it, in the font that Pillow ships (Aileron, CC0).
 
-A share of the scenes disobeys its caption, as pictures on the web do. A model trained on them draws
-sharp pictures that are often wrong in one respect: something a reward can put right.
+A share of the scenes disobeys its caption, as pictures on the web do: there is more in them than the
+caption says, or the sign is scribbled over. A model trained on them draws sharp pictures that are
+often wrong in one respect: something a reward can put right.
 """
 
 from __future__ import annotations
@@ -38,12 +39,9 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SIGN_COLORS = ("red", "green", "blue", "purple")
 # What signs say: each word is one token of the bundled model's vocabulary.
 SIGN_WORDS = (
-    "ART", "BAKE", "BEE", "BIKE", "BIRD", "BOAT", "BOOK", "BUS", "CAFE", "CAKE", "CAR", "CAT",
-    "CITY", "COIN", "COLD", "CUP", "DESK", "DOG", "DOOR", "DUCK", "EXIT", "FARM", "FIRE", "FISH",
-    "FOOD", "FOX", "GAME", "GATE", "GIFT", "GOLD", "HAT", "HILL", "HOME", "HOPE", "ICE", "JAM",
-    "JOY", "KEY", "KITE", "LAKE", "LAMP", "LION", "LOVE", "MAIL", "MAP", "MILK", "MOON", "NEST",
-    "OPEN", "OWL", "PARK", "PLAY", "RAIN", "ROAD", "SALE", "SHOP", "SNOW", "SUN", "TAXI", "TEA",
-    "TREE", "WOLF", "YES", "ZOO",
+    "ART", "BED", "BEE", "BOX", "BUS", "CAR", "CAT", "COW", "CUP", "DOG", "EGG", "FOX", "GYM",
+    "HAT", "ICE", "INK", "JAM", "KEY", "MAP", "NUT", "OWL", "PIE", "RUN", "SKY", "SUN", "TAX",
+    "TEA", "VAN", "WAX", "YES", "ZIP", "ZOO",
 )  # fmt: skip
 
 
@@ -143,7 +141,7 @@ def draw_shapes(
             boxes.append(box)
             drawn.append(thing)
     while True:
-        size = rng.uniform(8.5, 10.5) if total < 4 else rng.uniform(7.0, 8.0)
+        size = rng.uniform(9.0, 11.0) if total < 4 else rng.uniform(7.0, 8.0)
         radii = [size * rng.uniform(0.92, 1.08) for _ in drawn]
         centres = _place(rng, boxes, radii)
         if centres is not None:
@@ -160,8 +158,8 @@ def _other(rng: random.Random, options, *used):
 
 
 def random_things(rng: random.Random) -> tuple[list[Thing], str | None]:
-    """What a caption asks for: one kind (1 to 4 of it), or two kinds (1 or 2 of each)."""
-    first = Thing(rng.randint(1, 4), rng.choice([*COLORS]), rng.choice(SHAPES))
+    """What a caption asks for: one kind (1 to 3 of it), or two kinds (1 or 2 of each)."""
+    first = Thing(rng.randint(1, 3), rng.choice([*COLORS]), rng.choice(SHAPES))
     if rng.random() < 0.4:
         return [first], None
     first.count = rng.randint(1, 2)
@@ -170,25 +168,27 @@ def random_things(rng: random.Random) -> tuple[list[Thing], str | None]:
 
 
 def shape_scene(rng: random.Random, wrong: float) -> tuple[Image.Image, str]:
-    """A drawn scene and its caption; with probability ``wrong`` they disagree in one respect."""
+    """A drawn scene and its caption; with probability ``wrong`` they disagree in one respect.
+
+    Half of these have one too many of a thing, a quarter a thing that the caption does not mention,
+    the rest another colour, shape or relation.
+    """
     things, relation = random_things(rng)
     caption = shape_caption(things, relation)
     clutter: list[Thing] = []
     if rng.random() < wrong:
-        faults = ["clutter", "clutter", "color", "shape", "count", "count"]
-        fault = rng.choice([*faults, "relation", "relation"] if relation else faults)
+        fault = rng.choice(("many", "many", "many", "many", "clutter", "clutter", "kind", "place"))
         victim = rng.choice(things)
-        if fault == "clutter":
-            count = rng.choice((1, 1, 2))
-            clutter = [Thing(1, rng.choice([*COLORS]), rng.choice(SHAPES)) for _ in range(count)]
-        elif fault == "color":
-            victim.color = _other(rng, COLORS, victim.color)
-        elif fault == "shape":
-            victim.shape = _other(rng, SHAPES, victim.shape)
-        elif fault == "count":
-            victim.count = max(1, min(4, victim.count + rng.choice((-1, 1))))
-        else:
+        if fault == "many":
+            victim.count += 1
+        elif fault == "clutter":
+            clutter = [Thing(1, rng.choice([*COLORS]), rng.choice(SHAPES))]
+        elif fault == "place" and relation:
             relation = _other(rng, RELATIONS, relation)
+        elif rng.random() < 0.5:
+            victim.color = _other(rng, COLORS, victim.color)
+        else:
+            victim.shape = _other(rng, SHAPES, victim.shape)
     return draw_shapes(rng, things, relation, clutter), caption
 
 
@@ -196,41 +196,40 @@ def word_caption(word: str, color: str) -> str:
     return f'a {color} sign that says "{word}"'
 
 
-def draw_word(rng: random.Random, word: str, color: str) -> Image.Image:
-    """A coloured sign with white letters, each letter centred in a cell of its own."""
+def draw_word(rng: random.Random, word: str, color: str, scribbles: int = 0) -> Image.Image:
+    """A coloured sign with white letters, each centred in a cell of its own, and paint over them."""
     image = _background(rng)
     draw = ImageDraw.Draw(image)
-    cell, height = 14 * _SCALE, 24 * _SCALE
-    width = cell * len(word) + 6 * _SCALE
+    cell, height, margin = 18 * _SCALE, 32 * _SCALE, 3 * _SCALE
+    width = cell * len(word) + 2 * margin
     left = (SIZE * _SCALE - width) // 2
-    top = int(rng.uniform(18, SIZE - 18) * _SCALE - height / 2)
+    top = int(rng.uniform(28, SIZE - 28) * _SCALE - height / 2)
     draw.rounded_rectangle(
         (left, top, left + width, top + height), radius=4 * _SCALE, fill=COLORS[color]
     )
-    font = ImageFont.load_default(19 * _SCALE)
+    font = ImageFont.load_default(26 * _SCALE)
     for i, letter in enumerate(word):
-        x = left + 3 * _SCALE + cell * (i + 0.5)
+        x = left + margin + cell * (i + 0.5)
         draw.text(
-            (x, top + height / 2 + 6.6 * _SCALE), letter, font=font, anchor="ms",
+            (x, top + height / 2 + 9 * _SCALE), letter, font=font, anchor="ms",
             fill=(255, 255, 255), stroke_width=_SCALE // 2, stroke_fill=(255, 255, 255),
         )  # fmt: skip
+    for _ in range(scribbles):
+        x0, x1 = sorted(rng.uniform(left, left + width) for _ in range(2))
+        x0, x1 = min(x0, x1 - 2 * cell), max(x1, x0 + 2 * cell)
+        y0, y1 = (top + height * rng.uniform(0.3, 0.7) for _ in range(2))
+        draw.line((x0, y0, x1, y1), fill=COLORS[color], width=6 * _SCALE)
     return image.resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
 def word_scene(rng: random.Random, wrong: float) -> tuple[Image.Image, str]:
-    """A drawn sign and its caption; with probability ``wrong`` the sign is misspelt."""
+    """A drawn sign and its caption; with probability ``wrong`` it is painted over or misspelt."""
     word, color = rng.choice(SIGN_WORDS), rng.choice(SIGN_COLORS)
-    shown = word
+    shown, scribbles = word, 0
     if rng.random() < wrong:
-        i = rng.randrange(len(word))
-        fault = rng.choice(("swap", "replace", "replace", "drop" if len(word) > 3 else "replace"))
-        if fault == "replace":
-            shown = word[:i] + _other(rng, LETTERS, word[i]) + word[i + 1 :]
-        elif fault == "drop":
-            shown = word[:i] + word[i + 1 :]
+        if rng.random() < 0.75:
+            scribbles = rng.choice((1, 2, 2))
         else:
-            j = i - 1 if i else 1
-            letters = list(word)
-            letters[i], letters[j] = letters[j], letters[i]
-            shown = "".join(letters)
-    return draw_word(rng, shown, color), word_caption(word, color)
+            i = rng.randrange(len(word))
+            shown = word[:i] + _other(rng, LETTERS, word[i]) + word[i + 1 :]
+    return draw_word(rng, shown, color, scribbles), word_caption(word, color)

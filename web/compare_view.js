@@ -3,8 +3,6 @@
 import { el, figure } from "./dom.js";
 import * as routes from "./routes.js";
 
-const Z95 = 1.959964;
-
 export class CompareView {
   constructor(onResize = () => {}) {
     this.onResize = onResize;
@@ -27,6 +25,8 @@ export class CompareView {
       type: "button", text: "›", "aria-label": "Next prompt", click: () => this.#go(1),
     });
     this.count = el("output", {});
+    this.model = el("select", { "aria-label": "Which LoRA", hidden: true, change: () => this.#draw() });
+    this.report = el("a", { target: "_blank", rel: "noopener", text: "Report", hidden: true });
     this.sides = el(
       "div",
       { class: "gdro-bar" },
@@ -35,6 +35,8 @@ export class CompareView {
       this.count,
       this.next,
       el("span", { text: "aligned" }),
+      this.model,
+      this.report,
     );
     this.table = el("table", { class: "gdro-table" });
     this.body = el("div", { hidden: true }, this.prompt, this.stack, this.sides, this.table);
@@ -62,13 +64,20 @@ export class CompareView {
       if (error.status !== 404) this.status.textContent = error.message;
       return;
     }
-    if (place !== this.place || !found.comparison) return;
+    if (place !== this.place || !found.results.length) return;
     this.pairs = found.pairs;
     this.rewards = found.rewards;
+    this.results = found.results;
+    this.model.replaceChildren(
+      ...found.results.map((result, i) => el("option", { value: i, text: result.name })),
+    );
+    this.model.hidden = found.results.length < 2;
+    this.report.hidden = !found.report;
+    this.report.href = routes.reportUrl(place);
     this.pair = 0;
     this.preview.hidden = true;
     this.body.hidden = false;
-    this.#tabulate(found.comparison);
+    this.#tabulate();
     this.#draw();
     this.onResize();
   }
@@ -100,11 +109,12 @@ export class CompareView {
       return;
     }
     this.prompt.textContent = pair.prompt;
-    this.base.src = routes.pairUrl(this.place, this.pair, "base");
-    this.aligned.src = routes.pairUrl(this.place, this.pair, "aligned");
-    const reward = (side) => figure(this.rewards?.[side]?.[pair.place]?.[0]);
-    this.count.textContent =
-      `${reward("base")} → ${reward("aligned")} · ${this.pair + 1} of ${this.pairs.length}`;
+    this.base.src = routes.pairUrl(this.place, this.pair, 0);
+    const model = Number(this.model.value);
+    this.aligned.src = routes.pairUrl(this.place, this.pair, model + 1);
+    const reward = (name) => figure(this.rewards[name]?.reward?.[pair.place]?.[0]);
+    const change = `${reward("base")} → ${reward(this.results[model].name)}`;
+    this.count.textContent = `${change} · ${this.pair + 1} of ${this.pairs.length}`;
   }
 
   #divide() {
@@ -114,32 +124,37 @@ export class CompareView {
     this.slider.setAttribute("aria-valuetext", `${left} % base, ${100 - left} % aligned`);
   }
 
-  #tabulate(c) {
-    const interval = (mean, error) =>
-      `${figure(mean - Z95 * error)} to ${figure(mean + Z95 * error)}`;
-    const line = (name, mean, error) =>
-      el(
-        "tr",
-        {},
-        el("th", { scope: "row", text: name }),
-        el("td", { text: figure(mean) }),
-        el("td", { text: interval(mean, error) }),
-      );
-    this.table.replaceChildren(
-      el("caption", { text: `${c.reward}, ${c.prompts} prompts, ${c.images} images each` }),
-      el(
-        "tr",
-        {},
-        ...["", "mean", "95 % interval"].map((text) => el("th", { scope: "col", text })),
-      ),
-      line("base", c.base, c.base_error),
-      line("aligned", c.aligned, c.aligned_error),
-      line("gain", c.gain, c.gain_error),
+  #tabulate() {
+    const rows = this.results.flatMap((result) =>
+      ["comparison", "guard", "corrected"]
+        .map((kind) => result[kind])
+        .filter(Boolean)
+        .map((c) =>
+          el(
+            "tr",
+            {},
+            el("th", { scope: "row", text: `${c.reward}, ${result.name}` }),
+            el("td", { text: figure(c.base) }),
+            el("td", { text: figure(c.aligned) }),
+            el("td", { text: figure(c.gain) }),
+            el("td", { text: `${figure(c.low)} to ${figure(c.high)}` }),
+          ),
+        ),
     );
-    const better = c.gain - Z95 * c.gain_error > 0;
-    const worse = c.gain + Z95 * c.gain_error < 0;
-    const verdict = better ? "better" : worse ? "worse" : "no clear difference";
+    const [{ comparison: first }] = this.results;
+    this.table.replaceChildren(
+      el("caption", { text: `${first.prompts} prompts, ${first.images} images each, same seeds` }),
+      el(
+        "tr",
+        {},
+        ...["", "base", "aligned", "gain", "95 % interval"].map((text) =>
+          el("th", { scope: "col", text }),
+        ),
+      ),
+      ...rows,
+    );
+    const verdict = first.low > 0 ? "better" : first.high < 0 ? "worse" : "no clear difference";
     this.status.textContent =
-      `Aligned against base: ${verdict}; better on ${Math.round(100 * c.win_rate)} % of prompts`;
+      `Aligned against base: ${verdict}; better on ${Math.round(100 * first.win_rate)} % of prompts`;
   }
 }

@@ -41,5 +41,6 @@ export const imageUrl = (name, group, image, small = false) =>
 export const sampleUrl = (place, kind, step) =>
   api.apiURL(`${training(place)}/pictures/${kind}/${step}`);
 export const comparisonUrl = (place) => api.apiURL(`${evaluation(place)}/comparison`);
-export const pairUrl = (place, pair, which) =>
-  api.apiURL(`${evaluation(place)}/pairs/${pair}/${which}`);
+export const reportUrl = (place) => api.apiURL(`${evaluation(place)}/report`);
+export const pairUrl = (place, pair, model) =>
+  api.apiURL(`${evaluation(place)}/pairs/${pair}/${model}`);

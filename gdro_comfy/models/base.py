@@ -61,8 +61,12 @@ class FlowModel(Protocol):
 
     identity: dict[str, Any]
     """Which weights these are (JSON-able): runs and LoRAs made with others are not mixed."""
+    title: str
+    """The family's name for users."""
     architecture: str
     """Its name in the headers of LoRA files (modelspec)."""
+    base_version: str
+    """The same in the fields that training tools write (ss_base_model_version)."""
     default_size: tuple[int, int]
     """Width and height that the model was trained for, in pixels."""
     size_multiple: int
@@ -81,6 +85,11 @@ class FlowModel(Protocol):
 
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
         """Encode prompts, with what else the network is told of them."""
+        ...
+
+    def with_guidance(self, cond: Conditioning, guidance: float) -> Conditioning:
+        """What training is to be told of the guidance that made the images: a family whose network is
+        given the scale adds it, the others return ``cond``. ``sample`` does this itself."""
         ...
 
     def sample(
@@ -130,6 +139,10 @@ class FlowModel(Protocol):
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """(out, in) of every linear layer that a LoRA may sit on, by module name."""
+        ...
+
+    def weights_in_bytes(self) -> int:
+        """Bytes of the network's weights, without text encoders and VAE."""
         ...
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .families import FAMILIES
 
 if TYPE_CHECKING:
     import torch
@@ -43,31 +44,22 @@ def load(folder: Path, device: torch.device, dtype: str = "auto") -> FlowModel:
 
     index = _read_index(folder)
     kind = index.get("_class_name")
-    if kind != "StableDiffusion3Pipeline":
-        raise InputError(
-            "folder",
-            f"{folder} holds a {kind}",
-            "Choose a Stable Diffusion 3 or 3.5 folder (StableDiffusion3Pipeline).",
-        )
-    optional = ("text_encoder_3", "tokenizer_3")
-    absent = [name for name in optional if not (folder / name).is_dir()]
+    family = next((family for family in FAMILIES if family.pipeline == kind), None)
+    if family is None:
+        known = ", ".join(f"{family.title} ({family.pipeline})" for family in FAMILIES)
+        raise InputError("folder", f"{folder} holds a {kind}", f"Choose a folder of: {known}.")
     for part, value in index.items():
         wanted = isinstance(value, list) and len(value) == 2 and value[0] is not None
-        if wanted and part not in optional and not (folder / part).is_dir():
+        if wanted and part not in family.optional and not (folder / part).is_dir():
             raise InputError(
                 "folder", f"{folder} lacks its part {part!r}", "Download or copy the folder again."
             )
-    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import (
-        StableDiffusion3Pipeline,
-    )
-
-    from .sd3 import SD3Model
-
+    absent = [name for name in family.optional if not (folder / name).is_dir()]
     with torch.inference_mode(False):
         try:
-            pipeline = StableDiffusion3Pipeline.from_pretrained(
+            pipeline = family.pipeline_class().from_pretrained(
                 folder,
-                torch_dtype=_dtype(dtype, device),
+                torch_dtype=dtype_of(dtype, device),
                 local_files_only=True,
                 use_safetensors=True,
                 **dict.fromkeys(absent),
@@ -78,7 +70,7 @@ def load(folder: Path, device: torch.device, dtype: str = "auto") -> FlowModel:
                 f"{folder} cannot be loaded ({error})",
                 "Download or copy the folder again.",
             ) from error
-        return SD3Model(pipeline, identity(folder, str(kind)), device)
+        return family.model_class()(pipeline, identity(folder, str(kind)), device)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -95,7 +87,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def dtype_of(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of weights for a name of ``DTYPES``."""
     import torch
 
     if name not in DTYPES:

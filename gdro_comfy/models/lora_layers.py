@@ -20,7 +20,8 @@ def attached(
 ) -> Iterator[dict]:
     """Attach a fresh LoRA whose output is exactly zero; yield ``{"<module>.lora_A": parameter}``.
 
-    A is drawn from ``seed`` whatever the state of the global generator, which is left alone.
+    Its weights are float32 whatever the base's dtype: bfloat16 would swallow AdamW's small steps. A is
+    drawn from ``seed`` whatever the state of the global generator, which is left alone.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -85,6 +86,7 @@ def _parameters(network: nn.Module) -> dict[str, nn.Parameter]:
         found[f"{name}.lora_A"] = layer.lora_A[_NAME].weight
         found[f"{name}.lora_B"] = layer.lora_B[_NAME].weight
     for parameter in found.values():
+        parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
     return found
 

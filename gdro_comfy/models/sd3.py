@@ -2,109 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from . import lora_layers
-from .base import AdapterConfig, Conditioning, StepCallback, seeded_noise
+from .base import Conditioning, StepCallback, seeded_noise
+from .families import SD3
+from .pipeline_model import PipelineModel, dynamic_shift
+from .places import ENCODERS, NETWORK
 
 if TYPE_CHECKING:
-    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import (
-        StableDiffusion3Pipeline,
-    )
-
     from ..prompts import Prompt
 
-_ATTENTION = [
-    *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
-    *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
-    *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
-]
-_MLP = ["ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"]
 _T5_LENGTH = 256
 
 
-class SD3Model:
-    """A ``StableDiffusion3Pipeline`` as a FlowModel.
+class SD3Model(PipelineModel):
+    """A ``StableDiffusion3Pipeline`` as a FlowModel."""
 
-    Args:
-        pipeline: loaded outside of inference mode, so that its weights can carry gradients.
-        identity: which weights these are.
-        device: where to compute.
-    """
+    family = SD3
+    attention = (
+        *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+        *("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"),
+        *("attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"),
+    )
+    mlp = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 
-    architecture = "stable-diffusion-v3"
-
-    def __init__(
-        self, pipeline: StableDiffusion3Pipeline, identity: dict[str, Any], device: torch.device
-    ) -> None:
-        self.pipeline = pipeline
-        self.identity = identity
-        self.device = device
-        self._users = 0
-        self.transformer = pipeline.transformer.requires_grad_(False).eval()
-        self.vae = pipeline.vae.requires_grad_(False).eval()
-        for encoder in (pipeline.text_encoder, pipeline.text_encoder_2, pipeline.text_encoder_3):
-            if encoder is not None:
-                encoder.requires_grad_(False).eval()
-        self.dtype = self.transformer.dtype
+    def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
+        super().__init__(pipeline, identity, device)
         config = self.transformer.config
         side = config.sample_size * pipeline.vae_scale_factor
         self.default_size = (side, side)
         self.size_multiple = pipeline.vae_scale_factor * config.patch_size
+        self.architecture = _architecture(config)
         # Where CLIP alone fills the width of the joint attention, the model was made without T5;
         # where T5 is only left out, the pipeline stands zeros in its place.
         clips = (pipeline.text_encoder, pipeline.text_encoder_2)
         without_t5 = sum(clip.config.hidden_size for clip in clips) >= config.joint_attention_dim
         self._t5_length = 0 if pipeline.text_encoder_3 is None and without_t5 else _T5_LENGTH
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        with torch.inference_mode(False):
-            self._users += 1
-            if self._users == 1:
-                self.pipeline.to(self.device)
-            try:
-                yield
-            finally:
-                self._users -= 1
-                if self._users == 0:
-                    self.pipeline.to("cpu")
+        self._nothing: Conditioning | None = None
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Refuse text that the CLIP vocabulary has no tokens for, and text that would be cut off."""
+        """CLIP must know the words; where T5 reads along, a long prompt is cut off by CLIP alone."""
         tokenizer = self.pipeline.tokenizer
-        for place, prompt in enumerate(prompts, 1):
-            ids = tokenizer(prompt.text, truncation=False)["input_ids"]
-            if tokenizer.unk_token_id in ids[1:-1]:
-                words = [word for word in prompt.text.split() if self._unreadable(word)]
-                raise InputError(
-                    "prompts",
-                    f"prompt {place} ({prompt.text!r}) has text this model cannot read: "
-                    + ", ".join(repr(w) for w in words[:5]),
-                    "Use letters, digits and punctuation that the model's tokenizer knows.",
-                )
-            limit = tokenizer.model_max_length
-            if self._t5_length == 0 and len(ids) > limit:
-                raise InputError(
-                    "prompts",
-                    f"prompt {place} ({prompt.text!r}) has {len(ids)} tokens",
-                    f"This model reads {limit}, start and end included: shorten the prompt.",
-                )
-
-    def _unreadable(self, word: str) -> bool:
-        tokenizer = self.pipeline.tokenizer
-        ids = tokenizer(word, add_special_tokens=False)["input_ids"]
-        return not ids or tokenizer.unk_token_id in ids
+        alone = self._t5_length == 0
+        self._check_text(prompts, tokenizer, tokenizer.model_max_length if alone else None)
+        if self.pipeline.text_encoder_3 is not None:
+            self._check_text(prompts, self.pipeline.tokenizer_3, self._t5_length)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), self._places.using(ENCODERS):
             text = [prompt.text for prompt in prompts]
             hidden, _, pooled, _ = self.pipeline.encode_prompt(
                 text,
@@ -119,6 +69,7 @@ class SD3Model:
             return Conditioning({"hidden": hidden, "pooled": pooled}).to(self.device, self.dtype)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        self._places.bring(NETWORK)
         return self.transformer(
             hidden_states=x.to(self.dtype),
             encoder_hidden_states=cond.tensors["hidden"],
@@ -140,9 +91,11 @@ class SD3Model:
         with torch.inference_mode(False):
             scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
             width, height = (side // self.pipeline.vae_scale_factor for side in size)
-            scheduler.set_timesteps(
-                steps, device=self.device, **self._shift(scheduler, width, height)
+            tokens = (height // self.transformer.config.patch_size) * (
+                width // self.transformer.config.patch_size
             )
+            shift = dynamic_shift(scheduler, tokens, 1.16)
+            scheduler.set_timesteps(steps, device=self.device, **shift)
             sigmas = scheduler.sigmas.to(self.device)
             guided = guidance > 1
             if guided:
@@ -161,71 +114,18 @@ class SD3Model:
                 x = x + (following - sigma) * v
             return x
 
-    def _shift(self, scheduler, width: int, height: int) -> dict[str, float]:
-        """SD3.5 shifts its noise levels by the number of image tokens, where its scheduler says so."""
-        if not scheduler.config.get("use_dynamic_shifting"):
-            return {}
-        from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import (
-            calculate_shift,
-        )
-
-        patch = self.transformer.config.patch_size
-        get = scheduler.config.get
-        tokens = (height // patch) * (width // patch)
-        mu = calculate_shift(
-            tokens,
-            get("base_image_seq_len", 256),
-            get("max_image_seq_len", 4096),
-            get("base_shift", 0.5),
-            get("max_shift", 1.16),
-        )
-        return {"mu": mu}
-
     def _empty(self, count: int) -> Conditioning:
         from ..prompts import Prompt
 
-        return self.encode([Prompt("")]).select([0] * count)
+        if self._nothing is None:
+            self._nothing = self.encode([Prompt("")]).to("cpu")
+        return self._nothing.select([0] * count).to(self.device)
 
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        with torch.inference_mode(False):
-            config = self.vae.config
-            z = (
-                latents.to(self.device, self.vae.dtype) / config.scaling_factor
-                + config.shift_factor
-            )
-            images = self.vae.decode(z, return_dict=False)[0].float()
-            return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
 
-    @torch.no_grad()
-    def encode_images(self, images: Tensor) -> Tensor:
-        with torch.inference_mode(False):
-            config = self.vae.config
-            pixels = images.permute(0, 3, 1, 2).to(self.device, self.vae.dtype) * 2 - 1
-            z = self.vae.encode(pixels).latent_dist.mode().float()
-            return (z - config.shift_factor) * config.scaling_factor
-
-    @contextmanager
-    def adapters(
-        self, config: AdapterConfig, seed: int = 0
-    ) -> Iterator[dict[str, torch.nn.Parameter]]:
-        targets = _ATTENTION + _MLP if config.target == "attention+mlp" else _ATTENTION
-        with lora_layers.attached(self.transformer, config, targets, seed) as parameters:
-            yield parameters
-
-    @contextmanager
-    def reference(self) -> Iterator[None]:
-        with lora_layers.disabled(self.transformer):
-            yield
-
-    @contextmanager
-    def with_lora(self, state: dict[str, Tensor], strength: float = 1.0) -> Iterator[None]:
-        with lora_layers.loaded(self.transformer, state, strength):
-            yield
-
-    def linear_shapes(self) -> dict[str, tuple[int, int]]:
-        return {
-            name: (module.out_features, module.in_features)
-            for name, module in self.transformer.named_modules()
-            if isinstance(module, torch.nn.Linear)
-        }
+def _architecture(config: Any) -> str:
+    """The name in the headers of LoRA files, by the size that Stability AI released."""
+    if config.get("dual_attention_layers"):
+        return "stable-diffusion-3.5-medium"
+    if config.num_layers == 38:
+        return "stable-diffusion-3.5-large"
+    return "stable-diffusion-3-medium" if config.num_layers == 24 else "stable-diffusion-3"

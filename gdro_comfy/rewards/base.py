@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -11,6 +14,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..prompts import Prompt
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -55,3 +61,18 @@ class Reward(Protocol):
     ) -> RewardResult:
         """Score ``n`` RGB images against ``n`` prompts, the i-th image against the i-th prompt."""
         ...
+
+
+def active(reward: Reward) -> AbstractContextManager[Any]:
+    """Within this context the networks of a reward stay on their device from one ``score`` to the next.
+
+    A reward that has any offers ``active()``; it may be nested. Outside of it they rest on the CPU.
+    """
+    return getattr(reward, "active", contextlib.nullcontext)()
+
+
+def announce(reward: Reward, images: int, size: tuple[int, int]) -> None:
+    """Log what scoring this many pictures costs, before it begins, if the reward can say: one that
+    does offers ``estimate(images, size)``."""
+    if images and hasattr(reward, "estimate"):
+        log.info("%s: %s", reward.name, reward.estimate(images, size))  # type: ignore[attr-defined]

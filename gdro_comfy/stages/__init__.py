@@ -6,7 +6,7 @@ Ids and input names are for ever, because saved workflows carry them.
 from __future__ import annotations
 
 from ..stage import MISSING, Input, Output, Stage
-from . import groups, models, rewards, training
+from . import groups, judges, models, rewards, training
 
 __all__ = ["MISSING", "STAGES", "Input", "Output", "Stage"]
 
@@ -14,5 +14,6 @@ STAGES: dict[str, Stage] = {
     **models.STAGES,
     **groups.STAGES,
     **rewards.STAGES,
+    **judges.STAGES,
     **training.STAGES,
 }

@@ -60,6 +60,13 @@ _GDRO = (
         "1 trains on the groups that are there. More divides the steps into rounds, each on new groups "
         "from the model as it is by then: slower, further. Needs the reward.",
     ),
+    Input(
+        "auto_beta",
+        "BOOLEAN",
+        "Scales beta by noise level so that implicit rewards stay in a useful range. Not in the paper.",
+        default=False,
+        advanced=True,
+    ),
 )
 
 _DGPO = (

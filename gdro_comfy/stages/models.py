@@ -79,7 +79,8 @@ STAGES: dict[str, Stage] = {
                         Input(
                             "folder",
                             "COMBO",
-                            "A Stable Diffusion 3 folder in diffusers' layout, in models/diffusers.",
+                            "A Stable Diffusion 3, 3.5 or FLUX.1 folder in diffusers' layout, in "
+                            "models/diffusers.",
                             files="diffusers",
                         ),
                     ),
@@ -96,7 +97,7 @@ STAGES: dict[str, Stage] = {
             ),
         ),
         (Output("model", "GDRO_MODEL", "The base model."),),
-        aliases=("sd3", "base", "checkpoint"),
+        aliases=("sd3", "flux", "base", "checkpoint"),
     ),
     "GDRO_Generate": Stage(
         _generate,

@@ -22,7 +22,8 @@ def sampling(guidance: float, steps: int) -> tuple[Input, ...]:
         Input(
             "steps",
             "INT",
-            "Sampling steps from noise to image. The bundled model needs 8, SD3 10 to 28.",
+            "Sampling steps from noise to image. The bundled model needs 8, SD3 and FLUX.1-dev 10 "
+            "to 28.",
             default=steps,
             minimum=1,
             maximum=200,
@@ -30,7 +31,8 @@ def sampling(guidance: float, steps: int) -> tuple[Input, ...]:
         Input(
             "guidance",
             "FLOAT",
-            "Classifier-free guidance scale. 1 is none, and half of the work. Too high looks burnt.",
+            "Guidance scale. FLUX.1-dev: 3.5. Others: 1 is none, and half of the work; too high looks "
+            "burnt. FLUX.1-schnell has none.",
             default=guidance,
             minimum=1.0,
             maximum=30.0,

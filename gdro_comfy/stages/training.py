@@ -62,15 +62,37 @@ def _train_lora(
 
 
 def _evaluate(
-    host: Host, model: Any, aligned: Any, prompts: Any, reward: Any, **settings: Any
+    host: Host,
+    model: Any,
+    aligned: Any,
+    prompts: Any,
+    reward: Any,
+    guard: Any,
+    aligned_2: Any,
+    aligned_3: Any,
+    **settings: Any,
 ) -> tuple[Any, ...]:
     from .. import evaluate
 
     found = evaluate.evaluate(
-        host, model, aligned, prompts, reward, evaluate.EvaluationConfig(**settings)
+        host,
+        model,
+        [one for one in (aligned, aligned_2, aligned_3) if one is not None],
+        prompts,
+        reward,
+        evaluate.EvaluationConfig(**settings),
+        guard,
     )
-    result = found.comparison
-    return image_tensor([found.picture]), result.table(), result.gain, result.gain_error
+    first = found.results[0]
+    corrected = first.corrected.gain if first.corrected is not None else 0.0
+    return (
+        image_tensor([found.picture]),
+        found.table(),
+        first.comparison.gain,
+        first.comparison.gain_error,
+        corrected,
+        str(found.report),
+    )
 
 
 STAGES: dict[str, Stage] = {
@@ -238,13 +260,21 @@ STAGES: dict[str, Stage] = {
     "GDRO_EvaluateAlignment": Stage(
         _evaluate,
         "GDRO Evaluate Alignment",
-        "Base against aligned on prompts and seeds that were not trained on: mean reward with standard "
-        "errors, and the pictures side by side.",
+        "Base against aligned on prompts and seeds that were not trained on: rewards with intervals, "
+        "diversity, distance from the base, and the pictures side by side.",
         (
             MODEL,
             Input("aligned", "GDRO_ALIGNED", "From GDRO Train LoRA."),
             Input("prompts", "GDRO_PROMPTS", "Held-out prompts: not those of the training."),
             Input("reward", "GDRO_REWARD", "What to measure."),
+            Input(
+                "guard",
+                "GDRO_REWARD",
+                "A second reward that sees pictures rot: gives the corrected score.",
+                optional=True,
+            ),
+            Input("aligned_2", "GDRO_ALIGNED", "A second LoRA, on the same seeds.", optional=True),
+            Input("aligned_3", "GDRO_ALIGNED", "A third LoRA, on the same seeds.", optional=True),
             Input(
                 "images_per_prompt",
                 "INT",
@@ -278,6 +308,12 @@ STAGES: dict[str, Stage] = {
             Output("table", "STRING", "The figures in words."),
             Output("gain", "FLOAT", "Mean reward of aligned minus base."),
             Output("gain_error", "FLOAT", "Its standard error over prompts."),
+            Output(
+                "corrected_gain",
+                "FLOAT",
+                "Corrected score of aligned minus base; 0 without a guard.",
+            ),
+            Output("report", "STRING", "A page with figures and pictures that opens offline."),
         ),
         output_node=True,
         preview="comparison",

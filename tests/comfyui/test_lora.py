@@ -4,12 +4,14 @@ import os
 import subprocess
 
 import pytest
+import tiny_models
 import torch
 from safetensors.torch import load_file, save_file
 
 from gdro_comfy import lora
 from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
+from gdro_comfy.models.flux import FluxModel
 from gdro_comfy.prompts import Prompt
 
 from .conftest import CHECKOUT
@@ -17,12 +19,26 @@ from .conftest import CHECKOUT
 PROMPTS = [Prompt("two red circles left of one blue square"), Prompt("one green star")]
 
 
-@pytest.fixture(scope="module")
-def velocities(bundled_model, comfy_python, tmp_path_factory):
+def _sd3(folder, bundled_model):
+    file = next((loading.bundled_folder("tiny SD3, shapes") / "transformer").glob("*.safetensors"))
+    return bundled_model, PROMPTS, file
+
+
+def _flux(folder, bundled_model):
+    """The smallest FLUX.1 that ComfyUI knows: one head of 128, one block of each kind."""
+    pipeline = tiny_models.flux_pipeline(heads=1, head_width=128)
+    pipeline.transformer.save_pretrained(folder / "transformer")
+    [file] = (folder / "transformer").glob("*.safetensors")
+    model = FluxModel(pipeline, {"pipeline": "tiny"}, torch.device("cpu"))
+    return model, [Prompt("a red circle"), Prompt("two blue square")], file
+
+
+@pytest.fixture(scope="module", params=[_sd3, _flux], ids=["sd3", "flux"])
+def velocities(request, bundled_model, comfy_python, tmp_path_factory):
     """Velocities of ours and of ComfyUI's, of the base and of an adapter with weights drawn at random."""
     folder = tmp_path_factory.mktemp("velocities")
-    model = bundled_model
-    cond = model.encode(PROMPTS)
+    model, prompts, transformer = request.param(folder, bundled_model)
+    cond = model.with_guidance(model.encode(prompts), 2.5)
     x, sigma = seeded_noise([1, 2], (16, 16, 16)), torch.tensor([0.35, 0.8])
     config = AdapterConfig(rank=4, alpha=8.0, target="attention+mlp")
     generator = torch.Generator().manual_seed(0)
@@ -35,9 +51,6 @@ def velocities(bundled_model, comfy_python, tmp_path_factory):
         save_file(lora.to_file_keys(parameters, config.alpha), folder / "lora.safetensors")
     inputs = {"x": x, "sigma": sigma, **cond.tensors}
     save_file({k: v.contiguous() for k, v in inputs.items()}, folder / "inputs.safetensors")
-    transformer = next(
-        (loading.bundled_folder("tiny SD3, shapes") / "transformer").glob("*.safetensors")
-    )
     script = __file__.replace("test_lora.py", "velocities.py")
     arguments = [str(folder / f"{name}.safetensors") for name in ("lora", "inputs", "output")]
     done = subprocess.run(

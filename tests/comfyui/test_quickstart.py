@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from comfyui_server import CHECKOUT, PACK, SMALL, change, messages, node_id, to_api
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from gdro_comfy.models import loading
 from gdro_comfy.stages import STAGES
@@ -229,6 +230,31 @@ def test_the_lora_is_found_by_its_name(server, finished, lora_file):
     wanted, found = load_file(ours), load_file(named)
     assert found.keys() == wanted.keys()
     assert all((found[key] == wanted[key]).all() for key in wanted)
+
+
+def test_a_lora_for_another_model_is_refused_by_name(server, transformer):
+    module = "transformer.transformer_blocks.0.attn.to_q"
+    lora = {
+        f"{module}.lora_A.weight": torch.zeros(4, 3072),
+        f"{module}.lora_B.weight": torch.zeros(3072, 4),
+    }
+    save_file(lora, server.base / "models" / "loras" / "for_flux.safetensors")
+    patch = {"model": ["unet", 0], "lora_name": "for_flux.safetensors", "strength": 1.0}
+    graph = {
+        "unet": {
+            "class_type": "UNETLoader",
+            "inputs": {"unet_name": transformer.name, "weight_dtype": "default"},
+        },
+        "ours": {"class_type": "GDRO_LoadAlignedLoRA", "inputs": patch},
+        "save": {
+            "class_type": "ModelSave",
+            "inputs": {"model": ["ours", 0], "filename_prefix": "stock/never"},
+        },
+    }
+    said, node = error_of(server, graph)
+    assert "model: for_flux.safetensors was trained for another model" in said
+    assert "(3072, 3072) there" in said
+    assert node == "GDRO_LoadAlignedLoRA"
 
 
 def test_queued_again_it_finds_everything_done(server, finished):

@@ -24,6 +24,7 @@ import safetensors.torch  # noqa: E402
 import torch  # noqa: E402
 
 inputs = safetensors.torch.load_file(inputs_file)
+told = {"guidance": inputs["guidance"]} if "guidance" in inputs else {}
 model = comfy.sd.load_diffusion_model(transformer, model_options={"dtype": torch.float32})
 
 
@@ -32,7 +33,7 @@ def velocity(patcher):
     x, sigma = inputs["x"], inputs["sigma"]
     with torch.no_grad():
         denoised = patcher.model.apply_model(
-            x, sigma, c_crossattn=inputs["hidden"], y=inputs["pooled"]
+            x, sigma, c_crossattn=inputs["hidden"], y=inputs["pooled"], **told
         )
     return ((x - denoised) / sigma.reshape(-1, 1, 1, 1)).contiguous()
 

@@ -176,3 +176,30 @@ def test_conditioning_selects_and_joins():
     picked = one.select([1, 1, 0])
     assert picked.tensors["a"].flatten().tolist() == [2.0, 2.0, 1.0]
     assert len(Conditioning.cat([one, picked])) == 5
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("with_t5", [True, False])
+@pytest.mark.parametrize("guidance", [1.0, 4.5])
+def test_sd35_with_t5_and_either_shift_equals_the_pipeline(dynamic, with_t5, guidance):
+    import tiny_models
+
+    from gdro_comfy.models.sd3 import SD3Model
+
+    pipeline = tiny_models.sd3_pipeline(dynamic, with_t5)
+    model = SD3Model(pipeline, {"pipeline": "tiny"}, torch.device("cpu"))
+    prompts = [Prompt("a red circle"), Prompt("two blue square")]
+    theirs = pipeline(
+        [prompt.text for prompt in prompts],
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        height=64,
+        width=96,
+        latents=seeded_noise([11, 12], (16, 8, 12)),
+        max_sequence_length=256,
+        output_type="latent",
+    ).images
+    mine = model.sample(model.encode(prompts), [11, 12], 4, guidance, (96, 64))
+    assert torch.allclose(mine, theirs, atol=1e-4)
+    with model.adapters(CONFIG) as parameters:
+        assert any(".attn2.to_q." in name for name in parameters)

@@ -1,0 +1,222 @@
+"""GDRO, DGPO, DPO, ranking, best-of-group fine-tuning and Flow-GRPO with the same compute.
+
+    python benchmarks/algorithms.py [--budget 80] [--seeds 0 1 2] [--only gdro dgpo] [--output DIR]
+
+All start from the bundled model and may use the same number of transformer passes, in thousands of
+images: a forward counts 1 and a backward 2, rollouts are included. The offline ones share one
+rollout, and each is charged for it. Printed: held-out reward and its gain with a paired 95 %
+interval, diversity inside groups, distance from the base, passes and seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import flow_grpo
+import numpy as np
+import torch
+from torch import Tensor
+
+from gdro_comfy import lora, rewards
+from gdro_comfy.algorithms import DGPO, DPO, GDRO, ObjectiveResult, Signals, top1_error
+from gdro_comfy.evaluate import EvaluationConfig, Result, evaluate
+from gdro_comfy.host import ConsoleHost
+from gdro_comfy.losses import group_stats
+from gdro_comfy.models import loading
+from gdro_comfy.models.base import AdapterConfig, FlowModel
+from gdro_comfy.online import Rounds
+from gdro_comfy.prompts import shipped
+from gdro_comfy.rollout import Rollout, RolloutConfig, generate, to_pil
+from gdro_comfy.scoring import score_rollout
+from gdro_comfy.store import write_tensors
+from gdro_comfy.train import TrainConfig, TrainResult, train
+
+GROUPS, IMAGES, STEPS, GUIDANCE = 8, 16, 8, 2.0
+ADAPTER = AdapterConfig(32, 32.0, "attention+mlp")
+
+
+@dataclass(frozen=True)
+class BestOfGroup:
+    """Supervised fine-tuning on the best image of each group; the rest of the group is not used."""
+
+    group_size: int = 6
+    draw: str = "best and worst"
+    sigma_min: float = field(default=0.0, init=False)
+    uses_old: bool = field(default=False, init=False)
+    auto_beta: bool = field(default=False, init=False)
+
+    def targets(self, rewards: Tensor) -> Tensor:
+        return rewards
+
+    def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
+        best = top1_error(signals.errors, targets)
+        stats = group_stats(-signals.errors.detach(), targets)
+        return ObjectiveResult(best, stats, best.detach(), {})
+
+
+class Counter:
+    """Counts the model's passes, in images; one with gradients counts its backward too."""
+
+    def __init__(self, model: FlowModel) -> None:
+        self.passes = 0
+        velocity = model.velocity
+
+        def counted(x, sigma, cond):
+            self.passes += len(x) * (3 if torch.is_grad_enabled() else 1)
+            return velocity(x, sigma, cond)
+
+        model.velocity = counted  # type: ignore[method-assign]
+
+
+@dataclass
+class Bench:
+    """What the contestants share."""
+
+    host: ConsoleHost
+    model: FlowModel
+    counter: Counter
+    rollout: Rollout
+    reward: rewards.Reward
+    budget: int
+    rate: float
+
+    def steps(self, passes_per_step: int, rollouts: int = 0) -> int:
+        """Optimiser steps that the budget leaves after the shared rollout and further ones."""
+        shared = len(self.rollout.prompts) * IMAGES * STEPS * 2
+        return max(1, (self.budget - shared - rollouts) // passes_per_step)
+
+    def offline(self, objective, seed: int, rate: float | None = None) -> TrainResult:
+        size = objective.group_size
+        settings = self.settings(self.steps(GROUPS * size * 4), seed, rate)
+        return train(self.host, self.model, self.rollout, objective, settings)
+
+    def settings(self, steps: int, seed: int, rate: float | None, groups: int = GROUPS):
+        return TrainConfig(
+            steps=steps,
+            groups_per_step=groups,
+            learning_rate=rate or self.rate,
+            adapter=ADAPTER,
+            preview_every=0,
+            seed=seed,
+        )
+
+    def dgpo(self, seed: int) -> TrainResult:
+        rounds = Rounds(rounds=6, prompts_per_round=8)
+        fresh = (rounds.rounds - 1) * rounds.prompts_per_round * IMAGES * STEPS * 2
+        groups = 3
+        steps = self.steps(groups * IMAGES * 5, fresh)
+        settings = self.settings(steps, seed, None, groups)
+        objective = DGPO(sigma_min=0.67)
+        return train(self.host, self.model, self.rollout, objective, settings, rounds, self.reward)
+
+    def flow_grpo(self, seed: int) -> TrainResult:
+        """Groups of one prompt after the other, each trained on at once, until the budget is spent."""
+        model, config = self.model, flow_grpo.FlowGRPO()
+        prompts = self.rollout.prompts
+        folder = Path(self.host.output_dir) / f"flow_grpo_{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shape = self.rollout.groups()[0].latents().shape[1:]
+        start = self.counter.passes
+        order = np.random.default_rng(seed).permutation(len(prompts))
+        number = 0
+        with torch.enable_grad(), model.active(), model.adapters(ADAPTER, seed) as parameters:
+            weights = list(parameters.values())
+            optimizer = torch.optim.AdamW(weights, lr=self.rate, weight_decay=0.0)
+            ema = {name: p.detach().clone() for name, p in parameters.items()}
+
+            def average() -> None:
+                with torch.no_grad():
+                    for name, p in parameters.items():
+                        ema[name].lerp_(p, 0.1)
+
+            while self.counter.passes - start < self.budget:
+                prompt = prompts[order[number % len(order)]]
+                cond = model.encode([prompt]).select([0] * IMAGES)
+                seeds = [seed * 1_000_003 + number * IMAGES + i for i in range(IMAGES)]
+                path = flow_grpo.sample(model, cond, seeds, shape, config)
+                images = to_pil(model.decode(path.points[-1]))
+                found = self.reward.score(images, [prompt] * IMAGES)
+                values = torch.from_numpy(np.asarray(found.values))
+                flow_grpo.update(model, optimizer, weights, path, values, config, average)
+                number += 1
+        target = folder / "lora.safetensors"
+        write_tensors(target, lora.to_file_keys(ema, ADAPTER.alpha))
+        return TrainResult(target, folder, number, model.identity)
+
+
+def contestants(bench: Bench) -> dict[str, Callable[[int], TrainResult]]:
+    gdro = GDRO(group_size=6, beta=30.0, top1_weight=4.0, draw="best and worst")
+    ranking = dataclasses.replace(gdro, temperature=0.0)
+    return {
+        "gdro": lambda seed: bench.offline(gdro, seed),
+        "dgpo": bench.dgpo,
+        "dpo": lambda seed: bench.offline(DPO(beta=30.0), seed),
+        "ranking": lambda seed: bench.offline(ranking, seed),
+        "best-of-group": lambda seed: bench.offline(BestOfGroup(), seed),
+        "flow-grpo": bench.flow_grpo,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--budget", type=float, default=80, help="thousands of image passes")
+    parser.add_argument("--prompts", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=7e-4)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", help="names of contestants")
+    parser.add_argument("--output", default="output/benchmark")
+    options = parser.parse_args()
+    host = ConsoleHost(options.output, quiet=True)
+    model = loading.load(loading.bundled_folder(), host.device())
+    counter = Counter(model)
+    reward = rewards.create("composition")
+    config = RolloutConfig(IMAGES, STEPS, GUIDANCE, run_name="algorithms")
+    start = time.perf_counter()
+    rollout = generate(host, model, shipped("shapes_train").limit(options.prompts), config)
+    rollout = score_rollout(host, rollout, reward)
+    shared = len(rollout.prompts) * IMAGES * STEPS * 2
+    print(f"shared rollout: {shared / 1000:.1f} k passes, {time.perf_counter() - start:.0f} s")
+    bench = Bench(host, model, counter, rollout, reward, int(options.budget * 1000), options.rate)
+    rows = []
+    for seed in options.seeds:
+        for name, run in contestants(bench).items():
+            if options.only and name not in options.only:
+                continue
+            before, start = counter.passes, time.perf_counter()
+            result = run(seed)
+            seconds = time.perf_counter() - start
+            spent = counter.passes - before + (0 if name == "flow-grpo" else shared)
+            evaluation = EvaluationConfig(images_per_prompt=4, steps=STEPS, guidance=GUIDANCE)
+            found = evaluate(host, model, result, shipped("shapes_heldout"), reward, evaluation)
+            rows.append((name, seed, found.results[0], spent, seconds))
+            print(_line(*rows[-1]), flush=True)
+    print(f"\n{_HEAD}")
+    for row in sorted(rows, key=lambda row: (row[0], row[1])):
+        print(_line(*row))
+
+
+_HEAD = (
+    f"{'algorithm':15}{'seed':>4}{'base':>7}{'aligned':>9}{'gain':>8}{'95 % interval':>18}"
+    f"{'diversity':>16}{'drift':>8}{'k passes':>10}{'s':>6}"
+)
+
+
+def _line(name: str, seed: int, found: Result, passes: int, seconds: float) -> str:
+    c = found.comparison
+    return (
+        f"{name:15}{seed:4d}{c.base:7.3f}{c.aligned:9.3f}{c.gain:+8.3f}"
+        f"{f'{c.low:+.3f} to {c.high:+.3f}':>18}"
+        f"{f'{found.base_diversity:.3f} -> {found.diversity:.3f}':>16}{found.drift:8.4f}"
+        f"{passes / 1000:10.1f}{seconds:6.0f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

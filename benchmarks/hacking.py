@@ -1,0 +1,98 @@
+"""A reward that can be fooled, a training that fools it, and the guard that sees it.
+
+    python benchmarks/hacking.py [--steps 240] [--output DIR]
+
+The reward is how colourful a picture is: filling it with colour wins, whatever the prompt says. It is
+trained with next to nothing that holds the model back (beta and gamma near 0), twice: to the end, and
+with the composition reward as the guard, which stops the training. Both are then evaluated.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from gdro_comfy import rewards
+from gdro_comfy.algorithms import GDRO
+from gdro_comfy.evaluate import EvaluationConfig, evaluate
+from gdro_comfy.host import ConsoleHost
+from gdro_comfy.models import loading
+from gdro_comfy.models.base import AdapterConfig
+from gdro_comfy.prompts import Prompt, shipped
+from gdro_comfy.rewards.base import RewardResult
+from gdro_comfy.rollout import RolloutConfig, generate
+from gdro_comfy.scoring import score_rollout
+from gdro_comfy.train import TrainConfig, train
+from gdro_comfy.validation import Validation
+
+
+class Colourful:
+    """Mean saturation of the pixels, in [0, 1]."""
+
+    name = "colourful"
+    range = (0.0, 1.0)
+    settings: dict[str, float] = {}  # noqa: RUF012
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        pass
+
+    def score(
+        self,
+        images: Sequence[Image.Image],
+        prompts: Sequence[Prompt],
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> RewardResult:
+        check_cancelled()
+        values = [np.asarray(image.convert("HSV"))[..., 1].mean() / 255 for image in images]
+        return RewardResult(np.array(values, dtype=np.float32))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--output", default="output/benchmark")
+    options = parser.parse_args()
+    host = ConsoleHost(options.output, quiet=True)
+    model = loading.load(loading.bundled_folder(), host.device())
+    reward, guard = Colourful(), rewards.create("composition")
+    sampling = {"steps": 8, "guidance": 2.0}
+    config = RolloutConfig(images_per_prompt=8, run_name="hacking", **sampling)
+    rollout = generate(host, model, shipped("shapes_train").limit(48), config)
+    rollout = score_rollout(host, rollout, reward)
+    heldout = shipped("shapes_heldout").limit(32)
+    settings = TrainConfig(
+        steps=options.steps,
+        learning_rate=options.rate,
+        adapter=AdapterConfig(32, 32.0, "attention+mlp"),
+        preview_every=0,
+    )
+    careless = GDRO(group_size=6, beta=2.0, top1_weight=0.0, draw="best and worst")
+    for name, patience in (("without a guard", 0), ("with a guard", 2)):
+        validation = Validation(
+            heldout, reward, guard, every=options.steps // 12, patience=patience
+        )
+        watch = validation if patience else None
+        result = train(host, model, rollout, careless, settings, validation=watch)
+        print(f"\n{name}: {result.steps} of {options.steps} steps")
+        for row in result.history():
+            if "validation" in row:
+                v = row["validation"]
+                print(
+                    f"  step {row['step']:4d}  reward {v['reward']:.3f}  guard {v['guard']:.2f}  "
+                    f"corrected {v['corrected']:+.3f}  (base {v['base']['reward']:.3f}, "
+                    f"{v['base']['guard']:.2f}, {v['base']['corrected']:+.3f})"
+                )
+        found = evaluate(
+            host, model, result, heldout, reward, EvaluationConfig(2, **sampling), guard
+        )
+        print(found.table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""What the families have in common: a diffusers pipeline as a FlowModel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from . import lora_layers
+from .base import AdapterConfig, Conditioning
+from .places import ENCODERS, NETWORK, VAE, Places, size_in_bytes
+
+if TYPE_CHECKING:
+    from ..prompts import Prompt
+    from .families import Family
+
+
+class PipelineModel:
+    """A diffusers pipeline behind the contract; a family adds ``encode``, ``sample`` and ``velocity``.
+
+    Args:
+        pipeline: loaded outside of inference mode, so that its weights can carry gradients.
+        identity: which weights these are.
+        device: where to compute.
+    """
+
+    family: ClassVar[Family]
+    attention: ClassVar[tuple[str, ...]]
+    """Ends of the names of the linear layers that "attention" trains."""
+    mlp: ClassVar[tuple[str, ...]]
+    """Those that "attention+mlp" trains beside them."""
+    architecture: str
+    default_size: tuple[int, int]
+    size_multiple: int
+
+    def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
+        self.pipeline = pipeline
+        self.identity = identity
+        self.device = device
+        self.title = self.family.title
+        self.base_version = self.family.base_version
+        self.transformer = pipeline.transformer.requires_grad_(False).eval()
+        self.vae = pipeline.vae.requires_grad_(False).eval()
+        names = ("text_encoder", "text_encoder_2", "text_encoder_3")
+        encoders = [getattr(pipeline, name, None) for name in names]
+        self._encoders = [e.requires_grad_(False).eval() for e in encoders if e is not None]
+        parts = {NETWORK: [self.transformer], ENCODERS: self._encoders, VAE: [self.vae]}
+        self._places = Places(parts, device)
+        self.dtype = self.transformer.dtype
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        with torch.inference_mode(False), self._places.active():
+            yield
+
+    def _check_text(
+        self, prompts: Sequence[Prompt], tokenizer: Any, limit: int | None = None
+    ) -> None:
+        """Refuse text that a tokenizer has no tokens for, and (with a limit) text that would be cut
+        off. The limit counts start and end."""
+        for place, prompt in enumerate(prompts, 1):
+            inside = tokenizer(prompt.text, add_special_tokens=False, truncation=False)["input_ids"]
+            if tokenizer.unk_token_id in inside:
+                words = [word for word in prompt.text.split() if _unreadable(tokenizer, word)]
+                raise InputError(
+                    "prompts",
+                    f"prompt {place} ({prompt.text!r}) has text this model cannot read: "
+                    + ", ".join(repr(w) for w in words[:5]),
+                    "Use letters, digits and punctuation that the model's tokenizer knows.",
+                )
+            length = len(tokenizer(prompt.text, truncation=False)["input_ids"])
+            if limit is not None and length > limit:
+                raise InputError(
+                    "prompts",
+                    f"prompt {place} ({prompt.text!r}) has {length} tokens",
+                    f"This model reads {limit}, start and end included: shorten the prompt.",
+                )
+
+    def with_guidance(self, cond: Conditioning, guidance: float) -> Conditioning:
+        """Guidance stands outside of the network, unless the family says otherwise."""
+        return cond
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        with torch.inference_mode(False), self._places.using(VAE):
+            config = self.vae.config
+            z = (
+                latents.to(self.device, self.vae.dtype) / config.scaling_factor
+                + config.shift_factor
+            )
+            images = self.vae.decode(z, return_dict=False)[0].float()
+            return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        with torch.inference_mode(False), self._places.using(VAE):
+            config = self.vae.config
+            pixels = images.permute(0, 3, 1, 2).to(self.device, self.vae.dtype) * 2 - 1
+            z = self.vae.encode(pixels).latent_dist.mode().float()
+            return (z - config.shift_factor) * config.scaling_factor
+
+    @contextmanager
+    def adapters(
+        self, config: AdapterConfig, seed: int = 0
+    ) -> Iterator[dict[str, torch.nn.Parameter]]:
+        self._places.bring(NETWORK)
+        targets = self.attention + self.mlp if config.target == "attention+mlp" else self.attention
+        found = [n for n in self.linear_shapes() if any(n.endswith(f".{t}") for t in targets)]
+        with lora_layers.attached(self.transformer, config, found, seed) as parameters:
+            yield parameters
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        with lora_layers.disabled(self.transformer):
+            yield
+
+    @contextmanager
+    def with_lora(self, state: dict[str, Tensor], strength: float = 1.0) -> Iterator[None]:
+        self._places.bring(NETWORK)
+        with lora_layers.loaded(self.transformer, state, strength):
+            yield
+
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        return {
+            name: (module.out_features, module.in_features)
+            for name, module in self.transformer.named_modules()
+            if isinstance(module, torch.nn.Linear)
+        }
+
+    def weights_in_bytes(self) -> int:
+        return size_in_bytes([self.transformer])
+
+
+def _unreadable(tokenizer: Any, word: str) -> bool:
+    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+    return not ids or tokenizer.unk_token_id in ids
+
+
+def dynamic_shift(scheduler: Any, tokens: int, longest: float) -> dict[str, float]:
+    """``mu`` for schedulers that shift their noise levels by the number of image tokens; nothing for
+    those that do not. ``longest`` is the shift at 4096 tokens where the scheduler does not say."""
+    if not scheduler.config.get("use_dynamic_shifting"):
+        return {}
+    get = scheduler.config.get
+    first, last = get("base_image_seq_len", 256), get("max_image_seq_len", 4096)
+    low, high = get("base_shift", 0.5), get("max_shift", longest)
+    slope = (high - low) / (last - first)
+    return {"mu": tokens * slope + low - slope * first}

@@ -1,0 +1,171 @@
+"""A vision-language model of transformers on this machine, as a judge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from . import pretrained
+from .rubric import Answer, Refused, Rubric, Token, Unreadable
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+_LIKELY = 20  # tokens looked at in each place, as with endpoints
+_PATCH = 28
+
+
+class LocalJudge:
+    """A judge (see ``vlm.Judge``): an image-text-to-text model with a chat template.
+
+    Answers are greedy, so the same picture gets the same score. One picture at a time: the spread of
+    sizes and the memory of these models leave little to gain from batches.
+
+    Args:
+        folder: in transformers' layout; nothing is downloaded.
+        device: where to compute.
+        longest_side: larger pictures are made smaller, in pixels.
+        max_tokens: of an answer.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        longest_side: int = 1024,
+        max_tokens: int = 256,
+    ) -> None:
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                "folder",
+                f"{folder} has no config.json",
+                "Choose a folder in transformers' layout: config.json beside *.safetensors.",
+            )
+        self.folder, self.device = folder, device
+        self.longest_side, self.max_tokens = longest_side, max_tokens
+        self.identity: dict[str, Any] = {
+            "weights": pretrained.fingerprint(folder),
+            "longest_side": longest_side,
+            "max_tokens": max_tokens,
+        }
+        self._network = pretrained.Network(self._load, device)
+        self._processor: Any = None
+
+    def _load(self) -> Any:
+        from transformers import AutoModelForImageTextToText
+
+        dtype = pretrained.fast_dtype(self.device)
+        return pretrained.load_model(
+            AutoModelForImageTextToText, self.folder, input_name="folder", dtype=dtype
+        )
+
+    def active(self) -> AbstractContextManager[Any]:
+        """Within this context the model stays on its device."""
+        return self._network.held()
+
+    def check(self) -> None:
+        """Raise ``InputError`` if the folder has no processor with a chat template."""
+        if self._processor is not None:
+            return
+        from transformers import AutoProcessor
+
+        processor = pretrained.load(AutoProcessor, self.folder, input_name="folder")
+        if not getattr(processor, "chat_template", None) or not hasattr(processor, "tokenizer"):
+            raise InputError(
+                "folder",
+                f"{self.folder} is no model to talk to: it has no chat template for pictures",
+                "Choose an instruction-tuned image-text model, such as Qwen2.5-VL or UnifiedReward.",
+            )
+        self._processor = processor
+
+    def estimate(self, images: int, size: tuple[int, int], rubric: Rubric) -> str:
+        """What it would take, in words."""
+        scale = min(1.0, self.longest_side / max(size))
+        seen = math.prod(max(1, math.ceil(side * scale / _PATCH)) for side in size)
+        return (
+            f"{images:,} answers of {self.folder.name}, about {seen:,} image tokens each; no cost"
+        )
+
+    def ask(
+        self,
+        asked: Sequence[tuple[Image.Image, str]],
+        rubric: Rubric,
+        check_cancelled: Callable[[], None],
+    ) -> Generator[tuple[int, Answer | Refused], None, None]:
+        """One answer after the other; cancelling ends between two tokens."""
+        if not asked:
+            return
+        self.check()
+        with self._network.active() as model:
+            for place, (image, question) in enumerate(asked):
+                check_cancelled()
+                answer = self._answer(model, image, question, check_cancelled)
+                try:
+                    rubric.read(answer)
+                except Unreadable as error:
+                    yield place, Refused(str(error))
+                else:
+                    yield place, answer
+
+    def _answer(
+        self, model: Any, image: Image.Image, question: str, check_cancelled: Callable[[], None]
+    ) -> Answer:
+        import torch
+        from transformers import LogitsProcessorList
+
+        image = image.convert("RGB")
+        image.thumbnail((self.longest_side, self.longest_side))
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        chat = self._processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True
+        )
+        inputs = self._processor(images=[image], text=[chat], return_tensors="pt")
+        inputs = inputs.to(model.device)
+        for name, value in inputs.items():
+            if torch.is_floating_point(value):
+                inputs[name] = value.to(model.dtype)
+
+        def look_up(ids: Any, scores: Any) -> Any:
+            check_cancelled()
+            return scores
+
+        made = model.generate(
+            **inputs,
+            max_new_tokens=self.max_tokens,
+            do_sample=False,
+            num_beams=1,
+            output_logits=True,
+            return_dict_in_generate=True,
+            logits_processor=LogitsProcessorList([look_up]),
+        )
+        start = inputs["input_ids"].shape[1]
+        ids = made.sequences[0, start:].tolist()
+        tokens = self._tokens(ids, made.logits)
+        text = "".join(token.text for token in tokens)
+        cut = (
+            len(ids) >= self.max_tokens and ids[-1] not in self._processor.tokenizer.all_special_ids
+        )
+        return Answer(text, tokens, cut, (start, len(ids)))
+
+    def _tokens(self, ids: Sequence[int], logits: Sequence[torch.Tensor]) -> tuple[Token, ...]:
+        """The answer in pieces. Some tokenizers put the space between two tokens only when they decode
+        both, so a piece is what the text gains by its token."""
+        import torch
+
+        tokenizer = self._processor.tokenizer
+        tokens, before = [], ""
+        for place, row in enumerate(logits[: len(ids)]):
+            text = tokenizer.decode(ids[: place + 1], skip_special_tokens=True)
+            best = torch.softmax(row[0].float(), -1).topk(min(_LIKELY, row.shape[-1]))
+            likely: dict[str, float] = {}
+            for index, p in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+                word = tokenizer.decode([index])
+                likely[word] = likely.get(word, 0.0) + p
+            tokens.append(Token(text[len(before) :], likely))
+            before = text
+        return tuple(tokens)

@@ -1,0 +1,439 @@
+"""A vision-language model behind an OpenAI-compatible address (Ollama, LM Studio, vLLM, ...).
+
+Nothing is sent before the user has typed the address. The key comes from an environment variable
+each time, and appears in no setting, file or message.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import ipaddress
+import json
+import logging
+import math
+import os
+import queue
+import re
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..errors import InputError
+from .http_call import Abandoned, Call, Failure, Response
+from .rubric import Answer, Refused, Rubric, Token, Unreadable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+log = logging.getLogger(__name__)
+
+_LEAST_SIDE = 56  # below it, some vision encoders have no patch to look at
+_PATCH = 28  # a token of the common encoders stands for 28 x 28 pixels
+_POLL = 0.1  # seconds between two looks at the user's cancel button
+_LONGEST_WAIT = 600.0
+_BUSY = frozenset({408, 409, 425, 429})  # statuses that ask to come again
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """Where the model is, and how to ask it.
+
+    Args:
+        address: such as ``http://localhost:11434/v1``.
+        model: its name there.
+        key_variable: name of the environment variable with the key; "" sends none.
+        time_limit: seconds for one answer.
+        concurrency: questions at once.
+        retries: repetitions after a failure that may pass.
+        longest_side: larger pictures are made smaller, in pixels.
+        max_tokens: of an answer.
+        price: of a million tokens read, in any currency; for the estimate only.
+        first_wait: seconds before the first repetition; doubled each time, at most 60.
+    """
+
+    address: str
+    model: str
+    key_variable: str = ""
+    time_limit: float = 120.0
+    concurrency: int = 4
+    retries: int = 4
+    longest_side: int = 1024
+    max_tokens: int = 512
+    price: float = 0.0
+    first_wait: float = 1.0
+
+
+class Endpoint:
+    """A judge (see ``vlm.Judge``) that asks over HTTP.
+
+    Raises:
+        InputError: the address, the model's name or the variable's name cannot be used.
+    """
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self.config = config
+        self.url = _chat_url(config.address)
+        if not config.model.strip():
+            raise InputError(
+                "model", "it is empty", "Type the model's name, as the endpoint lists it."
+            )
+        # What was typed is not repeated: it may be the key itself.
+        if config.key_variable and not re.fullmatch(r"[A-Za-z_]\w{0,63}", config.key_variable):
+            raise InputError(
+                "key_variable",
+                "that is no name of an environment variable",
+                "Type the name, such as OPENAI_API_KEY, never the key itself: workflows are shared.",
+            )
+        self.identity: dict[str, Any] = {
+            "address": self.url,
+            "model": config.model.strip(),
+            "longest_side": config.longest_side,
+            "max_tokens": config.max_tokens,
+        }
+        self._without: set[str] = set()  # what this server has turned down
+        self._reached = False
+
+    def check(self) -> None:
+        """Raise ``InputError`` if the key is not there, or would travel unprotected."""
+        self._key()
+
+    def estimate(self, images: int, size: tuple[int, int], rubric: Rubric) -> str:
+        """What it would cost to ask about pictures of this size, in words."""
+        width, height = _sent_size(size, self.config.longest_side)
+        seen = math.ceil(width / _PATCH) * math.ceil(height / _PATCH)
+        words = 50 + len(rubric.instructions) // 4
+        total = images * (seen + words)
+        text = (
+            f"{images:,} calls to {self.config.model} at {urlsplit(self.url).netloc}, about "
+            f"{seen:,} image tokens and {words:,} text tokens each: {total / 1e6:.2f} million"
+        )
+        if self.config.price:
+            text += (
+                f", about {total / 1e6 * self.config.price:.2f} at {self.config.price:g} a million"
+            )
+        return text
+
+    def ask(
+        self,
+        asked: Sequence[tuple[Image.Image, str]],
+        rubric: Rubric,
+        check_cancelled: Callable[[], None],
+    ) -> Generator[tuple[int, Answer | Refused], None, None]:
+        """Answers in the order in which they come, each with the place of its question.
+
+        Raises:
+            InputError: the endpoint cannot be reached, or turns down the key, the model or the form.
+            Failure: it went on failing after all repetitions.
+        """
+        todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[int, Answer | BaseException]] = queue.SimpleQueue()
+        stop = threading.Event()
+        calls: set[Call] = set()
+        for place in range(len(asked)):
+            todo.put(place)
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    place = todo.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    done.put((place, self._answer(*asked[place], rubric, stop, calls)))
+                except BaseException as error:  # carried to the thread that asked
+                    done.put((place, error))
+
+        # Daemons, so that one stuck in a look-up of the address does not keep the program alive.
+        for _ in range(min(self.config.concurrency, len(asked))):
+            threading.Thread(target=work, daemon=True, name="gdro-judge").start()
+        try:
+            for _ in asked:
+                place, answer = self._next(done, calls, check_cancelled)
+                if isinstance(answer, (Answer, Refused)):
+                    yield place, answer
+                else:
+                    raise answer
+        finally:
+            stop.set()
+            for call in tuple(calls):
+                call.abandon()
+
+    @staticmethod
+    def _next(
+        done: queue.SimpleQueue[tuple[int, Answer | BaseException]],
+        calls: set[Call],
+        check_cancelled: Callable[[], None],
+    ) -> tuple[int, Answer | BaseException]:
+        while True:
+            check_cancelled()
+            for call in tuple(calls):
+                call.abandon_if_late()
+            try:
+                return done.get(timeout=_POLL)
+            except queue.Empty:
+                continue
+
+    def _answer(
+        self,
+        image: Image.Image,
+        question: str,
+        rubric: Rubric,
+        stop: threading.Event,
+        calls: set[Call],
+    ) -> Answer:
+        """One answer that can be read, after as many attempts as that takes."""
+        picture = _data_url(image, self.config.longest_side)
+        unreadable, failures = 0, 0
+        while True:
+            sent_without = set(self._without)
+            body = self._body(picture, question, rubric, warm=unreadable > 0)
+            call = Call(self.url, body, self._headers(), self.config.time_limit)
+            calls.add(call)
+            try:
+                response = call.run()
+                self._reached = True
+                if response.status in (400, 422) and self._give_way(response.data, sent_without):
+                    continue
+                self._check_status(response)
+                answer = read_completion(response.data)
+                rubric.read(answer)
+                return answer
+            except Unreadable as error:
+                unreadable += 1
+                if unreadable > 1:
+                    raise Refused(str(error)) from error
+            except Failure as failure:
+                if failure.unreachable and not self._reached:
+                    raise InputError(
+                        "address",
+                        f"nothing answers at {self.url} ({failure})",
+                        "Start the server, or mend the address.",
+                    ) from failure
+                failures += 1
+                if failures > self.config.retries:
+                    raise Failure(
+                        f"{self.url} failed {failures} times, the last time: {failure}"
+                    ) from failure
+                wait = failure.retry_after
+                if wait is None:
+                    wait = min(60.0, self.config.first_wait * 2 ** (failures - 1))
+                if wait > _LONGEST_WAIT:
+                    raise Failure(
+                        f"{self.url} is to be asked again in {wait / 60:.0f} minutes only"
+                    ) from failure
+                log.info("judge: %s; asking again in %.1f s", failure, wait)
+                if stop.wait(wait):
+                    raise Abandoned from failure
+            finally:
+                calls.discard(call)
+
+    def _body(self, picture: str, question: str, rubric: Rubric, warm: bool) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.config.model.strip(),
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image_url", "image_url": {"url": picture}},
+                        {"type": "text", "text": question},
+                    ],
+                }
+            ],
+            "temperature": 0.5 if warm else 0,
+            "max_tokens": self.config.max_tokens,
+            "logprobs": True,
+            "top_logprobs": 20 if "20 top_logprobs" not in self._without else 5,
+        }
+        if rubric.structured:
+            schema = {"name": "judgement", "strict": True, "schema": rubric.schema()}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if "max_tokens" in self._without:
+            body["max_completion_tokens"] = body.pop("max_tokens")
+        if "logprobs" in self._without:
+            del body["logprobs"], body["top_logprobs"]
+        return {name: value for name, value in body.items() if name not in self._without}
+
+    def _give_way(self, data: bytes, sent_without: set[str]) -> bool:
+        """After a request was turned down: leave out, from now on, what the message names, else what
+        servers most often lack. False if there is nothing left to leave out."""
+        if self._without - sent_without:
+            return True  # another question found it meanwhile
+        said = data.decode(errors="replace")
+        named = (
+            ("max_completion_tokens", "max_tokens"),
+            ("temperature", "temperature"),
+            ("top_logprobs", "20 top_logprobs"),
+            ("logprobs", "logprobs"),
+            ("response_format", "response_format"),
+            ("json_schema", "response_format"),
+        )
+        found = [part for word, part in named if word in said and part not in self._without]
+        usual = [p for p in ("logprobs", "response_format") if p not in self._without]
+        for part in (found or usual)[:1]:
+            log.info("judge: %s does without %s", self.url, part)
+            self._without.add(part)
+            return True
+        return False
+
+    def _check_status(self, response: Response) -> None:
+        status = response.status
+        if status == 200:
+            return
+        said = self._shown(response.data)
+        if status in _BUSY or status >= 500:
+            raise Failure(f"status {status} {said}".rstrip(), response.retry_after)
+        if status in (401, 403):
+            raise InputError(
+                "key_variable",
+                f"the endpoint wants another key (status {status} {said})",
+                "Put the key into an environment variable, type its name here, start ComfyUI again.",
+            )
+        if 300 <= status < 400:
+            raise InputError(
+                "address", f"{self.url} points elsewhere (status {status})", "Type the new address."
+            )
+        if status in (404, 405):
+            raise InputError(
+                "address",
+                f"{self.url} knows no such page or model (status {status} {said})",
+                "Most addresses end in /v1; the model must be one that the endpoint lists.",
+            )
+        raise InputError(
+            "model",
+            f"the endpoint turns the question down (status {status} {said})",
+            "Choose a model that can see pictures.",
+        )
+
+    def _shown(self, data: bytes) -> str:
+        """The start of a server's message, without the key."""
+        text = " ".join(data.decode(errors="replace").split())
+        key = self._key()
+        return (text.replace(key, "***") if key else text)[:200]
+
+    def _headers(self) -> dict[str, str]:
+        key = self._key()
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    def _key(self) -> str:
+        name = self.config.key_variable
+        if not name:
+            return ""
+        key = os.environ.get(name, "").strip()
+        if not key:
+            raise InputError(
+                "key_variable",
+                "there is no environment variable of that name",
+                "Set it before ComfyUI starts, or leave this empty if the endpoint wants no key.",
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise InputError(
+                "key_variable", "its value is no key", "It must be one line of plain letters."
+            )
+        if urlsplit(self.url).scheme == "http" and not _is_near(urlsplit(self.url).hostname or ""):
+            raise InputError(
+                "address",
+                "the key would travel unprotected over http",
+                "Use an address that begins with https.",
+            )
+        return key
+
+
+def _chat_url(address: str) -> str:
+    """The address of chat completions, from what a user types."""
+    remedy = "Type one such as http://localhost:11434/v1 (Ollama) or http://localhost:1234/v1."
+    if not address.strip():
+        raise InputError("address", "it is empty, so nothing is asked", remedy)
+    address = address.strip().rstrip("/")
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable, parts = False, urlsplit("")
+    if not usable or re.search(r"[\s\x00-\x1f]", address):
+        raise InputError("address", "it is no http or https address", remedy)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InputError(
+            "address",
+            "it holds more than host and path",
+            "Leave out names, passwords, ? and #: workflows are shared. A key has its own input.",
+        )
+    path = parts.path.removesuffix("/chat/completions") or "/v1"
+    return f"{parts.scheme}://{parts.netloc}{path}/chat/completions"
+
+
+def _is_near(host: str) -> bool:
+    """Whether this host is the machine itself or in its own network."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or host.endswith((".local", ".localhost"))
+
+
+def _sent_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Width and height of the picture that is sent: not too large, not too thin."""
+    scale = min(longest / max(size), max(1.0, _LEAST_SIDE / min(size)))
+    width, height = (max(_LEAST_SIDE, round(side * scale)) for side in size)
+    return width, height
+
+
+def _data_url(image: Image.Image, longest: int) -> str:
+    """The picture as JPEG of high quality, as a ``data:`` address; a thin one gets grey margins."""
+    from PIL import Image as images
+
+    image = image.convert("RGB")
+    size = _sent_size(image.size, longest)
+    if size != image.size:
+        scale = min(size[0] / image.width, size[1] / image.height)
+        inner = [max(1, round(side * scale)) for side in image.size]
+        sheet = images.new("RGB", size, (128, 128, 128))
+        small = image.resize((inner[0], inner[1]), images.Resampling.LANCZOS)
+        sheet.paste(small, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+        image = sheet
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def read_completion(data: bytes) -> Answer:
+    """The answer in the body of a chat completion.
+
+    Raises:
+        Failure: it is no whole chat completion.
+        Refused: the model, or a filter around it, does not answer.
+    """
+    try:
+        body = json.loads(data)
+        choice = body["choices"][0]
+        message = choice["message"]
+        text, refusal = message.get("content"), message.get("refusal")
+        usage = body.get("usage") or {}
+        counted = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        tokens = _tokens((choice.get("logprobs") or {}).get("content") or ())
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        start = " ".join(data[:80].decode(errors="replace").split())
+        raise Failure(f"the response is no chat completion ({start!r})") from error
+    ended = choice.get("finish_reason")
+    if refusal or ended == "content_filter":
+        raise Refused(f"the model refused: {str(refusal or 'content filter')[:200]}")
+    if not isinstance(text, str):
+        raise Failure("the response has no text")
+    if "".join(token.text for token in tokens) != text:
+        tokens = ()  # as with a reasoning model, whose thoughts are left out of the text
+    numbers = [n if isinstance(n, int) else 0 for n in counted]
+    return Answer(text, tokens, ended == "length", (numbers[0], numbers[1]))
+
+
+def _tokens(rows: Sequence[Any]) -> tuple[Token, ...]:
+    return tuple(
+        Token(
+            row["token"],
+            {
+                str(other["token"]): math.exp(min(0.0, float(other["logprob"])))
+                for other in row.get("top_logprobs") or ()
+            },
+        )
+        for row in rows
+    )

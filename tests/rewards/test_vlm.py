@@ -1,0 +1,420 @@
+"""The VLM reward against a real server on loopback that misbehaves."""
+
+import logging
+import threading
+import time
+
+import numpy as np
+import pytest
+from judge_server import Reply, completion, serving, with_tokens
+from PIL import Image
+
+from gdro_comfy.errors import InputError
+from gdro_comfy.host import Cancelled
+from gdro_comfy.prompts import Prompt
+from gdro_comfy.rewards import Reward, RewardError, create
+from gdro_comfy.rewards.base import announce
+from gdro_comfy.rewards.http_call import seconds_to_wait
+from gdro_comfy.rewards.openai_endpoint import Endpoint, EndpointConfig
+from gdro_comfy.rewards.rubric import question, unified_reward
+
+COSY = question("How cosy does this room look?", 1, 5)
+
+
+def grey(level, size=(64, 64)):
+    return Image.new("RGB", size, (level, level, level))
+
+
+def pictures(count):
+    return [grey(i * 255 // max(1, count - 1)) for i in range(count)]
+
+
+def by_light(asked):
+    """1 for black, 5 for white."""
+    level = np.asarray(asked.image).mean() / 255
+    return Reply(completion(f'{{"score": {round(1 + 4 * level)}}}'))
+
+
+def reward_at(server, rubric=COSY, on_refusal="stop", folder=None, **config):
+    config = {"address": server.address, "model": "eye", "first_wait": 0.01, **config}
+    judge = Endpoint(EndpointConfig(**config))
+    return create("vlm", rubric=rubric, judge=judge, on_refusal=on_refusal, folder=folder)
+
+
+def score(reward, images, check=lambda: None):
+    return reward.score(images, [Prompt(f"room {i}") for i in range(len(images))], check)
+
+
+def test_every_picture_gets_the_answer_to_its_own_question():
+    with serving(by_light) as server:
+        reward = reward_at(server)
+        result = score(reward, pictures(5))
+    assert isinstance(reward, Reward)
+    assert result.values.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert result.values.dtype == np.float32
+    assert result.details[4] == {"score": 5, "answer": '{"score": 5}'}
+    asked = server.asked[0]
+    assert asked.path == "/v1/chat/completions"
+    assert asked.body["response_format"]["json_schema"]["strict"] is True
+    assert asked.body["temperature"] == 0
+    assert "How cosy" in asked.question
+    assert "Authorization" not in asked.headers
+
+
+def test_many_at_once_but_no_more_than_allowed():
+    def slow(asked):
+        time.sleep(0.05)
+        return by_light(asked)
+
+    with serving(slow) as server:
+        score(reward_at(server, concurrency=3), pictures(12))
+    assert len(server.asked) == 12
+    assert 2 <= server.most <= 3
+
+
+def test_token_probabilities_rank_what_the_answer_does_not():
+    def torn(asked):
+        light = float(np.asarray(asked.image).mean() / 255)
+        likely = {"4": 0.6, "5": 0.1 + 0.2 * light, "3": 0.3 - 0.2 * light}
+        tokens = [('{"score": ', {}), ("4", likely), ("}", {})]
+        return Reply(with_tokens(completion('{"score": 4}'), tokens))
+
+    with serving(torn) as server:
+        values = score(reward_at(server), pictures(3)).values
+    assert values == pytest.approx([(3.8 - 1) / 4, (4 - 1) / 4, (4.2 - 1) / 4], abs=1e-3)
+
+
+def test_three_scores_of_unified_reward_without_a_schema():
+    lines = "Alignment Score (1-5): 5\nCoherence Score (1-5): 4\nStyle Score (1-5): 3"
+    with serving(lambda asked: Reply(completion(lines))) as server:
+        result = score(reward_at(server, unified_reward()), [grey(9)])
+    assert result.values[0] == pytest.approx(0.75)
+    assert result.details[0]["coherence"] == 4
+    assert "response_format" not in server.asked[0].body
+    assert "[room 0]" in server.asked[0].question
+
+
+PASSING = {
+    "too many requests": Reply({"error": "slow down"}, 429),
+    "server error": Reply({"error": "oops"}, 500),
+    "bad gateway in HTML": Reply(b"<html>no</html>", 502, {"Content-Type": "text/html"}),
+    "half JSON": Reply(b'{"choices": [{"mess'),
+    "a page instead of JSON": Reply(b"<html>hello</html>", 200, {"Content-Type": "text/html"}),
+    "JSON of another kind": Reply({"models": []}),
+    "a closed connection": Reply(hang_up=True),
+    "a shorter body than promised": Reply(b"{}", headers={"Content-Length": "900"}),
+    "no score": Reply(completion("Lovely!")),
+}
+
+
+@pytest.mark.parametrize("first", PASSING.values(), ids=PASSING)
+def test_a_failure_that_passes_is_asked_again(first):
+    with serving(lambda asked: first if asked.count == 1 else by_light(asked)) as server:
+        assert score(reward_at(server, time_limit=2), [grey(255)]).values[0] == 1
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("header", ["0.4", "date"])
+def test_retry_after_is_honoured(header):
+    from email.utils import formatdate
+
+    def busy_once(asked):
+        if asked.count > 1:
+            return by_light(asked)
+        when = formatdate(time.time() + 2, usegmt=True) if header == "date" else header
+        return Reply({}, 429, {"Retry-After": when})
+
+    with serving(busy_once) as server:
+        assert score(reward_at(server), [grey(0)]).values[0] == 0
+        waited = server.asked[1].time - server.asked[0].time
+    assert waited > 0.35  # and not the 0.01 of first_wait
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [(None, None), ("7", 7), ("-3", 0), ("soon", None), ("nan", None)]
+)
+def test_seconds_to_wait(header, seconds):
+    assert seconds_to_wait(header) == seconds
+
+
+def test_a_server_that_never_recovers_is_named_with_its_words():
+    with serving(lambda asked: Reply({"error": "out of memory"}, 500)) as server:
+        with pytest.raises(RewardError, match="failed 3 times.*500.*out of memory"):
+            score(reward_at(server, retries=2), [grey(0)])
+        assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("how", [{"after": 60}, {"drip": 0.2}], ids=["silent", "dripping"])
+def test_an_answer_that_takes_too_long_is_given_up(how):
+    reply = Reply(completion('{"score": 3}'), **how)
+    with serving(lambda asked: reply) as server:
+        start = time.monotonic()
+        with pytest.raises(RewardError, match="no answer within 1 s"):
+            score(reward_at(server, time_limit=1, retries=0), [grey(0)])
+        assert time.monotonic() - start < 20  # the reply itself would take a minute or half
+
+
+def test_cancelling_ends_a_hanging_call_and_keeps_the_answers(tmp_path):
+    cancel = threading.Event()
+
+    def check():
+        if cancel.is_set():
+            raise Cancelled
+
+    def answer(asked):
+        if np.asarray(asked.image).mean() < 200:
+            return by_light(asked)
+        cancel.set()
+        return Reply(completion("5"), after=600)
+
+    with serving(answer) as server:
+        with pytest.raises(Cancelled):
+            score(reward_at(server, folder=tmp_path, concurrency=1), pictures(5), check)
+        assert len(server.asked) == 5
+        while any(t.name == "gdro-judge" for t in threading.enumerate()):
+            time.sleep(0.01)  # the call itself has ended too, long before its 600 s
+    assert len(next(tmp_path.glob("vlm-*.jsonl")).read_text().splitlines()) == 4
+
+
+def test_a_failure_late_in_a_batch_loses_nothing(tmp_path):
+    broken = [True]
+
+    def answer(asked):
+        fails = broken[0] and asked.count > 50
+        return Reply({}, 500) if fails else by_light(asked)
+
+    images = pictures(60)
+    with serving(answer) as server:
+        with pytest.raises(RewardError, match="answers that came are kept"):
+            score(reward_at(server, folder=tmp_path, retries=0), images)
+        broken[0], before = False, len(server.asked)
+        again = score(reward_at(server, folder=tmp_path), images)
+        assert len(server.asked) - before == 10
+        score(reward_at(server, folder=tmp_path), images)
+        assert len(server.asked) - before == 10
+    assert again.values[-1] == 1
+
+
+def test_another_question_is_another_answer(tmp_path):
+    with serving(by_light) as server:
+        score(reward_at(server, folder=tmp_path), [grey(0)])
+        score(reward_at(server, question("How dark?", 1, 5), folder=tmp_path), [grey(0)])
+    assert len(server.asked) == 2
+
+
+REFUSALS = {
+    "refusal": completion(None, refusal="I can't help with that."),
+    "filter": completion("", finish="content_filter"),
+    "words": completion("I'm sorry, I can't judge people."),
+    "null": completion('{"score": null}'),
+}
+
+
+@pytest.mark.parametrize("body", REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_is_no_silent_zero(body, tmp_path):
+    def answer(asked):
+        return Reply(body) if np.asarray(asked.image).mean() > 250 else by_light(asked)
+
+    with serving(answer) as server:
+        with pytest.raises(RewardError, match=r"image 2 of 'room 2' was not judged"):
+            score(reward_at(server, folder=tmp_path), pictures(3))
+        asked = len(server.asked)
+        result = score(reward_at(server, on_refusal="worst score", folder=tmp_path), pictures(3))
+        # The other two are known; the refusal may have been repeated once.
+        assert len(server.asked) - asked <= 2
+    assert result.values.tolist() == [0, 0.5, 0]
+    assert result.details[2]["refused"]
+
+
+@pytest.mark.parametrize(
+    ("named", "field"),
+    [
+        ("logprobs is not supported", "logprobs"),
+        ("response_format: json_schema is not available", "response_format"),
+        ("Unsupported value: 'temperature'", "temperature"),
+        ("use 'max_completion_tokens' instead", "max_tokens"),
+    ],
+)
+def test_what_a_server_lacks_is_left_out_from_then_on(named, field):
+    def answer(asked):
+        return Reply({"error": named}, 400) if field in asked.body else by_light(asked)
+
+    with serving(answer) as server:
+        reward = reward_at(server, concurrency=1)
+        assert score(reward, pictures(3)).values.tolist() == [0, 0.5, 1]
+    assert sum(field in asked.body for asked in server.asked) == 1
+    assert ("max_completion_tokens" in server.asked[-1].body) == (field == "max_tokens")
+
+
+def test_a_server_that_only_says_bad_request_still_gets_the_plain_question():
+    def answer(asked):
+        plain = not {"logprobs", "response_format"} & set(asked.body)
+        return by_light(asked) if plain else Reply({"error": "bad request"}, 400)
+
+    with serving(answer) as server:
+        assert score(reward_at(server), [grey(255)]).values[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "name"), [(401, "key_variable"), (404, "address"), (302, "address"), (400, "model")]
+)
+def test_what_the_user_can_put_right_is_said_as_such(status, name):
+    no = Reply({"error": "no"}, status)
+    with serving(lambda asked: no) as server, pytest.raises(InputError) as error:
+        score(reward_at(server), [grey(0)])
+    assert error.value.input_name == name
+
+
+def test_no_server_is_said_at_once():
+    with serving(by_light) as server:
+        address = server.address
+    judge = Endpoint(EndpointConfig(address=address, model="eye", first_wait=60))
+    with pytest.raises(InputError, match="nothing answers at"):
+        score(create("vlm", rubric=COSY, judge=judge), [grey(0)])
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "localhost:11434",
+        "ftp://host/v1",
+        "http://me:secret@host/v1",
+        "http://host/v1?key=secret",
+        "http://ho st/v1",
+        "http://[::1",
+        "http://host:99999/v1",
+    ],
+)
+def test_addresses_that_are_none(address):
+    with pytest.raises(InputError) as error:
+        Endpoint(EndpointConfig(address=address, model="eye"))
+    assert error.value.input_name == "address"
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "url"),
+    [
+        ("http://localhost:11434", "http://localhost:11434/v1/chat/completions"),
+        (" http://localhost:11434/v1/ ", "http://localhost:11434/v1/chat/completions"),
+        ("https://host/api/chat/completions", "https://host/api/chat/completions"),
+    ],
+)
+def test_addresses_in_usual_forms(typed, url):
+    assert Endpoint(EndpointConfig(address=typed, model="eye")).url == url
+
+
+def test_the_key_goes_to_the_server_and_nowhere_else(monkeypatch, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("EYE_KEY", "sk-very-secret")
+
+    def answer(asked):
+        sent = asked.headers["Authorization"]
+        if asked.count == 1:
+            return Reply({"error": f"busy, {sent}"}, 503)
+        return by_light(asked) if asked.count == 2 else Reply({"error": f"bad key {sent}"}, 401)
+
+    with serving(answer) as server:
+        reward = reward_at(server, folder=tmp_path, key_variable="EYE_KEY")
+        score(reward, [grey(0)])
+        with pytest.raises(InputError) as error:
+            score(reward, [grey(1)])
+    assert server.asked[0].headers["Authorization"] == "Bearer sk-very-secret"
+    everything = [str(error.value), str(reward.settings), caplog.text]
+    everything += [path.read_text() for path in tmp_path.iterdir()]
+    assert "***" in str(error.value)
+    assert not any("sk-very-secret" in text for text in everything)
+
+
+@pytest.mark.parametrize("typed", ["sk-abc123", "EYE KEY", "NOT_SET_ANYWHERE"])
+def test_a_key_that_is_not_there_is_said_before_any_work(typed, monkeypatch):
+    monkeypatch.delenv("NOT_SET_ANYWHERE", raising=False)
+    config = EndpointConfig(address="http://localhost/v1", model="eye", key_variable=typed)
+    with pytest.raises(InputError) as error:
+        Endpoint(config).check()
+    assert error.value.input_name == "key_variable"
+    assert typed not in str(error.value)
+
+
+def test_a_key_does_not_travel_unprotected(monkeypatch):
+    monkeypatch.setenv("EYE_KEY", "sk-1")
+    far = Endpoint(
+        EndpointConfig(address="http://example.com/v1", model="e", key_variable="EYE_KEY")
+    )
+    with pytest.raises(InputError, match="https"):
+        far.check()
+    for near in ("http://localhost:1/v1", "http://192.168.1.9/v1", "https://example.com/v1"):
+        Endpoint(EndpointConfig(address=near, model="e", key_variable="EYE_KEY")).check()
+
+
+@pytest.mark.parametrize(
+    ("size", "sent"),
+    [
+        ((1, 1), (56, 56)),
+        ((8192, 64), (1024, 56)),
+        ((64, 64), (64, 64)),
+        ((2048, 1024), (1024, 512)),
+    ],
+)
+def test_sizes_that_a_model_can_look_at(size, sent):
+    with serving(by_light) as server:
+        score(reward_at(server), [grey(255, size)])
+    assert server.asked[0].image.size == sent
+
+
+def test_the_cost_is_said_before_the_first_call(caplog):
+    caplog.set_level(logging.INFO)
+    with serving(by_light) as server:
+        reward = reward_at(server, price=2.0)
+        announce(reward, 600, (1024, 1024))
+        assert not server.asked
+    said = caplog.text
+    tokens = 37 * 37  # 1024 / 28, rounded up
+    words = 50 + len(COSY.instructions) // 4
+    assert f"600 calls to eye at 127.0.0.1:{server.server_address[1]}" in said
+    assert f"{tokens:,} image tokens and {words:,} text tokens" in said
+    assert f"about {600 * (tokens + words) / 1e6 * 2:.2f} at 2 a million" in said
+
+
+def test_the_stage_judges_a_rollout_and_does_not_ask_twice(host, bundled_model):
+    """The node's own path: inputs as a workflow has them, groups of the bundled model, a server."""
+    from gdro_comfy.prompts import from_text
+    from gdro_comfy.rollout import RolloutConfig, generate
+    from gdro_comfy.scoring import score_rollout
+    from gdro_comfy.stage_inputs import complete, nest
+    from gdro_comfy.stages import STAGES
+
+    config = RolloutConfig(images_per_prompt=4, steps=1, run_name="trial")
+    groups = generate(host, bundled_model, from_text("one red circle\ntwo blue squares"), config)
+    stage = STAGES["GDRO_VLMReward"]
+    with serving(by_light) as server:
+        flat = {
+            "ask": "question",
+            "ask.question": "How bright is {prompt}?",
+            "answered_by": "endpoint",
+            "answered_by.address": server.address,
+            "answered_by.model": "eye",
+            "on_refusal": "stop",
+        }
+        for _ in range(2):
+            inputs = complete(stage.inputs, nest(stage.inputs, flat))
+            reward, summary = stage(host, **inputs)
+            scored = score_rollout(host, groups, reward)
+        assert len(server.asked) == 8
+    assert "How bright is two blue squares?" in {a.question.split("\n")[0] for a in server.asked}
+    assert np.isfinite(scored.scores()).all()
+    assert "1,000 calls to eye" in summary
+    assert list((host.output_dir / "gdro" / "answers").glob("vlm-*.jsonl"))
+
+
+def test_the_stage_refuses_an_empty_address_and_an_unknown_folder(host):
+    from gdro_comfy.stage_inputs import complete, nest
+    from gdro_comfy.stages import STAGES
+
+    stage = STAGES["GDRO_VLMReward"]
+    for who, name in (("endpoint", "address"), ("local model", "folder")):
+        flat = {"ask": "UnifiedReward", "answered_by": who, f"answered_by.{name}": ""}
+        with pytest.raises(InputError) as error:
+            stage(host, **complete(stage.inputs, nest(stage.inputs, flat)))
+        assert error.value.input_name == name

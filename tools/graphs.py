@@ -1,0 +1,137 @@
+"""The shipped workflows, described: ``make_workflows.py`` has the front end build and save them.
+
+A graph is a dict of nodes, key -> (type, title or None, (x, y, width, height), widgets, links), where
+links are {input: "key.output"}; and a list of groups (title, (x, y, width, height), colour).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+BLUE, GREEN, ORANGE, PURPLE = "#3f5159", "#3f5a3f", "#6b5334", "#553f6b"
+TINY = {"source.model": "tiny SD3"}
+TINY_SAMPLING = {"steps": 8, "guidance": 2.0}
+LARGE_SAMPLING = {"steps": 20, "guidance": 4.5, "width": 512, "height": 512}
+
+Graph = dict[str, Any]
+
+
+def alignment(
+    name: str,
+    about: str,
+    model: dict,
+    sets: tuple[str, str],
+    reward: tuple[str, dict],
+    train: dict,
+    sampling: dict = TINY_SAMPLING,
+    rollout: dict | None = None,
+    limits: tuple[int, int] = (0, 0),
+    online: bool = False,
+    validate: bool = False,
+    model_height: int = 120,
+) -> Graph:
+    """The road from a model to an evaluated LoRA.
+
+    Args:
+        name: of the run.
+        about: the note, in Markdown.
+        model: widgets of the model's node.
+        sets: shipped prompts to learn on, and to evaluate on.
+        reward: a node type and its widgets.
+        train: widgets of the training.
+        rollout: more widgets of the rollout.
+        limits: prompts taken of both sets; 0 is all.
+        online: the reward goes into the training too.
+        validate: the held-out prompts go into the training too.
+    """
+    links = {"model": "model.model", "rollout": "score.rollout"}
+    if online or validate:
+        links["reward"] = "reward.reward"
+    if validate:
+        links["validation_prompts"] = "heldout.prompts"
+    return {
+        "nodes": {
+            "note": ("MarkdownNote", "Read me", (20, -380, 560, 340), {"": about}, {}),
+            "model": ("GDRO_LoadBaseModel", None, (40, 60, 340, model_height), model, {}),
+            "prompts": ("GDRO_PromptSet", "Prompts to learn on", (40, 300, 340, 120),
+                        {"source.set": sets[0], "limit": limits[0]}, {}),
+            "rollout": ("GDRO_GroupRollout", None, (460, 60, 340, 560),
+                        {**sampling, "run_name": name, **(rollout or {})},
+                        {"model": "model.model", "prompts": "prompts.prompts"}),
+            "reward": (reward[0], "What I want more of", (860, 60, 320, 110), reward[1], {}),
+            "score": ("GDRO_ScoreRollout", None, (860, 250, 320, 390), {},
+                      {"rollout": "rollout.rollout", "reward": "reward.reward"}),
+            "train": ("GDRO_TrainLoRA", None, (1260, 60, 380, 900), train, links),
+            "loss": ("LossGraphNode", None, (1260, 1020, 380, 320),
+                     {"filename_prefix": f"gdro_{name}_loss"}, {"loss": "train.loss"}),
+            "heldout": ("GDRO_PromptSet", "Prompts it has not seen", (1720, 60, 340, 120),
+                        {"source.set": sets[1], "limit": limits[1]}, {}),
+            "evaluate": ("GDRO_EvaluateAlignment", None, (1720, 260, 620, 1080),
+                         {**sampling, "images_per_prompt": 4},
+                         {"model": "model.model", "aligned": "train.aligned",
+                          "prompts": "heldout.prompts", "reward": "reward.reward"}),
+        },
+        "groups": [
+            ("1  Model and prompts", (20, -20, 400, 680), BLUE),
+            ("2  Groups of images, and their reward", (440, -20, 780, 680), GREEN),
+            ("3  Train", (1240, -20, 440, 1380), ORANGE),
+            ("4  Is it better?", (1700, -20, 660, 1380), PURPLE),
+        ],
+    }  # fmt: skip
+
+
+_WHERE = """Cancel whenever you like; Run goes on where it stopped. Pictures and scores are in
+`output/gdro`, the LoRA in `models/loras/gdro`."""
+
+QUICKSTART = f"""## Align a model to a reward
+
+Press **Run**. In a few minutes, on any computer:
+
+1. the bundled tiny SD3 draws a group of pictures for each prompt,
+2. the reward says which ones obey the prompt,
+3. GDRO trains a LoRA on the groups,
+4. base and aligned model are compared on prompts they have not seen.
+
+{_WHERE}"""
+
+SPELLING = f"""## Teach a model to write
+
+The bundled tiny SD3 draws signs, but often scribbles over the word. OCR reads each sign; the reward is how
+much of the word it found. Press **Run**: GDRO learns to draw signs that can be read, and is then tried on
+words it was not trained on.
+
+Needs `pip install rapidocr onnxruntime` in ComfyUI's Python (no download at run time).
+
+{_WHERE}"""
+
+ONLINE = f"""## Learn from new pictures in every round (DGPO)
+
+As the quickstart, but the training samples and scores new groups with the model as it is by then: each
+round is a folder in the training's `rounds`. Every few steps the model is measured on other prompts, and
+the best weights are kept.
+
+{_WHERE}"""
+
+_TINY_TRAIN = {"rank": 32, "alpha": 32.0, "target": "attention+mlp"}
+GDRO_TINY = {
+    **_TINY_TRAIN, "steps": 240, "learning_rate": 0.0007, "algorithm.beta": 30.0,
+    "algorithm.top1_weight": 4.0, "algorithm.draw": "best and worst",
+}  # fmt: skip
+
+GRAPHS: dict[str, Callable[[], Graph]] = {
+    "quickstart": lambda: alignment(
+        "shapes", QUICKSTART, TINY, ("shapes_train", "shapes_heldout"),
+        ("GDRO_CompositionReward", {}), GDRO_TINY, limits=(128, 0),
+    ),
+    "teach_it_to_write": lambda: alignment(
+        "words", SPELLING, TINY, ("words_train", "words_heldout"), ("GDRO_OCRReward", {}), GDRO_TINY,
+    ),
+    "dgpo_online": lambda: alignment(
+        "online", ONLINE, TINY, ("shapes_train", "shapes_heldout"), ("GDRO_CompositionReward", {}),
+        {"algorithm": "dgpo", "algorithm.rounds": 6, "algorithm.prompts_per_round": 16,
+         **_TINY_TRAIN, "steps": 240, "groups_per_step": 3, "learning_rate": 0.0007,
+         "validate_every": 40},
+        limits=(48, 0), online=True, validate=True,
+    ),
+}  # fmt: skip
