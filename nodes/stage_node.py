@@ -93,8 +93,13 @@ def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ..
         if declared.type == "DYNAMIC" and not inputs.get(declared.name):
             choices = ", ".join(declared.choices or ())
             raise InputError(declared.name, "this choice is unknown", f"Choose one of: {choices}.")
+    left_out = {
+        declared.name: None if declared.default is MISSING else declared.default
+        for declared in stage.inputs
+        if declared.optional
+    }
     try:
-        return stage(host, **inputs)
+        return stage(host, **{**left_out, **inputs})
     except ImportError as error:
         raise ImportError(
             f"{error}. A library that this node needs is missing, or too old. Install it into "
