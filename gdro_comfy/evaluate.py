@@ -158,6 +158,8 @@ def evaluate(
     }
     folder = loras[0].folder / "evaluations" / digest(key, 10)
     record, picture_file = folder / "result.json", folder / "comparison.png"
+    place = {"run": loras[0].folder.parent.parent.name, "training": loras[0].folder.name}
+    host.emit("evaluation", {**place, "evaluation": folder.name})
     if record.is_file() and picture_file.is_file():
         return _read(record, picture_file)
 
@@ -184,10 +186,9 @@ def evaluate(
     write_atomic(picture_file, lambda file: file.write(data))
     text = report.page(results, pictures, prompts.prompts, every).encode()
     write_atomic(folder / "report.html", lambda file: file.write(text))
-    write_json(
-        record,
-        {"results": [asdict(result) for result in results], "settings": key, "rewards": values},
-    )
+    pairs = _write_pairs(folder / "pairs", pictures, prompts, every)
+    rows = [asdict(result) for result in results]
+    write_json(record, {"results": rows, "settings": key, "rewards": values, "pairs": pairs})
     return Evaluation(tuple(results), picture, folder)
 
 
@@ -333,3 +334,21 @@ def _score(host: Host, reward: Reward, images: list, prompts: list[Prompt]) -> n
             at = slice(start, start + 64)
             values.append(reward.score(images[at], prompts[at], host.check_cancelled).values)
     return np.concatenate(values)
+
+
+def _write_pairs(
+    folder: Path, pictures: dict[str, list[Image.Image]], prompts: PromptSet, per_prompt: int
+) -> list[dict[str, Any]]:
+    """The first image of up to 24 prompts by each model, numbered from the base on, each a file;
+    which prompts they are."""
+    folder.mkdir(exist_ok=True)
+    count = min(24, len(prompts))
+    pairs = []
+    for number in range(count):
+        place = number * len(prompts) // count
+        for model, images in enumerate(pictures.values()):
+            data = png_bytes(images[place * per_prompt])
+            path = folder / f"{number:03d}_{model}.png"
+            write_atomic(path, lambda file, data=data: file.write(data))
+        pairs.append({"place": place, "prompt": prompts.prompts[place].text})
+    return pairs

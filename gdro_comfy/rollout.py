@@ -121,7 +121,7 @@ def generate(host: Host, model: FlowModel, prompts: PromptSet, config: RolloutCo
     settings = RunSettings(model.identity, config.steps, config.guidance, size, config.seed)
     run = Run.open(host.output_dir, config.run_name, settings)
     rollout = Rollout(run, tuple(prompts), config.images_per_prompt)
-
+    host.emit("rollout", {"run": run.folder.name})
     return fill(host, model, rollout, config.batch_size)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from .online import Rounds
 from .store import digest, read_lines, write_atomic, write_json
 from .trainer import Trainer, Watcher
 from .validation import Monitor, Previews, Validation
+from .wishes import Wishes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +134,7 @@ def train(
     record = _record(rollout, rewards, objective, config, rounds, reward, validation)
     folder = rollout.run.folder / "train" / digest(record, 10)
     target = host.lora_dir / "gdro" / f"{rollout.run.name}_{digest(record, 10)}.safetensors"
+    host.emit("training", {"run": rollout.run.folder.name, "training": folder.name})
     done = folder / "done.json"
     if done.is_file() and target.is_file():
         log.info("this training is finished already: %s", target)
@@ -152,6 +155,16 @@ def train(
     if validation is not None:
         monitor = Monitor(host, model, validation, rollout.run.settings, folder)
         watchers.append(monitor)
+
+    def write(file: Path, state: Mapping[str, Tensor]) -> None:
+        tensors = lora.to_file_keys(state, config.adapter.alpha)
+        _write_lora(file, tensors, lora_header.header(file.stem, model, record))
+
+    def write_now(trainer: Trainer) -> None:
+        name = f"{target.stem}_step{trainer.step:05d}.safetensors"
+        write(target.with_name(name), trainer.result())
+
+    watchers.append(Wishes(folder, write_now))
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -161,27 +174,30 @@ def train(
     ):
         group = objective.group_size or rollout.images_per_prompt
         trainable = sum(p.numel() for p in parameters.values())
-        config = memory.plan(host, model, rollout.run.settings.size, group, trainable, config)
-        trainer = Trainer(host, model, objective, config, parameters, folder, tuple(watchers))
-        trainer.finish()
-        for number, end in enumerate(rounds.ends(config.steps)):
-            if trainer.stopped or trainer.step >= end:
-                continue
-            data = (
-                online.next_round(host, trainer, rollout, reward, rounds, number)
-                if number and reward is not None
-                else online.first_round(model, rollout)
-            )
-            if data is None:
-                break
-            trainer.run(data, end)
-        state = dict(trainer.result())
-        if monitor is not None:
-            state = monitor.best(state)
-    tensors = lora.to_file_keys(state, config.adapter.alpha)
-    _write_lora(target, tensors, lora_header.header(target.stem, model, record))
+        planned = memory.plan(host, model, rollout.run.settings.size, group, trainable, config)
+        trainer = Trainer(host, model, objective, planned, parameters, folder, tuple(watchers))
+        _run(trainer, rollout, rounds, reward)
+        state = trainer.result()
+        write(target, state if monitor is None else monitor.best(state))
     write_json(done, {"lora": target.name, "steps": trainer.step})
     return TrainResult(target, folder, trainer.step, model.identity)
+
+
+def _run(trainer: Trainer, rollout: Rollout, rounds: Rounds, reward: Reward | None) -> None:
+    """Train to the last step, round by round."""
+    host, model = trainer.host, trainer.model
+    trainer.finish()
+    for number, end in enumerate(rounds.ends(trainer.config.steps)):
+        if trainer.stopped or trainer.step >= end:
+            continue
+        data = (
+            online.next_round(host, trainer, rollout, reward, rounds, number)
+            if number and reward is not None
+            else online.first_round(model, rollout)
+        )
+        if data is None:
+            break
+        trainer.run(data, end)
 
 
 def _steps(done: Path, config: TrainConfig) -> int:

@@ -115,7 +115,8 @@ class Trainer:
         row["watched"] = True
         if self.stopped:
             row["stopped"] = True
-        self.host.emit("train_step", {"folder": self.folder.name, **row})
+        place = {"run": self.folder.parent.parent.name, "training": self.folder.name}
+        self.host.emit("train_step", {**place, "steps": self.config.steps, **row})
 
     def save(self) -> None:
         """Write the history and the checkpoint."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,7 +191,7 @@ class Monitor:
         )  # fmt: skip
         return True
 
-    def best(self, last: dict[str, Tensor]) -> dict[str, Tensor]:
+    def best(self, last: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights of the best measurement; ``last`` where nothing was measured."""
         if not self.path.is_file():
             return last

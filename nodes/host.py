@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,15 @@ if TYPE_CHECKING:
 _FOLDERS = {"transformers": ("diffusion_models", "checkpoints")}
 _PROMPT_FILES = (".txt", ".jsonl", ".csv")
 
+_PLACES = ("run", "scores", "training", "evaluation")
+
 _complaining: set[str | None] = set()  # ids of nodes that show an error
+_live: dict[tuple[object, object], list[Mapping[str, object]]] = {}  # steps of the latest trainings
+
+
+def live_rows(run: str, training: str) -> list[Mapping[str, object]]:
+    """The steps of a training that this process has seen; the file has them a little later."""
+    return list(_live.get((run, training), ()))
 
 
 def model_files(kind: str) -> dict[str, Path]:
@@ -65,10 +75,14 @@ def _judge_folders() -> dict[str, Path]:
 class ComfyHost:
     """The engine's Host inside ComfyUI, for one execution of one node."""
 
-    def __init__(self, node_id: str | None) -> None:
-        self._node_id = node_id
+    def __init__(
+        self, node_id: str | None, panel: bool = False, workflow_id: str | None = None
+    ) -> None:
+        """``panel``: the node has a panel of ours, which shows previews and results in the place of
+        the canvas's own pictures."""
+        self._node_id, self._panel, self._workflow_id = node_id, panel, workflow_id
         self._api = ComfyAPISync()
-        self._previewed = False
+        self.shown: dict[str, object] = {}  # the run, training, ... that the node's panel shows
 
     @property
     def output_dir(self) -> Path:
@@ -83,22 +97,15 @@ class ComfyHost:
         self, value: int, total: int, stage: str = "", preview: Image.Image | None = None
     ) -> None:
         self.check_cancelled()
+        if preview is not None and self._panel:
+            self.emit("preview", {"picture": _data_url(preview)})
+            preview = None
         self._api.execution.set_progress(
             value, max(total, 1), node_id=self._node_id, preview_image=preview,
             ignore_size_limit=True,
         )  # fmt: skip
-        self._previewed |= preview is not None
         if stage:
             self.show_text(f"{stage} {value}/{total}")
-
-    def show_finished(self, images: torch.Tensor) -> None:
-        """Put a finished picture in the place of the previews: the canvas goes on showing the last of
-        them, and not the node's output."""
-        if not self._previewed:
-            return
-        self._api.execution.set_progress(
-            1, 1, node_id=self._node_id, preview_image=images, ignore_size_limit=True
-        )
 
     def show_text(self, text: str) -> None:
         """Show a text on the node, in the place of the last one."""
@@ -124,8 +131,15 @@ class ComfyHost:
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     def emit(self, event: str, payload: Mapping[str, object]) -> None:
-        message = {"node": self._node_id, **payload}
-        PromptServer.instance.send_sync(f"gdro.{event}", message)
+        """Send a message to the canvas that queued this node; what the message says of where the work
+        lies is what the node's panel shows from now on."""
+        place = {name: payload[name] for name in _PLACES if name in payload}
+        self.shown.update(place)
+        if event == "train_step":
+            _remember(payload)
+        server = PromptServer.instance
+        message = {**payload, "node": self._node_id, "workflow": self._workflow_id}
+        server.send_sync(f"gdro.{event}", message, server.client_id)
 
     def model_files(self, kind: str) -> dict[str, Path]:
         return model_files(kind)
@@ -154,6 +168,24 @@ class ComfyHost:
                 "Use the model that the LoRA was trained for.",
             )
         return patched
+
+
+def _remember(row: Mapping[str, object]) -> None:
+    key = (row.get("run"), row.get("training"))
+    rows = _live.pop(key, [])
+    # A training that goes on from its checkpoint takes some steps again.
+    while rows and int(str(rows[-1]["step"])) >= int(str(row["step"])):
+        rows.pop()
+    rows.append(row)
+    _live[key] = rows
+    while len(_live) > 4:
+        del _live[next(iter(_live))]
+
+
+def _data_url(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _check_fits(model: Any, lora: Mapping[str, torch.Tensor], name: str) -> None:

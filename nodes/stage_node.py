@@ -14,6 +14,19 @@ from ..gdro_comfy.stages import STAGES
 from . import freshness
 from .host import ComfyHost, model_files
 
+PANELS = frozenset(
+    {
+        "GDRO_GroupRollout",
+        "GDRO_ImportGroups",
+        "GDRO_ScoreRollout",
+        "GDRO_RatingReward",
+        "GDRO_TrainLoRA",
+        "GDRO_EvaluateAlignment",
+    }
+)
+"""Nodes with a panel of ours (``web/gdro.js`` has the same names), which takes the place of the
+canvas's own pictures."""
+
 _REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 
 
@@ -29,7 +42,7 @@ def schema(node_id: str, category: str) -> io.Schema:
         inputs=[_input(declared) for declared in stage.inputs],
         outputs=[_output(declared) for declared in stage.outputs],
         is_output_node=stage.output_node,
-        hidden=[io.Hidden.unique_id],
+        hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
     )
 
 
@@ -42,7 +55,8 @@ class StageNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
-        stage, host = STAGES[cls.SCHEMA.node_id], ComfyHost(cls.hidden.unique_id)
+        stage, panel = STAGES[cls.SCHEMA.node_id], cls.SCHEMA.node_id in PANELS
+        host = ComfyHost(cls.hidden.unique_id, panel, _workflow_id(cls.hidden.extra_pnginfo))
         host.clear_error()
         try:
             outputs = _run(stage, host, inputs)
@@ -52,13 +66,25 @@ class StageNode(io.ComfyNode):
         freshness.remember(stage, outputs)
         shown: dict[str, Any] = {}
         for declared, value in zip(stage.outputs, outputs, strict=True):
-            if declared.name == stage.preview:
+            if declared.type == "GDRO_ROLLOUT":
+                host.shown["run"] = value.run.folder.name
+                if value.score_file:
+                    host.shown["scores"] = value.score_file
+            if declared.name == stage.preview and not panel:
                 shown.update(ui.PreviewImage(value, cls=cls).as_dict())
-                host.show_finished(value)
             elif declared.name in ("summary", "table", "path"):
                 shown.update(ui.PreviewText(str(value)).as_dict())
                 host.show_text(str(value))
+        if panel:
+            shown["gdro"] = [host.shown]
         return io.NodeOutput(*outputs, ui=shown or None)
+
+
+def _workflow_id(extra: Any) -> str | None:
+    """The id of the workflow on the canvas, which tells nodes of the same number apart."""
+    workflow = extra.get("workflow") if isinstance(extra, dict) else None
+    found = workflow.get("id") if isinstance(workflow, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ...]:
@@ -67,8 +93,13 @@ def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ..
         if declared.type == "DYNAMIC" and not inputs.get(declared.name):
             choices = ", ".join(declared.choices or ())
             raise InputError(declared.name, "this choice is unknown", f"Choose one of: {choices}.")
+    left_out = {
+        declared.name: None if declared.default is MISSING else declared.default
+        for declared in stage.inputs
+        if declared.optional
+    }
     try:
-        return stage(host, **inputs)
+        return stage(host, **{**left_out, **inputs})
     except ImportError as error:
         raise ImportError(
             f"{error}. A library that this node needs is missing, or too old. Install it into "

@@ -1,17 +1,12 @@
 """The shipped workflows on the canvas: they open whole, run from the Run button, and show text as text."""
 
 import pytest
+from comfyui_page import OPEN, SET, run
 from comfyui_server import SMALL, WORKFLOWS, to_api
 
 from gdro_comfy import workflow_file
 from gdro_comfy.stages import STAGES
 
-OPEN = """
-async (name) => {
-  const answer = await fetch(`/api/workflow_templates/ComfyUI-GDRO/${name}.json`);
-  await app.loadGraphData(await answer.json(), true, true, name);
-}
-"""
 STATE = """
 () => app.graph.nodes.map(node => ({
   type: node.type,
@@ -27,26 +22,11 @@ STATE = """
   picture: node.imgs?.length ? [node.imgs[0].naturalWidth, node.imgs[0].naturalHeight] : null,
 }))
 """
-SET = """
-(values) => {
-  for (const node of app.graph.nodes)
-    for (const [name, value] of Object.entries(values[node.type] ?? {})) {
-      const widget = node.widgets.find(w => w.name === name);
-      if (!widget) throw new Error(`${node.type} has no widget ${name}`);
-      widget.value = value;
-      widget.callback?.(value);
-    }
-}
-"""
 
 
 def state(page):
     """What the canvas knows of each node, by type (of several of one type, the last)."""
     return {node["type"]: node for node in page.evaluate(STATE)}
-
-
-def run(page):
-    page.get_by_test_id("queue-button").click()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

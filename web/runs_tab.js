@@ -1,0 +1,132 @@
+/** The sidebar's list of runs. */
+
+import { app } from "../../scripts/app.js";
+import { el, fileSize, openWindow } from "./dom.js";
+import { GroupsView } from "./groups_view.js";
+import * as routes from "./routes.js";
+import { TrainingView } from "./training_view.js";
+
+function toast(severity, summary, detail) {
+  app.extensionManager.toast.add({ severity, summary, detail, life: 5000 });
+}
+
+export class RunsTab {
+  constructor() {
+    this.status = el("p", { class: "gdro-status", role: "status" });
+    this.list = el("ul", { class: "gdro-runs" });
+    this.element = el(
+      "div",
+      { class: "gdro-tab" },
+      el(
+        "header",
+        { class: "gdro-bar" },
+        el("h2", { text: "GDRO runs" }),
+        el("button", { type: "button", text: "Refresh", click: () => this.load() }),
+      ),
+      this.status,
+      this.list,
+    );
+  }
+
+  show(container) {
+    container.replaceChildren(this.element);
+    this.load();
+  }
+
+  async load() {
+    try {
+      const runs = await routes.listRuns();
+      const size = runs.reduce((sum, run) => sum + run.bytes, 0);
+      this.status.textContent = runs.length
+        ? `${runs.length} runs, ${fileSize(size)}`
+        : "No runs yet: a GDRO Group Rollout makes one.";
+      this.list.replaceChildren(...runs.map((run) => this.#row(run)));
+    } catch (error) {
+      this.status.textContent = error.message;
+    }
+  }
+
+  #row(run) {
+    const { trainings } = run;
+    const finished = trainings.filter((training) => training.state === "finished").length;
+    const state = !run.scores.length
+      ? "no scores yet"
+      : !trainings.length
+        ? "scored, not trained"
+        : `${finished} of ${trainings.length} trainings finished`;
+    const rewards = [...new Set(run.scores.map((name) => name.replace(/-[0-9a-f]+\.jsonl$/, "")))];
+    const loras = trainings.map((training) => training.lora).filter(Boolean);
+    return el(
+      "li",
+      { class: "gdro-run" },
+      run.picture
+        ? el("img", { src: routes.imageUrl(run.run, run.picture, 0, true), alt: "", loading: "lazy" })
+        : el("span", { class: "gdro-nothing" }),
+      el(
+        "div",
+        {},
+        el("h3", { text: run.name }),
+        el("p", { text: `${run.run} · ${run.model}` }),
+        el("p", {
+          text: [`${run.groups} groups`, rewards.join(", "), fileSize(run.bytes)]
+            .filter(Boolean)
+            .join(" · "),
+        }),
+        el("p", { text: state }),
+        el(
+          "div",
+          { class: "gdro-bar" },
+          el("button", { type: "button", text: "Open", click: () => openRun(run) }),
+          ...loras.map((name) =>
+            el("button", {
+              type: "button", text: "Copy LoRA name", title: name, click: () => copy(`gdro/${name}`),
+            }),
+          ),
+          el("button", {
+            type: "button", text: "Delete", "aria-label": `Delete ${run.name}`,
+            click: () => this.#delete(run),
+          }),
+        ),
+      ),
+    );
+  }
+
+  async #delete(run) {
+    const sure = await app.extensionManager.dialog.confirm({
+      title: `Delete ${run.name}?`,
+      message:
+        `Deletes ${run.run}: ${run.groups} groups, their scores and trainings, ${fileSize(run.bytes)}. ` +
+        "Finished LoRA files stay.",
+      type: "delete",
+    });
+    if (!sure) return;
+    try {
+      await routes.deleteRun(run.run);
+    } catch (error) {
+      toast("error", "Not deleted", error.message);
+    }
+    await this.load();
+  }
+}
+
+/** A window with a run's groups and its trainings. */
+function openRun(run) {
+  const groups = new GroupsView();
+  const trainings = run.trainings.map((training) => {
+    const view = new TrainingView();
+    view.show({ run: run.run, training: training.training });
+    return view.element;
+  });
+  openWindow(run.name, el("div", { class: "gdro-run-page" }, ...trainings, groups.element));
+  groups.show({ run: run.run });
+}
+
+async function copy(name) {
+  try {
+    await navigator.clipboard.writeText(name);
+    toast("success", "Copied", name);
+  } catch {
+    // A page that is not served safely has no clipboard: show the name to be copied by hand.
+    openWindow("LoRA name", el("input", { value: name, readonly: true, "aria-label": "LoRA name" }));
+  }
+}
