@@ -37,7 +37,10 @@ export class GroupsView {
     this.pages = new Map();
     this.matching = 0;
     this.most = 1;
-    const redo = () => this.reload();
+    const redo = () => {
+      this.list.scrollTop = 0;
+      this.reload();
+    };
     this.order = el(
       "select",
       { "aria-label": "Order of the groups", change: redo },
