@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def measure(host: ConsoleHost, clock: Clock, prompts: int, steps: int) -> None:
-    model = loading.load(loading.bundled_folder("tiny SD3, shapes"), host.device())
+    model = loading.load(loading.bundled_folder("tiny SD3"), host.device())
     model.sample = clock.wrap(model.sample, lambda: "sampling", lambda cond, *_: len(cond))
     model.decode = clock.wrap(model.decode, lambda: "decoding", len)
     add = Group.add

@@ -7,6 +7,7 @@ every loop, because progress alone does not stop anything.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 log = logging.getLogger(__name__)
+
+
+TOKENIZERS = {"clip": "comfy/sd1_tokenizer", "t5": "comfy/text_encoders/t5_tokenizer"}
+"""Where ComfyUI's folder has the tokenizers."""
+
+_COMFYUI_FOLDERS = {
+    "transformers": ("diffusion_models", "unet", "checkpoints"),
+    "text_encoders": ("text_encoders", "clip"),
+    "vae": ("vae",),
+    "diffusers": ("diffusers",),
+}
+
+
+def _comfyui() -> Path | None:
+    """The ComfyUI folder that COMFYUI_PATH names, if any."""
+    given = os.environ.get("COMFYUI_PATH")
+    return Path(given) if given and Path(given).is_dir() else None
 
 
 class Cancelled(Exception):
@@ -52,7 +70,16 @@ class Host(Protocol):
         ...
 
     def model_files(self, kind: str) -> dict[str, Path]:
-        """Files or folders of a kind ("diffusers", "loras"): the name shown to users -> path."""
+        """Files or folders of a kind ("diffusers", "loras", "transformers", "text_encoders", "vae"): the
+        name shown to users -> path."""
+        ...
+
+    def model_dir(self, kind: str) -> Path:
+        """Folder that models of a kind ("diffusers") are put into."""
+        ...
+
+    def tokenizer_dir(self, kind: str) -> Path:
+        """Folder of the tokenizer of CLIP ("clip") or T5 ("t5"), in transformers' layout."""
         ...
 
     def device(self) -> torch.device:
@@ -122,8 +149,29 @@ class ConsoleHost:
         log.debug("%s %s", event, payload)
 
     def model_files(self, kind: str) -> dict[str, Path]:
-        folder = self._output / kind
-        return {p.name: p for p in sorted(folder.iterdir())} if folder.is_dir() else {}
+        comfyui = _comfyui()
+        folders = [self._output / kind]
+        if comfyui is not None:
+            folders += [comfyui / "models" / name for name in _COMFYUI_FOLDERS.get(kind, ())]
+        found: dict[str, Path] = {}
+        for folder in folders:
+            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+                found.setdefault(path.name, path)
+        return found
+
+    def model_dir(self, kind: str) -> Path:
+        return self._output / kind
+
+    def tokenizer_dir(self, kind: str) -> Path:
+        found = _comfyui()
+        if found is None:
+            raise InputError(
+                "source",
+                "single files hold no tokenizers, and no ComfyUI to take them from is known",
+                "Set the environment variable COMFYUI_PATH to a ComfyUI folder, or use a diffusers "
+                "folder.",
+            )
+        return found / TOKENIZERS[kind]
 
     def device(self) -> torch.device:
         import torch

@@ -24,7 +24,7 @@ class Input:
         optional: may be left out; the stage then gets None, unless there is a default.
         minimum, maximum, step: of numbers.
         options: of a COMBO.
-        files: a COMBO of the host's files of this kind, instead of options.
+        files: a COMBO of the host's files of this kind; ``options``, where there are any, come first.
         choices: of a DYNAMIC, the inputs that come with each choice.
         advanced: folded away in the canvas.
     """

@@ -136,7 +136,8 @@ def _value(item: Input, value: Any, key: str) -> Any:
     if item.type == "STRING" and isinstance(value, (int, float)):
         return str(value)
     text = item.type in ("STRING", "COMBO")
-    if text and not (isinstance(value, str) and value in (item.options or (value,))):
+    known = item.options if item.options and not item.files else (value,)
+    if text and not (isinstance(value, str) and value in known):
         raise _wrong(item, value, key)
     return value
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import groups, lora, lora_header, online
+from . import groups, lora, lora_header, memory, online
 from .algorithms import GDRO, Objective
 from .errors import InputError
 from .models.base import AdapterConfig
@@ -49,7 +49,10 @@ class TrainConfig:
         sigma_min, sigma_max: range of noise levels.
         seed: of everything random in training.
         checkpoint_every, preview_every: in steps; 0 is never (a cancelled run still saves one).
-        groups_at_once: groups in one forward pass; 0 is all of a step. Does not change the result.
+        images_at_once: images in one pass; 0 is all of a step, or what is estimated to fit. Less
+            than a group costs one forward pass more. Does not change the result.
+        gradient_checkpointing: keep only what enters each block and compute the rest again in the
+            backward pass: less memory, one forward pass more. Does not change the result.
     """
 
     steps: int = 200
@@ -66,7 +69,8 @@ class TrainConfig:
     seed: int = 0
     checkpoint_every: int = 50
     preview_every: int = 50
-    groups_at_once: int = 0
+    images_at_once: int = 0
+    gradient_checkpointing: bool = False
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine down to a fiftieth; ``step`` counts from 0."""
@@ -162,7 +166,11 @@ def train(
         torch.enable_grad(),
         model.active(),
         model.adapters(config.adapter, config.seed) as parameters,
+        model.checkpointed(config.gradient_checkpointing),
     ):
+        group = objective.group_size or rollout.images_per_prompt
+        trainable = sum(p.numel() for p in parameters.values())
+        config = memory.plan(host, model, rollout.run.settings.size, group, trainable, config)
         trainer = Trainer(host, model, objective, config, parameters, folder, tuple(watchers))
         trainer.finish()
         for number, end in enumerate(rounds.ends(config.steps)):
@@ -226,7 +234,8 @@ def _record(
 ) -> dict[str, Any]:
     """All that the LoRA depends on, JSON-able."""
     settings = dataclasses.asdict(config)
-    for name in ("checkpoint_every", "preview_every", "groups_at_once"):
+    how = ("checkpoint_every", "preview_every", "images_at_once", "gradient_checkpointing")
+    for name in how:
         del settings[name]
     record = {
         "objective": {"name": type(objective).__name__, **dataclasses.asdict(objective)},  # type: ignore[call-overload]

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import checkpoint, flow
+from . import checkpoint, flow, microbatch
 from .algorithms import Objective, Signals, old_policy_decay, top1_error
 from .beta_control import BetaControl
 from .errors import InputError
@@ -67,7 +68,7 @@ class Trainer:
             average: {name: p.detach().clone() for name, p in parameters.items()}
             for average in names
         }
-        self.groups_at_once = config.groups_at_once or config.groups_per_step
+        self.images_at_once = config.images_at_once or sys.maxsize
         self.control = BetaControl(getattr(objective, "beta", 1.0)) if objective.auto_beta else None
         self.path = folder / "checkpoint.safetensors"
         self.step = checkpoint.restore(
@@ -161,10 +162,10 @@ class Trainer:
                 seen = self._backward(batch, data)
                 break
             except torch.OutOfMemoryError:
-                if self.groups_at_once == 1:
+                if self.images_at_once == 1:
                     raise
-                self.groups_at_once = max(1, self.groups_at_once // 2)
-                log.warning("out of memory: going on with %d groups at once", self.groups_at_once)
+                self.images_at_once = min(self.images_at_once, batch.rewards.numel()) // 2
+                log.warning("out of memory: going on with %d images at once", self.images_at_once)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.gradient_clip)
         rate = config.learning_rate_at(self.step)
         finite = bool(norm.isfinite())
@@ -196,21 +197,19 @@ class Trainer:
             )  # fmt: skip
 
     def _backward(self, batch: Batch, data: GroupData) -> dict[str, float | None]:
-        """Gradients of the mean loss over all groups, some groups at a time; what was seen."""
+        """Gradients of the mean loss over all groups, some images at a time; what was seen."""
         self.optimizer.zero_grad()
         targets = self.objective.targets(batch.rewards)
         seen: dict[str, float] = {}
         watched: list[tuple[Tensor, Tensor, Tensor]] = []
-        for part, wanted in zip(
-            batch.split(self.groups_at_once), targets.split(self.groups_at_once), strict=True
-        ):
-            self.host.check_cancelled()
-            signals = self._signals(part, data)
+        groups = max(1, self.images_at_once // batch.rewards.shape[1])
+        for part, wanted in zip(batch.split(groups), targets.split(groups), strict=True):
+            signals, backward = self._measure(part, data)
             wanted = wanted.to(signals.errors.device)
             watched.append((part.sigma, signals.errors.detach(), signals.reference))
             result = self.objective.loss(signals, wanted)
             share = len(part) / len(batch)
-            (result.loss * share).backward()
+            backward(result.loss * share)
             values = {
                 "loss": result.loss,
                 "group_loss": result.group_loss,
@@ -230,31 +229,43 @@ class Trainer:
             self.control.observe(*(torch.cat(parts) for parts in zip(*watched, strict=True)))
         return {name: value if math.isfinite(value) else None for name, value in seen.items()}
 
-    def _signals(self, batch: Batch, data: GroupData) -> Signals:
-        """Velocity errors of the adapter, the reference and, if asked for, the older policy."""
+    def _measure(self, batch: Batch, data: GroupData) -> tuple[Signals, Callable[[Tensor], None]]:
+        """What the objective looks at, and the backward pass of a loss made of it."""
         device, k = self.model.device, batch.x0.shape[1]
         cond = data.conditioning.select(batch.groups.repeat_interleave(k)).to(device)
         x0, noise = (t.flatten(0, 1).to(device) for t in (batch.x0, batch.noise))
         sigma = batch.sigma.repeat_interleave(k).to(device)
         x = flow.interpolate(x0, noise, sigma)
         target = flow.target_velocity(x0, noise)
+        parts = microbatch.parts(len(x), self.images_at_once)
 
-        def error(velocity: Tensor) -> Tensor:
-            return flow.velocity_error(velocity, target).reshape(-1, k)
+        def velocity(part: slice) -> Tensor:
+            self.host.check_cancelled()
+            some = cond.select(range(len(x))[part])
+            return self.model.velocity(x[part], sigma[part], some)
 
-        old = None
+        old = scale = None
         with torch.no_grad():
             with self.model.reference():
-                reference = self.model.velocity(x, sigma, cond)
+                base = torch.cat([velocity(part) for part in parts])
             if self.objective.uses_old:
                 with self.weights(self.averages["old"]):
-                    old = error(self.model.velocity(x, sigma, cond))
-        velocity = self.model.velocity(x, sigma, cond)
-        drift = flow.velocity_error(velocity, reference).reshape(-1, k)
-        scale = None
+                    old = torch.cat([velocity(part) for part in parts])
+
+        def live(part: slice) -> Tensor:
+            v = velocity(part)
+            return torch.stack(
+                [flow.velocity_error(v, target[part]), flow.velocity_error(v, base[part])]
+            )
+
+        measured = microbatch.measure(live, len(x), self.images_at_once)
+        errors, drift = measured.values.reshape(2, -1, k)
+        reference = flow.velocity_error(base, target).reshape(-1, k)
+        if old is not None:
+            old = flow.velocity_error(old, target).reshape(-1, k)
         if self.control is not None:
             scale = self.control.scale(batch.sigma).unsqueeze(-1).to(device)
-        return Signals(error(velocity), error(reference), drift, old, scale)
+        return Signals(errors, reference, drift, old, scale), measured.backward
 
     @torch.no_grad()
     def _adapter_norm(self) -> float:

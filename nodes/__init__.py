@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import routes
-from .judges import VLMRewardNode
+from .judges import PreferenceRewardNode, VLMRewardNode
 from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
 from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
 from .rollout import GroupRolloutNode, PromptSetNode
@@ -18,6 +18,7 @@ NODES: list[type[io.ComfyNode]] = [
     OCRRewardNode,
     CompositionRewardNode,
     VLMRewardNode,
+    PreferenceRewardNode,
     ScoreRolloutNode,
     TrainLoRANode,
     EvaluateAlignmentNode,

@@ -18,11 +18,14 @@ from comfy_api.latest import ComfyAPISync
 from server import PromptServer
 
 from ..gdro_comfy.errors import InputError
+from ..gdro_comfy.host import TOKENIZERS
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+# Kinds of the engine that are several kinds of ComfyUI's.
+_FOLDERS = {"transformers": ("diffusion_models", "checkpoints")}
 _PROMPT_FILES = (".txt", ".jsonl", ".csv")
 
 _PLACES = ("run", "scores", "training", "evaluation")
@@ -49,18 +52,23 @@ def model_files(kind: str) -> dict[str, Path]:
         return found
     if kind == "judges":
         return _judge_folders()
-    names = folder_paths.get_filename_list(kind)
-    paths = ((name, folder_paths.get_full_path(kind, name)) for name in names)
-    return {name: Path(path) for name, path in paths if path}
+    found = {}
+    for folder in _FOLDERS.get(kind, (kind,)):
+        for name in folder_paths.get_filename_list(folder):
+            path = folder_paths.get_full_path(folder, name)
+            if path:
+                found.setdefault(name, Path(path))
+    return found
 
 
 def _judge_folders() -> dict[str, Path]:
-    """Folders in transformers' layout, where other packs keep theirs too."""
+    """Folders of networks that judge pictures, where other packs keep theirs too."""
     found: dict[str, Path] = {}
     for name in ("gdro", "LLM", "VLM"):
         root = Path(folder_paths.models_dir) / name
-        for config in [*root.glob("*/config.json"), *root.glob("*/*/config.json")]:
-            found.setdefault(config.parent.relative_to(root).as_posix(), config.parent)
+        for folder in [*root.glob("*/"), *root.glob("*/*/")]:
+            if (folder / "config.json").is_file() or any(folder.glob("*.safetensors")):
+                found.setdefault(folder.relative_to(root).as_posix(), folder)
     return found
 
 
@@ -135,6 +143,12 @@ class ComfyHost:
 
     def model_files(self, kind: str) -> dict[str, Path]:
         return model_files(kind)
+
+    def model_dir(self, kind: str) -> Path:
+        return Path(folder_paths.get_folder_paths(kind)[0])
+
+    def tokenizer_dir(self, kind: str) -> Path:
+        return Path(comfy.__path__[0]).parent / TOKENIZERS[kind]
 
     def device(self) -> torch.device:
         return comfy.model_management.get_torch_device()

@@ -108,9 +108,9 @@ def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ..
 
 
 def _options(declared: Input) -> list[str]:
-    if declared.options is not None:
-        return list(declared.options)
-    return sorted(model_files(declared.files or "")) or [""]
+    first = list(declared.options or ())
+    found = sorted(model_files(declared.files)) if declared.files else []
+    return first + found or [""]
 
 
 def _input(declared: Input) -> Any:

@@ -25,4 +25,4 @@ def bundled_model():
 
     from gdro_comfy.models import loading
 
-    return loading.load(loading.bundled_folder("tiny SD3, shapes"), torch.device("cpu"))
+    return loading.load(loading.bundled_folder("tiny SD3"), torch.device("cpu"))

@@ -186,18 +186,18 @@ def test_shipped_sets_are_what_they_say():
     assert sizes == {
         "shapes_heldout": 96,
         "shapes_train": 192,
-        "words_heldout": 64,
-        "words_train": 192,
+        "words_heldout": 32,
+        "words_train": 96,
     }
     assert not {*texts(shipped("shapes_train"))} & {*texts(shipped("shapes_heldout"))}
     train, held_out = (
         {quoted_text(prompt)[0] for prompt in shipped(name)}
         for name in ("words_train", "words_heldout")
     )
-    assert (len(train), len(held_out)) == (48, 16)
+    assert (len(train), len(held_out)) == (24, 8)
     assert train | held_out == set(scenes.SIGN_WORDS)
     assert not train & held_out
-    assert all(len(word) in (3, 4) for word in train | held_out)
+    assert all(len(word) == 3 for word in train | held_out)
     with pytest.raises(InputError, match="shapes_train"):
         shipped("../words_train")
 

@@ -110,7 +110,7 @@ def test_a_killed_rollout_goes_on_to_the_same_files(bundled_model, host, tmp_pat
         from gdro_comfy.prompts import from_text
         from gdro_comfy.rollout import RolloutConfig, generate
 
-        model = loading.load(loading.bundled_folder("tiny SD3, shapes"), torch.device("cpu"))
+        model = loading.load(loading.bundled_folder("tiny SD3"), torch.device("cpu"))
         prompts = from_text("one red circle\\ntwo blue squares\\nthree green stars")
         config = RolloutConfig(images_per_prompt=4, steps=2, run_name="trial", batch_size=3)
         generate(ConsoleHost(sys.argv[1], quiet=True), model, prompts, config)

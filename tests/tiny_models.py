@@ -36,7 +36,7 @@ def clip_tokenizer():
 
     from gdro_comfy.models import loading
 
-    folder = loading.bundled_folder("tiny SD3, shapes") / "tokenizer"
+    folder = loading.bundled_folder("tiny SD3") / "tokenizer"
     return CLIPTokenizer.from_pretrained(folder)
 
 
@@ -57,12 +57,12 @@ def t5_tokenizer():
     )  # fmt: skip
 
 
-def vae():
+def vae(width: int = 8, groups: int = 4):
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, norm_num_groups=4,
+        block_out_channels=(width,) * 4, down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, norm_num_groups=groups,
         latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False,
         use_post_quant_conv=False, sample_size=64,
     )  # fmt: skip

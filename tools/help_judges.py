@@ -39,9 +39,40 @@ found a trick.
 call (a token for 28 x 28 pixels; services differ). Every answer is kept in `output/gdro/answers/` at once:
 after a cancel or a failure only the missing ones are asked for, and the same picture is never paid for
 twice. Delete that folder to ask anew.""",
+    "GDRO_PreferenceReward": """For pictures that people like better, when you cannot say in words what
+better means. Each model looks at the picture as its authors do, and gives a number on a scale of its own.
+Training wants rewards from 0 to 1, so that scale is stretched from *at 0* to *at 1*; a value may lie a
+little outside, nothing is cut off.
+
+| Model | scale of its own | at 0 | at 1 | weights (hub) |
+|---|---|---|---|---|
+| PickScore | CLIP-H's cosine times 100 (its temperature) | 16 | 26 | 4 GB, `yuvalkirstain/PickScore_v1` |
+| HPSv2.1 | CLIP-H's cosine | 0.15 | 0.35 | 4 GB, `RE-N-Y/hpsv21` |
+| ImageReward | 0 is average, 1 is good | -2 | 2 | 1.8 GB, `RE-N-Y/ImageReward` |
+| CLIP score | CLIP-L's cosine times 100 | 15 | 35 | 1.7 GB, `openai/clip-vit-large-patch14` |
+| LAION aesthetic | 1 to 10 | 3 | 8 | CLIP score's, and `RE-N-Y/laion-aesthetic` |
+
+HPSv2.1 sees the whole picture with black margins, the others its middle square, all at 224 pixels.
+Papers that divide PickScore by 26 get (16 + 10 x reward) / 26. Texts are read up to 77 tokens (ImageReward:
+35), the rest is cut off, as in the originals. LAION aesthetic does not look at the prompt. The published
+files of HPSv2.1, ImageReward and LAION aesthetic are pickles, which may hold any program and are never
+opened; the hub's copies named here are the same weights as safetensors.
+
+**Local folder.** Put it into `models/gdro/`: the weights as `*.safetensors`, and the files of the
+tokenizer (`tokenizer.json`, `tokenizer_config.json`; CLIP's, for ImageReward that of `bert-base-uncased`).
+PickScore and CLIP score need their `config.json` too; LAION aesthetic wants CLIP-L with its `config.json` as
+`model.safetensors`, and beside it the head in a file with `aesthetic` in its name.
+
+**Tricks.** These models can be pleased without being right: PickScore and HPSv2.1 like strong contrast and
+drawings, the aesthetic score likes empty pretty pictures. Watch the evaluation's pictures, keep `beta` high,
+and hold a second reward against the first.""",
 }
 
 TYPICAL = {
+    "GDRO_PreferenceReward": {
+        "kind": "`PickScore` for taste and prompt, `HPSv2.1` for style",
+        "weights.download": "on for the first run",
+    },
     "GDRO_VLMReward": {
         "ask.worst": "1",
         "ask.best": "5",
@@ -53,6 +84,37 @@ TYPICAL = {
 }
 
 MISTAKES = {
+    "GDRO_PreferenceReward": [
+        (
+            "`… is not on this machine`",
+            "Switch `download` on, or choose a local folder. GDRO Score Rollout says this.",
+        ),
+        (
+            "`… cannot be fetched from the Hugging Face hub (…)`",
+            "There is no network, or `HF_HUB_OFFLINE` is set. Copy the folder from another machine.",
+        ),
+        (
+            "`… cannot be loaded (…)`",
+            "A file is missing: `config.json`, the tokenizer's files, or `*.safetensors`. Pickles (`.bin`, "
+            "`.pt`, `.pth`) do not count.",
+        ),
+        (
+            "`weights: … does not hold … (…)`",
+            "The folder belongs to another model. Choose its `kind`.",
+        ),
+        (
+            "`… has … files of weights (*.safetensors)`",
+            "Leave one, or name it after the model: `hpsv21`, `imagereward`, `aesthetic`.",
+        ),
+        (
+            "`… lacks … of the weights of a …`",
+            "The folder holds a part of that model only. Copy all of it.",
+        ),
+        (
+            "The rewards of a group hardly differ",
+            "That is so with CLIP scores. Lower `temperature` in GDRO Train LoRA, or use PickScore.",
+        ),
+    ],
     "GDRO_VLMReward": [
         (
             "`address: it is empty, so nothing is asked`",

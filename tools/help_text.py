@@ -9,8 +9,17 @@ from __future__ import annotations
 ADVICE = {
     "GDRO_LoadBaseModel": """The first node of a GDRO graph. Use the bundled model to learn how
 the nodes work, and a diffusers folder for a model of your own: a folder in `models/diffusers` that
-has `model_index.json` beside `transformer/`, `vae/`, `text_encoder/` and so on. Nothing is
-downloaded.""",
+has `model_index.json` beside `transformer/`, `vae/`, `text_encoder/` and so on.
+
+With *single files* you use the files that ComfyUI's own workflows use. For FLUX.1-dev:
+`flux1-dev.safetensors` in `models/diffusion_models`, `clip_l.safetensors` and
+`t5xxl_fp8_e4m3fn.safetensors` (or `t5xxl_fp16`) in `models/text_encoders`, `ae.safetensors` in
+`models/vae`. For SD3.5: `sd3.5_medium.safetensors`, which holds its VAE, beside `clip_l`, `clip_g` and
+`t5xxl`. A file is told by its header; a wrong pick says what it is and where it belongs.
+
+*Hugging Face id* is the only choice that downloads. It shows its progress, you may cancel, and the next
+Run goes on where it stopped. For a model behind a license, accept that on its page, then give your
+token with `hf auth login` or in the environment variable `HF_TOKEN`, never in a workflow.""",
     "GDRO_PromptSet": """Use two of these: one for the rollout, one with other prompts for the
 evaluation. If they are the same, the figures flatter. Some 100 prompts that the model gets right
 *sometimes* teach most: where every picture of a group is equally good, there is nothing to learn.
@@ -27,7 +36,7 @@ The pictures appear on the node as they are made; click one to see it large. *GD
 sidebar lists all runs, opens them, and deletes those that you no longer want.""",
     "GDRO_OCRReward": """For models that are to write: signs, labels, titles. Put the text into
 double quotes in the prompt: `a shop sign that says "OPEN"`. Spaces and capitals do not count. The
-bundled model cannot write.""",
+bundled model draws signs with a short word: see the workflow *teach_it_to_write*.""",
     "GDRO_CompositionReward": """For the bundled model. It understands prompts such as `two red
 circles left of one blue square`, or the `include` entries of a prompt file. Photographs need a
 detector, which is not there yet.""",
@@ -52,7 +61,11 @@ The curves on the node grow while it trains, and are there again after a reload.
 its values (the raw one in brackets); the slider below goes through the pictures of the steps. *Stop
 and keep best* ends the training after the present step with the best validated weights, or the
 present ones without validation; that training then counts as finished. *Save now* writes a LoRA of
-the present step beside it and goes on.""",
+the present step beside it and goes on.
+
+The node shows an estimate of the memory before it starts. `gradient_checkpointing` and
+`images_at_once` change how much is needed, not what is learned: the gradient is that of the whole
+step, also where not even one group fits at once.""",
     "GDRO_EvaluateAlignment": """Use it after training, to see whether the LoRA helped. The interval
 is over prompts, paired by seed: a gain whose interval holds 0 may be luck. More prompts narrow it
 more than more images per prompt. Look at the pictures too: a reward can rise while they get worse.
@@ -73,6 +86,14 @@ _STEPS = "8 with the bundled model, 10 to 28 with SD3 and FLUX.1-dev, 4 with FLU
 _GUIDANCE = "1 to 2 with the bundled model, 3.5 with FLUX.1-dev, as you use it with others"
 
 TYPICAL = {
+    "GDRO_LoadBaseModel": {
+        "source.transformer": "`flux1-dev.safetensors`, `sd3.5_medium.safetensors`",
+        "source.clip_l": "`clip_l.safetensors`",
+        "source.clip_g": "`clip_g.safetensors` with SD3",
+        "source.t5": "`t5xxl_fp8_e4m3fn.safetensors`",
+        "source.vae": "`ae.safetensors` with FLUX.1, `none` with SD3",
+        "quantization": "`nf4` or `8-bit` for FLUX.1 on 24 GB, `none` for SD3.5-medium",
+    },
     "GDRO_PromptSet": {"limit": "0, or 64 to 128 for a first try"},
     "GDRO_GroupRollout": {
         "steps": _STEPS,
@@ -89,6 +110,8 @@ TYPICAL = {
         "learning_rate": "3e-4; with the bundled model as in the quickstart",
         "alpha": "as `rank`",
         "target": "`attention+mlp` with the bundled model",
+        "gradient_checkpointing": "on for SD3.5 and FLUX.1, off for the bundled model",
+        "images_at_once": "0",
     },
     "GDRO_EvaluateAlignment": {
         "steps": "as in the rollout",
@@ -137,7 +160,45 @@ MISTAKES = {
         ("`… lacks its part …`", "A download was not finished. Copy the folder again."),
         (
             "`… has no readable model_index.json`",
-            "That is no folder in diffusers' layout. A single checkpoint file cannot be loaded yet.",
+            "That is no folder in diffusers' layout. For a checkpoint file choose *single files*.",
+        ),
+        (
+            "`quantization: … needs bitsandbytes, which cannot be used here (…)`",
+            "`pip install bitsandbytes` with ComfyUI's Python, then restart; or choose `none`.",
+        ),
+        (
+            "`repo_id: … is gated: its owner wants to know who downloads it`",
+            "Accept the license on the model's page, then `hf auth login`, or set `HF_TOKEN`.",
+        ),
+        (
+            "`repo_id: the hub cannot be reached (…)`",
+            "There is no network, or `HF_HUB_OFFLINE` is set. Run again later: it goes on where it stopped.",
+        ),
+        (
+            "`repo_id: … still needs … GB, and the disk of … has … GB free`",
+            "Make room on that disk, or choose single files that you have already.",
+        ),
+        (
+            "`… is …. This input wants …`",
+            "The file is another model than this input takes. The message says what it is, and where it "
+            "belongs.",
+        ),
+        (
+            "`… needs one, and … has none`",
+            "Choose a file at the input that the message names: the transformer's file does not hold that "
+            "part.",
+        ),
+        (
+            "`… is incomplete: … bytes of …`",
+            "The download was not finished, or the disk was full. Download the file again.",
+        ),
+        (
+            "`… is a pickle, which can run any code when it is opened`",
+            "Use the `.safetensors` file of the same model.",
+        ),
+        (
+            "`… is a GGUF file, which is made for inference`",
+            "Training needs the `.safetensors` file; `quantization` makes it as small in memory.",
         ),
     ],
     "GDRO_PromptSet": [
@@ -249,6 +310,11 @@ MISTAKES = {
         (
             "`the loss was not a finite number three times in a row`",
             "Lower `learning_rate` or `beta`. The last good state is kept.",
+        ),
+        (
+            "`model: training needs about … GB, and this device has … GB for it`",
+            "Do what the message says would fit: `gradient_checkpointing`, or a quantised base from GDRO "
+            "Load Base Model.",
         ),
         ("`… is no range of noise levels`", "`sigma_min` must be below `sigma_max`."),
         (

@@ -45,6 +45,7 @@ def _values(item: Input, typical: str) -> str:
         allowed = [", ".join(f"`{key}`" for key in item.choices)]
     elif item.options:
         allowed = [", ".join(f"`{option}`" for option in item.options)]
+        allowed += ["or a file from the list"] if item.files else []
     elif item.minimum is not None and item.maximum is not None:
         # A seed goes up to 2 ** 53, which says nothing to a creator.
         huge = item.maximum >= 2**53

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from ..host import Host
     from ..prompts import Prompt
 
 StepCallback = Callable[[int, int, Tensor], None]
@@ -139,6 +140,18 @@ class FlowModel(Protocol):
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """(out, in) of every linear layer that a LoRA may sit on, by module name."""
+        ...
+
+    def quantize(self, host: Host, how: str) -> None:
+        """Make the frozen network smaller, for good: "none", "8-bit" or "nf4"."""
+        ...
+
+    def checkpointed(self, on: bool = True) -> AbstractContextManager[None]:
+        """Within this context a backward pass computes again what happens inside of each block."""
+        ...
+
+    def activations_in_bytes(self, size: tuple[int, int], checkpointed: bool) -> int:
+        """About how much one image of this size (in pixels) keeps for the backward pass."""
         ...
 
     def weights_in_bytes(self) -> int:

@@ -43,6 +43,8 @@ class FluxModel(PipelineModel):
         *("proj_mlp", "proj_out"),
     )
 
+    kept_in_block = 18
+
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
         super().__init__(pipeline, identity, device)
         side = pipeline.default_sample_size * pipeline.vae_scale_factor
@@ -50,7 +52,7 @@ class FluxModel(PipelineModel):
         self.size_multiple = pipeline.vae_scale_factor * 2
         self._guided = bool(self.transformer.config.guidance_embeds)
         self.architecture = "flux-1-dev" if self._guided else "flux-1-schnell"
-        self.t5_length = _T5_LENGTH[self._guided]
+        self.t5_length = self.text_tokens = _T5_LENGTH[self._guided]
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """T5 must read the whole prompt; CLIP gives a summary only, and may cut it off."""

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from .base import FlowModel
 
 _ASSETS = Path(__file__).parent.parent / "assets"
-BUNDLED = {"tiny SD3, shapes": "tiny_sd3"}
+BUNDLED = {"tiny SD3": "tiny_sd3"}
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-def bundled_folder(name: str) -> Path:
+def bundled_folder(name: str = "tiny SD3") -> Path:
     """The folder of a bundled model, by the name shown to users."""
     if name not in BUNDLED:
         raise InputError(

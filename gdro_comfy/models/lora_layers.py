@@ -86,7 +86,7 @@ def _parameters(network: nn.Module) -> dict[str, nn.Parameter]:
         found[f"{name}.lora_A"] = layer.lora_A[_NAME].weight
         found[f"{name}.lora_B"] = layer.lora_B[_NAME].weight
     for parameter in found.values():
-        parameter.data = parameter.data.float()
+        parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
         parameter.requires_grad_(True)
     return found
 

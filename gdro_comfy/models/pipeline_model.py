@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from . import lora_layers
+from . import lora_layers, quantization
 from .base import AdapterConfig, Conditioning
 from .places import ENCODERS, NETWORK, VAE, Places, size_in_bytes
 
 if TYPE_CHECKING:
+    from ..host import Host
     from ..prompts import Prompt
     from .families import Family
 
@@ -33,6 +34,10 @@ class PipelineModel:
     """Ends of the names of the linear layers that "attention" trains."""
     mlp: ClassVar[tuple[str, ...]]
     """Those that "attention+mlp" trains beside them."""
+    kept_in_block: ClassVar[int]
+    """Numbers that a block keeps for the backward pass, per token and unit of width."""
+    text_tokens: int
+    """Tokens of text beside those of the image."""
     architecture: str
     default_size: tuple[int, int]
     size_multiple: int
@@ -130,6 +135,32 @@ class PipelineModel:
             for name, module in self.transformer.named_modules()
             if isinstance(module, torch.nn.Linear)
         }
+
+    def quantize(self, host: Host, how: str) -> None:
+        quantization.quantize(host, self.transformer, how, self.device)
+
+    @contextmanager
+    def checkpointed(self, on: bool = True) -> Iterator[None]:
+        before = self.transformer.gradient_checkpointing
+        if on:
+            self.transformer.enable_gradient_checkpointing()
+        try:
+            yield
+        finally:
+            if not before:
+                self.transformer.disable_gradient_checkpointing()
+
+    def activations_in_bytes(self, size: tuple[int, int], checkpointed: bool) -> int:
+        """Tokens x width x blocks, with what a block keeps: measured with torch's hooks on saved
+        tensors, LoRA on attention and MLP, and attention that keeps no scores."""
+        config = self.transformer.config
+        width = config.num_attention_heads * config.attention_head_dim
+        patch = self.pipeline.vae_scale_factor * 2
+        tokens = (size[0] // patch) * (size[1] // patch) + self.text_tokens
+        blocks = config.num_layers + config.get("num_single_layers", 0)
+        inside = self.kept_in_block * tokens * width * self.dtype.itemsize
+        between = 5 * tokens * width * self.dtype.itemsize // 4
+        return inside + blocks * between if checkpointed else blocks * inside
 
     def weights_in_bytes(self) -> int:
         return size_in_bytes([self.transformer])

@@ -30,6 +30,8 @@ class SD3Model(PipelineModel):
     )
     mlp = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 
+    kept_in_block = 22
+
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
         super().__init__(pipeline, identity, device)
         config = self.transformer.config
@@ -42,6 +44,7 @@ class SD3Model(PipelineModel):
         clips = (pipeline.text_encoder, pipeline.text_encoder_2)
         without_t5 = sum(clip.config.hidden_size for clip in clips) >= config.joint_attention_dim
         self._t5_length = 0 if pipeline.text_encoder_3 is None and without_t5 else _T5_LENGTH
+        self.text_tokens = pipeline.tokenizer_max_length + self._t5_length
         self._nothing: Conditioning | None = None
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:

@@ -14,6 +14,7 @@ __all__ = ["Reward", "RewardError", "RewardResult", "create", "names"]
 _REWARDS = {
     "composition": (".composition", "CompositionReward"),
     "ocr": (".text", "OCRReward"),
+    "preference": (".preference", "PreferenceReward"),
     "vlm": (".vlm", "VLMReward"),
 }
 

@@ -30,6 +30,10 @@ class Network:
         self._module: Any = None
         self._users = 0
 
+    @property
+    def loaded(self) -> bool:
+        return self._module is not None
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Within this context the network stays where ``active`` has put it. May be nested."""
@@ -88,22 +92,78 @@ def load(
                 f"{source} cannot be loaded ({reason})",
                 "Choose a folder in transformers' layout: config.json beside *.safetensors.",
             ) from error
-        if not download:
-            raise InputError(
-                input_name,
-                f"{source} is not on this machine",
-                "Switch download on to fetch it from the Hugging Face hub, or choose a local folder.",
-            ) from error
+        raise _not_here(str(source), download, error, input_name) from error
+
+
+def load_model(
+    kind: Any,
+    source: Path | str,
+    download: bool = False,
+    input_name: str = "weights",
+    **options: Any,
+) -> Any:
+    """As ``load``, for weights: safetensors or nothing, and all of them. Without this check, a layer
+    that is not in the file would be a random one, with no more than a line in the log."""
+    options = {"use_safetensors": True, "output_loading_info": True, **options}
+    model, report = load(kind, source, download, input_name, **options)
+    missing = sorted(report["missing_keys"])
+    if missing:
         raise InputError(
             input_name,
-            f"{source} cannot be fetched from the Hugging Face hub ({reason})",
-            "Check the network, or download the folder elsewhere and choose it here.",
-        ) from error
+            f"{source} lacks {len(missing)} of the weights of a {kind.__name__} ({missing[0]}, ...)",
+            "Choose the folder of a whole model of that kind.",
+        )
+    return model
 
 
-def load_model(kind: Any, source: Path | str, download: bool = False, **options: Any) -> Any:
-    """As ``load``, for weights: safetensors or nothing."""
-    return load(kind, source, download, use_safetensors=True, **options)
+def weight_file(source: Path | str, hint: str, download: bool = False) -> Path:
+    """The file of weights in a folder, or in a repository of the hub (``model.safetensors``).
+
+    Args:
+        hint: where a folder has several, the one with these letters and digits in its name.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    if isinstance(source, str):
+        return _hub_file(source, download)
+    found = sorted(source.glob("*.safetensors"))
+    plain = {path: "".join(filter(str.isalnum, path.stem.lower())) for path in found}
+    named = [path for path in found if hint in plain[path]]
+    if len(found) > 1 and len(named) == 1:
+        found = named
+    if len(found) != 1:
+        raise InputError(
+            "weights",
+            f"{source} has {len(found)} files of weights (*.safetensors)",
+            f"Leave one, or put {hint} into the name of the one that is meant.",
+        )
+    return found[0]
+
+
+def _hub_file(repository: str, download: bool) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = hf_hub_download(repository, "model.safetensors", local_files_only=not download)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _not_here(repository, download, error, "weights") from error
+    return Path(path)
+
+
+def _not_here(source: str, download: bool, error: Exception, input_name: str) -> InputError:
+    if not download:
+        return InputError(
+            input_name,
+            f"{source} is not on this machine",
+            "Switch download on to fetch it from the Hugging Face hub, or choose a local folder.",
+        )
+    reason = " ".join(str(error).split())[:300]
+    return InputError(
+        input_name,
+        f"{source} cannot be fetched from the Hugging Face hub ({reason})",
+        "Check the network, or download the folder elsewhere and choose it here.",
+    )
 
 
 def fast_dtype(device: torch.device | str) -> torch.dtype:

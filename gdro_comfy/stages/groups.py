@@ -57,8 +57,8 @@ STAGES: dict[str, Stage] = {
                         Input(
                             "set",
                             "COMBO",
-                            "Shapes are for the bundled model; words for the OCR reward and a model "
-                            "that can write.",
+                            "For the bundled model: shapes with the composition reward, words (signs) "
+                            "with the OCR reward. Evaluate on the held-out ones.",
                             default="shapes_train",
                             options=(
                                 "shapes_train",

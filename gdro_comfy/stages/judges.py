@@ -49,6 +49,19 @@ def _vlm_reward(
     return reward, f"1,000 pictures of 1024 x 1024: {judge.estimate(1000, (1024, 1024), question)}"
 
 
+def _preference_reward(host: Host, kind: str, weights: dict[str, Any]) -> tuple[Any]:
+    from .. import rewards
+
+    local = weights["weights"] == "local folder"
+    folder = _folder(host, weights["folder"]) if local else None
+    download = bool(weights.get("download"))
+    return (
+        rewards.create(
+            "preference", kind=kind, folder=folder, download=download, device=host.device()
+        ),
+    )
+
+
 _LONGEST_SIDE = Input(
     "longest_side",
     "INT",
@@ -204,5 +217,46 @@ STAGES: dict[str, Stage] = {
             Output("summary", "STRING", "An estimate of what 1,000 pictures cost."),
         ),
         aliases=("llm", "judge", "ollama", "openai", "unifiedreward"),
+    ),
+    "GDRO_PreferenceReward": Stage(
+        _preference_reward,
+        "GDRO Preference Reward",
+        "A preference model says how well people would like the picture: PickScore, HPSv2.1, ImageReward, "
+        "CLIP score or LAION aesthetic.",
+        (
+            Input(
+                "kind",
+                "COMBO",
+                "Which model. All but LAION aesthetic also look at how the picture fits its prompt.",
+                default="PickScore",
+                options=("PickScore", "HPSv2.1", "ImageReward", "CLIP score", "LAION aesthetic"),
+            ),
+            Input(
+                "weights",
+                "DYNAMIC",
+                "Where its weights come from.",
+                choices={
+                    "Hugging Face hub": (
+                        Input(
+                            "download",
+                            "BOOLEAN",
+                            "Fetch the weights (1.7 to 4 GB) if they are not on this machine yet. Off: "
+                            "no network.",
+                            default=False,
+                        ),
+                    ),
+                    "local folder": (
+                        Input(
+                            "folder",
+                            "COMBO",
+                            "A folder with the weights (*.safetensors) and the tokenizer, in models/gdro.",
+                            files="judges",
+                        ),
+                    ),
+                },
+            ),
+        ),
+        (Output("reward", "GDRO_REWARD", "About 0 (poor) to 1 (excellent)."),),
+        aliases=("pickscore", "hps", "imagereward", "clip score", "aesthetic"),
     ),
 }

@@ -9,13 +9,86 @@ from ..stage import Input, Output, Stage
 from .shared import MODEL, SEED, SIZE, sampling
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..host import Host
 
+NONE = "none"
+"""Of an optional file: not needed, or taken from the checkpoint."""
 
-def _load_base_model(host: Host, source: dict[str, Any], dtype: str) -> tuple[Any]:
+_PLACES = {
+    "transformer": "models/diffusion_models or models/checkpoints",
+    "clip_l": "models/text_encoders",
+    "clip_g": "models/text_encoders",
+    "t5": "models/text_encoders",
+    "vae": "models/vae",
+}
+
+_FILES = (
+    Input(
+        "transformer",
+        "COMBO",
+        "The network, from models/diffusion_models, or a whole checkpoint, from models/checkpoints. "
+        "SD3, SD3.5 or FLUX.1, in fp16, bf16 or fp8.",
+        files="transformers",
+    ),
+    Input(
+        "clip_l",
+        "COMBO",
+        "CLIP-L, from models/text_encoders; none where the checkpoint has it.",
+        default=NONE,
+        options=(NONE,),
+        files="text_encoders",
+    ),
+    Input(
+        "clip_g",
+        "COMBO",
+        "CLIP-G, for SD3 and SD3.5 only.",
+        default=NONE,
+        options=(NONE,),
+        files="text_encoders",
+    ),
+    Input(
+        "t5",
+        "COMBO",
+        "T5-XXL in fp16 or fp8. FLUX.1 needs it; with SD3 none saves memory, and it reads long "
+        "prompts less well.",
+        default=NONE,
+        options=(NONE,),
+        files="text_encoders",
+    ),
+    Input(
+        "vae",
+        "COMBO",
+        "The family's VAE, from models/vae; none where the checkpoint has it.",
+        default=NONE,
+        options=(NONE,),
+        files="vae",
+    ),
+)
+"""The inputs of the source "single files"."""
+
+
+def _load_base_model(
+    host: Host, source: dict[str, Any], dtype: str, quantization: str = "none"
+) -> tuple[Any]:
     from ..models import loading
+    from ..models import quantization as quantizing
 
-    if source["source"] == "bundled":
+    device, kind = host.device(), source["source"]
+    quantizing.check(quantization, device)
+    if kind == "single files":
+        from ..models import single_files
+
+        chosen = _single_files(host, source)
+        model = single_files.load(host, chosen, device, loading.dtype_of(dtype, device))
+        model.quantize(host, quantization)
+        return (model,)
+    if kind == "Hugging Face id":
+        from ..models import hub
+
+        folder = hub.download(host, source["repo_id"])
+    elif kind == "bundled":
         folder = loading.bundled_folder(source["model"])
     else:
         found = host.model_files("diffusers")
@@ -27,7 +100,31 @@ def _load_base_model(host: Host, source: dict[str, Any], dtype: str) -> tuple[An
                 f"There are: {', '.join(found) or 'none'}. Put one into models/diffusers.",
             )
         folder = found[name]
-    return (loading.load(folder, host.device(), dtype),)
+    model = loading.load(folder, device, dtype)
+    model.quantize(host, quantization)
+    return (model,)
+
+
+def _single_files(host: Host, source: dict[str, Any]) -> dict[str, Path]:
+    """The files that were chosen, by input; those left at "none" are not in it."""
+    chosen: dict[str, Path] = {}
+    for item in _FILES:
+        name = source.get(item.name) or NONE
+        if name == NONE:
+            continue
+        found = host.model_files(item.files or "")
+        if name not in found:
+            raise InputError(
+                item.name,
+                f"{name!r} is not among the files",
+                f"Put it into {_PLACES[item.name]}, press R and choose it again.",
+            )
+        chosen[item.name] = found[name]
+    if "transformer" not in chosen:
+        raise InputError(
+            "transformer", "no file is chosen", f"Put one into {_PLACES['transformer']}."
+        )
+    return chosen
 
 
 def _generate(
@@ -70,9 +167,9 @@ STAGES: dict[str, Stage] = {
                         Input(
                             "model",
                             "COMBO",
-                            "A tiny SD3 for 64-pixel pictures of coloured shapes.",
-                            default="tiny SD3, shapes",
-                            options=("tiny SD3, shapes",),
+                            "A tiny SD3 for 64-pixel pictures: coloured shapes, and signs with a word.",
+                            default="tiny SD3",
+                            options=("tiny SD3",),
                         ),
                     ),
                     "diffusers folder": (
@@ -84,6 +181,16 @@ STAGES: dict[str, Stage] = {
                             files="diffusers",
                         ),
                     ),
+                    "single files": _FILES,
+                    "Hugging Face id": (
+                        Input(
+                            "repo_id",
+                            "STRING",
+                            "owner/name of a model in diffusers' layout. It is downloaded into "
+                            "models/diffusers (SD3.5-medium: 17 GB, FLUX.1-dev: 34 GB).",
+                            default="stabilityai/stable-diffusion-3.5-medium",
+                        ),
+                    ),
                 },
             ),
             Input(
@@ -93,6 +200,16 @@ STAGES: dict[str, Stage] = {
                 "float32 on a CPU.",
                 default="auto",
                 options=("auto", "float32", "bfloat16", "float16"),
+                advanced=True,
+            ),
+            Input(
+                "quantization",
+                "COMBO",
+                "A smaller base: 8-bit takes half of the memory, nf4 a quarter, both are slower. The LoRA "
+                "stays in full precision. Needs: pip install bitsandbytes",
+                default="none",
+                optional=True,
+                options=("none", "8-bit", "nf4"),
                 advanced=True,
             ),
         ),

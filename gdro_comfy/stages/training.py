@@ -247,6 +247,26 @@ STAGES: dict[str, Stage] = {
                 maximum=100000,
                 advanced=True,
             ),
+            Input(
+                "gradient_checkpointing",
+                "BOOLEAN",
+                "Compute parts again in the backward pass: much less memory, about a third slower. The "
+                "LoRA is the same.",
+                default=False,
+                optional=True,
+                advanced=True,
+            ),
+            Input(
+                "images_at_once",
+                "INT",
+                "Images in one pass; 0 takes what is estimated to fit. Less than group_size is slower by "
+                "a pass. The LoRA is the same.",
+                default=0,
+                optional=True,
+                minimum=0,
+                maximum=4096,
+                advanced=True,
+            ),
         ),
         (
             Output("aligned", "GDRO_ALIGNED", "The trained LoRA, for GDRO nodes."),

@@ -29,7 +29,7 @@ async def load() -> dict:
         {"hidden_inputs": {}}
     )
     try:
-        node.execute(source={"source": "bundled", "model": "tiny SD3, shapes"}, dtype="auto")
+        node.execute(source={"source": "bundled", "model": "tiny SD3"}, dtype="auto")
     except Exception as error:
         found["without_diffusers"] = str(error)
     return found

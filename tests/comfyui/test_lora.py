@@ -20,7 +20,7 @@ PROMPTS = [Prompt("two red circles left of one blue square"), Prompt("one green 
 
 
 def _sd3(folder, bundled_model):
-    file = next((loading.bundled_folder("tiny SD3, shapes") / "transformer").glob("*.safetensors"))
+    file = next((loading.bundled_folder("tiny SD3") / "transformer").glob("*.safetensors"))
     return bundled_model, PROMPTS, file
 
 

@@ -68,7 +68,7 @@ def error_of(server, graph) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def transformer(server) -> Path:
     """The bundled transformer, where ComfyUI lists diffusion models."""
-    [file] = (loading.bundled_folder("tiny SD3, shapes") / "transformer").glob("*.safetensors")
+    [file] = (loading.bundled_folder("tiny SD3") / "transformer").glob("*.safetensors")
     target = server.base / "models" / "diffusion_models" / "tiny_sd3.safetensors"
     shutil.copyfile(file, target)
     return target

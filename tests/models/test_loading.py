@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def copy(tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(loading.bundled_folder("tiny SD3, shapes"), folder)
+    shutil.copytree(loading.bundled_folder("tiny SD3"), folder)
     return folder
 
 
@@ -56,7 +56,7 @@ def test_a_folder_without_an_index_is_refused(tmp_path, content):
 
 
 def test_identity_is_of_the_weights_not_of_the_place(copy):
-    original = loading.bundled_folder("tiny SD3, shapes")
+    original = loading.bundled_folder("tiny SD3")
     assert loading.identity(copy, "x") == loading.identity(original, "x")
     path = next((copy / "transformer").glob("*.safetensors"))
     data = bytearray(path.read_bytes())
@@ -69,7 +69,7 @@ def test_unknown_names_are_refused():
     with pytest.raises(InputError, match="not bundled"):
         loading.bundled_folder("../elsewhere")
     with pytest.raises(InputError, match="dtype"):
-        loading.load(loading.bundled_folder("tiny SD3, shapes"), CPU, "int4")
+        loading.load(loading.bundled_folder("tiny SD3"), CPU, "int4")
 
 
 @pytest.mark.parametrize("name", list(loading.BUNDLED))
@@ -84,6 +84,6 @@ def test_bundled_models_have_the_shape_that_comfyui_loads(name):
 
 
 def test_everything_bundled_is_small_enough():
-    assets = loading.bundled_folder("tiny SD3, shapes").parent
+    assets = loading.bundled_folder("tiny SD3").parent
     size = sum(path.stat().st_size for path in assets.rglob("*") if path.is_file())
     assert size < 40_000_000

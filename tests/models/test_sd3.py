@@ -153,7 +153,7 @@ def test_weights_take_gradients_after_loading_in_inference_mode():
     from gdro_comfy.models import loading
 
     with torch.inference_mode():
-        folder = loading.bundled_folder("tiny SD3, shapes")
+        folder = loading.bundled_folder("tiny SD3")
         model = loading.load(folder, torch.device("cpu"))
         cond = model.encode(PROMPTS)
     assert not any(p.is_inference() for p in model.transformer.parameters())

@@ -1,0 +1,142 @@
+"""Key names of the families' original files, and their conversion to diffusers' modules.
+
+A table gives, for a module of the original, the modules of diffusers that its rows belong to, in order:
+the originals keep query, key and value (and in FLUX.1's single blocks the MLP) in one weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+Names = Mapping[str, tuple[str, ...]]
+
+_TIME = "time_text_embed.timestep_embedder.linear_"
+_POOLED = "time_text_embed.text_embedder.linear_"
+_GUIDANCE = "time_text_embed.guidance_embedder.linear_"
+_IMAGE_QKV = ("to_q", "to_k", "to_v")
+_TEXT_QKV = ("add_q_proj", "add_k_proj", "add_v_proj")
+
+SWAPPED = "swapped:"
+"""Before a name: shift and scale change places (diffusers' last normalisation has scale first)."""
+
+
+def flux_names(double: int, single: int) -> Names:
+    """FLUX.1 as Black Forest Labs wrote it."""
+    names: dict[str, tuple[str, ...]] = {
+        "img_in": ("x_embedder",),
+        "txt_in": ("context_embedder",),
+        "time_in.in_layer": (f"{_TIME}1",),
+        "time_in.out_layer": (f"{_TIME}2",),
+        "vector_in.in_layer": (f"{_POOLED}1",),
+        "vector_in.out_layer": (f"{_POOLED}2",),
+        "guidance_in.in_layer": (f"{_GUIDANCE}1",),
+        "guidance_in.out_layer": (f"{_GUIDANCE}2",),
+        "final_layer.linear": ("proj_out",),
+        "final_layer.adaLN_modulation.1": (f"{SWAPPED}norm_out.linear",),
+    }
+    for i in range(double):
+        old, new = f"double_blocks.{i}", f"transformer_blocks.{i}"
+        for side, norm, ff in (("img", "norm1", "ff"), ("txt", "norm1_context", "ff_context")):
+            qkv = _IMAGE_QKV if side == "img" else _TEXT_QKV
+            added = "" if side == "img" else "added_"
+            out = "to_out.0" if side == "img" else "to_add_out"
+            names |= {
+                f"{old}.{side}_mod.lin": (f"{new}.{norm}.linear",),
+                f"{old}.{side}_attn.qkv": tuple(f"{new}.attn.{name}" for name in qkv),
+                f"{old}.{side}_attn.norm.query_norm": (f"{new}.attn.norm_{added}q",),
+                f"{old}.{side}_attn.norm.key_norm": (f"{new}.attn.norm_{added}k",),
+                f"{old}.{side}_attn.proj": (f"{new}.attn.{out}",),
+                f"{old}.{side}_mlp.0": (f"{new}.{ff}.net.0.proj",),
+                f"{old}.{side}_mlp.2": (f"{new}.{ff}.net.2",),
+            }
+    for i in range(single):
+        old, new = f"single_blocks.{i}", f"single_transformer_blocks.{i}"
+        names |= {
+            f"{old}.linear1": (*(f"{new}.attn.{name}" for name in _IMAGE_QKV), f"{new}.proj_mlp"),
+            f"{old}.linear2": (f"{new}.proj_out",),
+            f"{old}.modulation.lin": (f"{new}.norm.linear",),
+            f"{old}.norm.query_norm": (f"{new}.attn.norm_q",),
+            f"{old}.norm.key_norm": (f"{new}.attn.norm_k",),
+        }
+    return names
+
+
+def sd3_names(blocks: int) -> Names:
+    """SD3 and SD3.5 as Stability AI wrote them."""
+    names: dict[str, tuple[str, ...]] = {
+        "pos_embed": ("pos_embed.pos_embed",),
+        "x_embedder.proj": ("pos_embed.proj",),
+        "t_embedder.mlp.0": (f"{_TIME}1",),
+        "t_embedder.mlp.2": (f"{_TIME}2",),
+        "y_embedder.mlp.0": (f"{_POOLED}1",),
+        "y_embedder.mlp.2": (f"{_POOLED}2",),
+        "context_embedder": ("context_embedder",),
+        "final_layer.linear": ("proj_out",),
+        "final_layer.adaLN_modulation.1": (f"{SWAPPED}norm_out.linear",),
+    }
+    for i in range(blocks):
+        new = f"transformer_blocks.{i}"
+        for side, norm, ff in (("x", "norm1", "ff"), ("context", "norm1_context", "ff_context")):
+            old = f"joint_blocks.{i}.{side}_block"
+            qkv = _IMAGE_QKV if side == "x" else _TEXT_QKV
+            added = "" if side == "x" else "added_"
+            out = "to_out.0" if side == "x" else "to_add_out"
+            # The text's side ends in the last block: its normalisation there is one of the last kind.
+            last = SWAPPED if side == "context" and i == blocks - 1 else ""
+            names |= {
+                f"{old}.adaLN_modulation.1": (f"{last}{new}.{norm}.linear",),
+                f"{old}.attn.qkv": tuple(f"{new}.attn.{name}" for name in qkv),
+                f"{old}.attn.ln_q": (f"{new}.attn.norm_{added}q",),
+                f"{old}.attn.ln_k": (f"{new}.attn.norm_{added}k",),
+                f"{old}.attn.proj": (f"{new}.attn.{out}",),
+                f"{old}.mlp.fc1": (f"{new}.{ff}.net.0.proj",),
+                f"{old}.mlp.fc2": (f"{new}.{ff}.net.2",),
+            }
+        old = f"joint_blocks.{i}.x_block.attn2"
+        names |= {
+            f"{old}.qkv": tuple(f"{new}.attn2.{name}" for name in _IMAGE_QKV),
+            f"{old}.ln_q": (f"{new}.attn2.norm_q",),
+            f"{old}.ln_k": (f"{new}.attn2.norm_k",),
+            f"{old}.proj": (f"{new}.attn2.to_out.0",),
+        }
+    return names
+
+
+def convert(
+    keys: Iterable[str],
+    read: Callable[[str], Tensor],
+    names: Names,
+    shapes: Mapping[str, torch.Size],
+) -> dict[str, Tensor]:
+    """Tensors of an original file under diffusers' names.
+
+    Args:
+        keys: of the original, without prefix.
+        read: gives the tensor of a key.
+        names: the family's table.
+        shapes: of every tensor that diffusers' module has.
+
+    Raises:
+        KeyError: a tensor that the module does not know.
+    """
+    converted: dict[str, Tensor] = {}
+    for key in keys:
+        stem, _, end = key.rpartition(".")
+        if key in names:
+            stem, end = key, ""
+        if stem not in names:
+            raise KeyError(key)
+        suffix = {"": "", "scale": ".weight"}.get(end, f".{end}")
+        tensor, modules = read(key), names[stem]
+        if modules[0].startswith(SWAPPED):
+            shift, scale = tensor.chunk(2)
+            converted[modules[0].removeprefix(SWAPPED) + suffix] = torch.cat([scale, shift])
+            continue
+        targets = [module + suffix for module in modules]
+        rows = [shapes[target][0] for target in targets] if len(targets) > 1 else [len(tensor)]
+        for target, part in zip(targets, tensor.split(rows), strict=True):
+            converted[target] = part.contiguous()
+    return converted

@@ -1,0 +1,205 @@
+"""The parts of a model from single files: configurations from shapes, weights from the file."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from . import original_layouts
+from .families import FLUX, Family
+from .weights import INPUTS, Reader, Source, fill, strange
+
+
+def transformer(family: Family, source: Source, dtype: torch.dtype) -> Any:
+    """The network, from a file of either layout."""
+    from accelerate import init_empty_weights
+    from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+    from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+
+    original = source.part.layout == "original"
+    if family is FLUX:
+        config = _flux_config(source, original)
+        kind = FluxTransformer2DModel
+        names = original_layouts.flux_names(config["num_layers"], config["num_single_layers"])
+    else:
+        config = _sd3_config(source, original)
+        kind = SD3Transformer2DModel
+        names = original_layouts.sd3_names(config["num_layers"])
+    with init_empty_weights():
+        model = kind(**config)
+    with Reader(source, dtype) as reader:
+        if original:
+            shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+            try:
+                state = original_layouts.convert(reader.keys, reader.read, names, shapes)
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise strange(source, "transformer", str(error)) from error
+        else:
+            state = {key: reader.read(key) for key in reader.keys}
+    return fill(model, state, source, "transformer")
+
+
+def _flux_config(source: Source, original: bool) -> dict[str, Any]:
+    if original:
+        norm, hidden = "double_blocks.0.img_attn.norm.key_norm.", source.shape("img_in.weight")[0]
+        head = (source.shape(f"{norm}scale") or source.shape(f"{norm}weight"))[0]
+        text, pooled = "txt_in.weight", "vector_in.in_layer.weight"
+        blocks = ("double_blocks.{}.", "single_blocks.{}.")
+        guided = source.shape("guidance_in.in_layer.weight")
+    else:
+        hidden = source.shape("x_embedder.weight")[0]
+        head = source.shape("transformer_blocks.0.attn.norm_q.weight")[0]
+        text, pooled = "context_embedder.weight", "time_text_embed.text_embedder.linear_1.weight"
+        blocks = ("transformer_blocks.{}.", "single_transformer_blocks.{}.")
+        guided = source.shape("time_text_embed.guidance_embedder.linear_1.weight")
+    side = head * 7 // 16
+    return {
+        "in_channels": 64,
+        "num_layers": source.count(blocks[0]),
+        "num_single_layers": source.count(blocks[1]),
+        "attention_head_dim": head,
+        "num_attention_heads": hidden // head,
+        "joint_attention_dim": source.shape(text)[1],
+        "pooled_projection_dim": source.shape(pooled)[1],
+        "guidance_embeds": bool(guided),
+        "axes_dims_rope": (head - 2 * side, side, side),
+    }
+
+
+def _sd3_config(source: Source, original: bool) -> dict[str, Any]:
+    if original:
+        patch, positions, pooled = "x_embedder.proj.weight", "pos_embed", "y_embedder.mlp.0.weight"
+        block, out = "joint_blocks.{}.", "final_layer.linear.weight"
+        dual, norm = ".x_block.attn2.qkv.weight", "joint_blocks.0.x_block.attn.ln_q.weight"
+    else:
+        patch, positions = "pos_embed.proj.weight", "pos_embed.pos_embed"
+        pooled = "time_text_embed.text_embedder.linear_1.weight"
+        block, out = "transformer_blocks.{}.", "proj_out.weight"
+        dual, norm = ".attn2.to_q.weight", "transformer_blocks.0.attn.norm_q.weight"
+    hidden, channels, _, size = source.shape(patch)
+    blocks = source.count(block)
+    # All of SD3 have heads of 64; its small relatives may be narrower than one.
+    head = (source.shape(norm) or (min(64, hidden),))[0]
+    first = block.format(0)[:-1]
+    return {
+        "sample_size": 128,
+        "patch_size": size,
+        "in_channels": channels,
+        "out_channels": source.shape(out)[0] // size**2,
+        "num_layers": blocks,
+        "attention_head_dim": head,
+        "num_attention_heads": hidden // head,
+        "joint_attention_dim": source.shape("context_embedder.weight")[1],
+        "caption_projection_dim": hidden,
+        "pooled_projection_dim": source.shape(pooled)[1],
+        "pos_embed_max_size": math.isqrt(source.shape(positions)[1]),
+        "dual_attention_layers": tuple(
+            i for i in range(blocks) if source.shape(first.replace("0", str(i)) + dual)
+        ),
+        "qk_norm": "rms_norm" if source.shape(norm) else None,
+    }
+
+
+def clip(source: Source, dtype: torch.dtype, projected: bool, own_projection: bool) -> Any:
+    """CLIP-L or CLIP-G. SD3 takes CLIP-L's summary as it is: its projection changes nothing."""
+    from accelerate import init_empty_weights
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    words, width = source.shape("text_model.embeddings.token_embedding.weight")
+    config = CLIPTextConfig(
+        vocab_size=words,
+        hidden_size=width,
+        projection_dim=width,
+        intermediate_size=source.shape("text_model.encoder.layers.0.mlp.fc1.weight")[0],
+        num_hidden_layers=source.count("text_model.encoder.layers.{}."),
+        num_attention_heads=width // 64,
+        max_position_embeddings=source.shape("text_model.embeddings.position_embedding.weight")[0],
+        hidden_act="gelu" if width == 1280 else "quick_gelu",
+        bos_token_id=words - 2,
+        eos_token_id=words - 1,
+        pad_token_id=1,
+    )
+    with init_empty_weights():
+        model = (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+    with Reader(source, dtype) as reader:
+        state = {
+            k: reader.read(k) for k in reader.keys if k.startswith(("text_model.", "text_proj"))
+        }
+    state.pop("text_model.embeddings.position_ids", None)
+    projection = state.pop("text_projection.weight", None)
+    if projected:
+        same = torch.eye(width, dtype=dtype)
+        state["text_projection.weight"] = (
+            projection if own_projection and projection is not None else same
+        )
+    if not any(name.startswith("text_model.") for name in model.state_dict()):
+        # transformers 5 dropped this prefix from one of the two classes.
+        state = {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
+    return fill(model, state, source, INPUTS[source.part.kind])
+
+
+def t5(source: Source, dtype: torch.dtype) -> Any:
+    """T5-XXL, fp8 or not, in ``dtype``."""
+    from accelerate import init_empty_weights
+    from transformers import T5Config, T5EncoderModel
+
+    first = "encoder.block.0.layer."
+    words, width = source.shape("shared.weight")
+    buckets, heads = source.shape(f"{first}0.SelfAttention.relative_attention_bias.weight")
+    config = T5Config(
+        vocab_size=words,
+        d_model=width,
+        d_kv=source.shape(f"{first}0.SelfAttention.q.weight")[0] // heads,
+        d_ff=source.shape(f"{first}1.DenseReluDense.wi_0.weight")[0],
+        num_layers=source.count("encoder.block.{}."),
+        num_heads=heads,
+        relative_attention_num_buckets=buckets,
+        feed_forward_proj="gated-gelu",
+    )
+    with init_empty_weights():
+        model = T5EncoderModel(config)
+    with Reader(source, dtype) as reader:
+        state = {k: reader.read(k) for k in reader.keys if k.startswith(("encoder.", "shared."))}
+    state["encoder.embed_tokens.weight"] = state["shared.weight"]
+    if dtype == torch.float16:
+        # Its last layers overflow in float16.
+        state = {k: t.float() if ".wo." in k else t for k, t in state.items()}
+    model = fill(model, state, source, "t5")
+    model.tie_weights()
+    return model
+
+
+def vae(source: Source, scale: float, shift: float, dtype: torch.dtype) -> Any:
+    """The VAE of a family, with its scale and shift of the latents."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    original = source.part.layout == "original"
+    level = "encoder.down.{}." if original else "encoder.down_blocks.{}."
+    block = "block" if original else "resnets"
+    levels = source.count(level)
+    widths = tuple(
+        source.shape(f"{level.format(i)}{block}.0.conv1.weight")[0] for i in range(levels)
+    )
+    config = {
+        "block_out_channels": widths,
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "layers_per_block": source.count(level.format(0) + block + ".{}."),
+        "latent_channels": source.shape("decoder.conv_in.weight")[1],
+        "use_quant_conv": bool(source.shape("quant_conv.weight")),
+        "use_post_quant_conv": bool(source.shape("post_quant_conv.weight")),
+    }
+    model: Any = AutoencoderKL(**config, scaling_factor=scale, shift_factor=shift, sample_size=1024)
+    with Reader(source, dtype) as reader:
+        state = {
+            k: reader.read(k)
+            for k in reader.keys
+            if k.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))
+        }
+    if original:
+        from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+        state = convert_ldm_vae_checkpoint(state, config)
+    return fill(model, state, source, "vae")
