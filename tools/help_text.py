@@ -30,7 +30,10 @@ file the first line names the columns. Prompts with the same text count once."""
     "GDRO_GroupRollout": """Makes the pictures to learn from. They are in `output/gdro/<run
 name>-<key>/`. The key stands for model, steps, guidance, size and seed: change one of them and you
 get another run, while more prompts or more images per prompt add to this one. You may cancel at any
-time; the next Run makes what is missing.""",
+time; the next Run makes what is missing.
+
+The pictures appear on the node as they are made; click one to see it large. *GDRO runs* in the
+sidebar lists all runs, opens them, and deletes those that you no longer want.""",
     "GDRO_OCRReward": """For models that are to write: signs, labels, titles. Put the text into
 double quotes in the prompt: `a shop sign that says "OPEN"`. Spaces and capitals do not count. The
 bundled model draws signs with a short word: see the workflow *teach_it_to_write*.""",
@@ -39,7 +42,10 @@ circles left of one blue square`, or the `include` entries of a prompt file. Pho
 detector, which is not there yet.""",
     "GDRO_ScoreRollout": """Put it between the rollout and the training. Look at the histogram: if
 nearly all pictures have the same reward, choose other prompts or another reward before you train.
-"Teach nothing" counts the groups in which all rewards are equal; they are left out of the training.""",
+"Teach nothing" counts the groups in which all rewards are equal; they are left out of the training.
+
+The node shows the groups with the reward under each picture. Point at a picture to read what the
+reward found in it, sort by spread or by reward, and hide groups that differ little.""",
     "GDRO_TrainLoRA": """The LoRA is written to `models/loras/gdro/`, everything else to `train/` in
 the folder of the run: `history.jsonl` has loss, ranking accuracy and errors of every step,
 `samples/` the pictures on the way. Cancelling saves a checkpoint; other settings are another
@@ -51,12 +57,19 @@ than those of the training) it also measures base and aligned model on the way a
 weights; with a `guard` it stops when the reward rises at the guard's cost, because then the reward
 is being fooled. `validation/` in the folder of the training has the pictures.
 
+The curves on the node grow while it trains, and are there again after a reload. Point at one to read
+its values (the raw one in brackets); the slider below goes through the pictures of the steps. *Stop
+and keep best* ends the training after the present step with the best validated weights, or the
+present ones without validation; that training then counts as finished. *Save now* writes a LoRA of
+the present step beside it and goes on.
+
 The node shows an estimate of the memory before it starts. `gradient_checkpointing` and
 `images_at_once` change how much is needed, not what is learned: the gradient is that of the whole
 step, also where not even one group fits at once.""",
     "GDRO_EvaluateAlignment": """Use it after training, to see whether the LoRA helped. The interval
 is over prompts, paired by seed: a gain whose interval holds 0 may be luck. More prompts narrow it
 more than more images per prompt. Look at the pictures too: a reward can rise while they get worse.
+The slider on the node uncovers base and aligned on the same prompt and seed.
 
 A `guard` is a second reward, put on a scale from 1 to 5. With it comes the corrected score
 `reward x (guard - 3) + 0.2`, which falls when the reward was fooled. *Diversity* is how unlike the

@@ -4,7 +4,8 @@ import { el, figure, openWindow, throttled } from "./dom.js";
 import * as routes from "./routes.js";
 
 const PAGE = 50;
-const CELL = 76;
+const GAP = 4;
+const CELL = 72 + GAP;
 const LINE = 96;
 const HEAD = 26;
 const ORDERS = [
@@ -36,7 +37,10 @@ export class GroupsView {
     this.pages = new Map();
     this.matching = 0;
     this.most = 1;
-    const redo = () => this.reload();
+    const redo = () => {
+      this.list.scrollTop = 0;
+      this.reload();
+    };
     this.order = el(
       "select",
       { "aria-label": "Order of the groups", change: redo },
@@ -75,7 +79,7 @@ export class GroupsView {
       this.bar,
       this.histogram,
       this.preview,
-      this.list,
+      el("div", { class: "gdro-frame" }, this.list),
       this.details,
     );
     this.refresh = throttled(() => this.reload(), 1500);
@@ -174,7 +178,7 @@ export class GroupsView {
   /** Make the groups that are in sight, and ask for the pages that they are on. */
   #fill() {
     if (this.list.hidden) return;
-    const columns = Math.max(1, Math.floor((this.list.clientWidth - 12) / CELL));
+    const columns = Math.max(1, Math.floor((this.list.clientWidth - 8 + GAP) / CELL));
     const height = HEAD + Math.ceil(this.most / columns) * LINE;
     this.space.style.height = `${this.matching * height}px`;
     const first = Math.max(0, Math.floor(this.list.scrollTop / height) - 1);

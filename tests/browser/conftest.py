@@ -59,6 +59,9 @@ def page(open_page):
         seen.append(f"{error.message}\n{error.stack}")
 
     def on_dialog(dialog):
+        if dialog.type == "beforeunload":  # the canvas's own question at a reload
+            dialog.accept()
+            return
         seen.append(f"{dialog.type}: {dialog.message}")
         dialog.dismiss()
 

