@@ -69,7 +69,7 @@ def _layer(module: nn.Linear, how: str) -> Any:
     from bitsandbytes import nn as small  # pyright: ignore[reportMissingImports]
 
     sizes = (module.in_features, module.out_features, module.bias is not None)
-    weight = module.weight.data
+    weight = module.weight.data.to("cpu")  # bitsandbytes packs what comes from there
     if how == "nf4":
         layer: Any = small.Linear4bit(*sizes, compute_dtype=weight.dtype, quant_type="nf4")
         layer.weight = small.Params4bit(weight, requires_grad=False, quant_type="nf4")
