@@ -10,7 +10,7 @@ from gdro_comfy.errors import InputError
 NAME = "transformer_blocks.0.attn.to_q"
 
 
-def tensors(rank=4, rows=192, columns=192, module=NAME):
+def tensors(rank=4, rows=256, columns=256, module=NAME):
     return {
         f"transformer.{module}.lora_A.weight": torch.randn(rank, columns),
         f"transformer.{module}.lora_B.weight": torch.randn(rows, rank),
@@ -19,7 +19,7 @@ def tensors(rank=4, rows=192, columns=192, module=NAME):
 
 
 def test_export_and_import_are_inverse():
-    parameters = {f"{NAME}.lora_A": torch.randn(4, 192), f"{NAME}.lora_B": torch.randn(192, 4)}
+    parameters = {f"{NAME}.lora_A": torch.randn(4, 256), f"{NAME}.lora_B": torch.randn(256, 4)}
     exported = lora.to_file_keys(parameters, 8.0)
     assert set(exported) == set(tensors())
     state = lora.from_file_keys(exported, "x")
@@ -28,7 +28,7 @@ def test_export_and_import_are_inverse():
 
 
 def test_export_is_a_copy_in_float32():
-    parameters = {f"{NAME}.lora_A": torch.ones(4, 192).bfloat16()}
+    parameters = {f"{NAME}.lora_A": torch.ones(4, 256).bfloat16()}
     exported = lora.to_file_keys(parameters, 4.0)[f"transformer.{NAME}.lora_A.weight"]
     parameters[f"{NAME}.lora_A"].zero_()
     assert exported.dtype == torch.float32
@@ -60,7 +60,7 @@ def test_a_lora_of_other_shapes_is_refused(bundled_model, content, message):
     "content",
     [
         {"lora_unet_x.lora_up.weight": torch.ones(1)},
-        {f"transformer.{NAME}.lora_A.weight": torch.ones(4, 192)},
+        {f"transformer.{NAME}.lora_A.weight": torch.ones(4, 256)},
         {},
     ],
 )
@@ -84,7 +84,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
 
 def test_a_file_is_read_back(tmp_path):
     save_file(tensors(), tmp_path / "a.safetensors")
-    assert lora.load(tmp_path / "a.safetensors")[f"{NAME}.lora_B"].shape == (192, 4)
+    assert lora.load(tmp_path / "a.safetensors")[f"{NAME}.lora_B"].shape == (256, 4)
 
 
 def test_the_header_says_what_creators_tools_look_for(bundled_model):

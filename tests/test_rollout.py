@@ -42,7 +42,7 @@ def test_every_prompt_gets_its_group(bundled_model, host):
     rollout = generate(host, bundled_model, PROMPTS, CONFIG)
     for group in rollout.groups():
         assert group.count() == 4
-        assert group.latents().shape == (4, 16, 16, 16)
+        assert group.latents().shape == (4, 16, 8, 8)
         assert group.image(3).size == (64, 64)
         assert not any(torch.equal(group.latents()[0], other) for other in group.latents()[1:])
     assert host.seen[-1] == ("sampling groups", 12, 12)
@@ -139,7 +139,7 @@ def test_a_killed_rollout_goes_on_to_the_same_files(bundled_model, host, tmp_pat
     ("changes", "message"),
     [
         ({"images_per_prompt": 1}, "images_per_prompt: 1 leaves nothing to compare"),
-        ({"width": 60}, "width: 60 is not a multiple of 8 .*56 or 64"),
+        ({"width": 60}, "width: 60 is not a multiple of 16 .*48 or 64"),
         ({"run_name": "../../etc"}, "run_name"),
     ],
 )

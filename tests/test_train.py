@@ -78,7 +78,7 @@ def test_the_lora_and_its_history_are_complete(bundled_model, host, rollout):
     lora.check_fits(state, bundled_model, "the LoRA")
     still = [k for k, t in state.items() if k.endswith("lora_B") and t.abs().max() == 0]
     # The last block drops what the text asks of the image: its query is never used.
-    assert still == ["transformer_blocks.2.attn.add_q_proj.lora_B"]
+    assert still == ["transformer_blocks.3.attn.add_q_proj.lora_B"]
     assert [e for e, _ in host.events if e == "train_step"] == ["train_step"] * 6
     keys = set(result.tensors())
     assert "transformer.transformer_blocks.0.attn.to_q.lora_A.weight" in keys
