@@ -157,7 +157,7 @@ def train(
 
     def save(trainer: Trainer) -> None:
         file = target.with_name(f"{target.stem}_step{trainer.step:05d}.safetensors")
-        tensors = lora.to_file_keys(dict(trainer.result()), config.adapter.alpha)
+        tensors = lora.to_file_keys(dict(trainer.result()), trainer.config.adapter.alpha)
         _write_lora(file, tensors, lora_header.header(file.stem, model, record))
 
     watchers.append(Wishes(folder, save))
