@@ -156,8 +156,10 @@ def train(
         monitor = Monitor(host, model, validation, rollout.run.settings, folder)
         watchers.append(monitor)
 
+    alpha = config.adapter.alpha
+
     def write(file: Path, state: Mapping[str, Tensor]) -> None:
-        tensors = lora.to_file_keys(state, config.adapter.alpha)
+        tensors = lora.to_file_keys(state, alpha)
         _write_lora(file, tensors, lora_header.header(file.stem, model, record))
 
     def write_now(trainer: Trainer) -> None:

@@ -16,7 +16,7 @@ import folder_paths
 from aiohttp import web
 from server import PromptServer
 
-from ..gdro_comfy import runs, wishes
+from ..gdro_comfy import ratings, runs, wishes
 from ..gdro_comfy.errors import InputError
 from .host import live_rows
 
@@ -137,6 +137,15 @@ def _wish(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
     return {"wished": body.get("wish")}
 
 
+def _rate(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
+    folder, given = _run(request), body.get("ratings")
+    group = runs.group_folder(folder, str(body.get("group")))
+    if not isinstance(given, list):
+        raise ValueError("ratings have to be a list")
+    ratings.write(folder, group.name, given)
+    return {"rated": group.name}
+
+
 def _picture(thumbnail: bool) -> Callable[[web.Request], bytes]:
     def read(request: web.Request) -> bytes:
         info = request.match_info
@@ -168,6 +177,8 @@ _image = "/images/" + _NUMBER % "image"
 _routes.get("/gdro/runs")(_answer(lambda request: runs.summaries(_output())))
 _routes.delete(_RUN)(_answer(_delete))
 _routes.get(_RUN + "/groups")(_answer(_groups))
+_routes.get(_RUN + "/ratings")(_answer(lambda request: {"ratings": ratings.read(_run(request))}))
+_routes.put(_RUN + "/ratings")(_answer(_rate))
 _routes.get(_GROUP + _image + "/thumbnail")(_answer(_picture(thumbnail=True), "image/jpeg"))
 _routes.get(_GROUP + _image)(_answer(_picture(thumbnail=False), "image/png"))
 _routes.get(_TRAINING)(_answer(_history))

@@ -33,7 +33,8 @@ get another run, while more prompts or more images per prompt add to this one. Y
 time; the next Run makes what is missing.
 
 The pictures appear on the node as they are made; click one to see it large. *GDRO runs* in the
-sidebar lists all runs, opens them, and deletes those that you no longer want.""",
+sidebar lists all runs, opens them, and deletes those that you no longer want. *Rate* there shows
+one group after the other, to be given stars with the keys 1 to 5; every star is saved at once.""",
     "GDRO_OCRReward": """For models that are to write: signs, labels, titles. Put the text into
 double quotes in the prompt: `a shop sign that says "OPEN"`. Spaces and capitals do not count. The
 bundled model draws signs with a short word: see the workflow *teach_it_to_write*.""",

@@ -6,6 +6,7 @@ import { CompareView } from "./compare_view.js";
 import { el } from "./dom.js";
 import { GroupsView } from "./groups_view.js";
 import { isOpen, learn, nodeOf, placesOf } from "./places.js";
+import { RatingView } from "./rating_view.js";
 import { RunsTab } from "./runs_tab.js";
 import { TrainingView } from "./training_view.js";
 
@@ -14,6 +15,7 @@ const VIEWS = {
   GDRO_GroupRollout: GroupsView,
   GDRO_ImportGroups: GroupsView,
   GDRO_ScoreRollout: GroupsView,
+  GDRO_RatingReward: RatingView,
   GDRO_TrainLoRA: TrainingView,
   GDRO_EvaluateAlignment: CompareView,
 };

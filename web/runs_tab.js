@@ -3,6 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { el, fileSize, openWindow } from "./dom.js";
 import { GroupsView } from "./groups_view.js";
+import { RatingView } from "./rating_view.js";
 import * as routes from "./routes.js";
 import { TrainingView } from "./training_view.js";
 
@@ -77,6 +78,7 @@ export class RunsTab {
           "div",
           { class: "gdro-bar" },
           el("button", { type: "button", text: "Open", click: () => openRun(run) }),
+          el("button", { type: "button", text: "Rate", click: () => rateRun(run) }),
           ...loras.map((name) =>
             el("button", {
               type: "button", text: "Copy LoRA name", title: name, click: () => copy(`gdro/${name}`),
@@ -119,6 +121,12 @@ function openRun(run) {
   });
   openWindow(run.name, el("div", { class: "gdro-run-page" }, ...trainings, groups.element));
   groups.show({ run: run.run });
+}
+
+function rateRun(run) {
+  const view = new RatingView();
+  openWindow(`Rate ${run.name}`, view.element);
+  view.show({ run: run.run });
 }
 
 async function copy(name) {

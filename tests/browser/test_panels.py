@@ -8,6 +8,7 @@ from comfyui_page import OPEN, SET, run
 from comfyui_server import SMALL
 from PIL import Image
 
+from gdro_comfy import ratings
 from gdro_comfy.store import append_lines, digest, write_json
 
 MARK = """
@@ -179,3 +180,31 @@ def test_training_can_be_stopped_from_its_panel(page, server, tmp_path):
     sees(page, "GDRO_TrainLoRA", "finished", 120_000)
     [done] = (server.base / "output" / "gdro").glob("stopped-*/train/*/done.json")
     assert 0 < json.loads(done.read_text())["steps"] < 500
+
+
+def test_rating_with_keys_is_saved_as_it_is_made(page, many, tmp_path):
+    if not page.locator(".gdro-runs").is_visible():
+        page.get_by_role("button", name="GDRO runs").click()
+    page.get_by_role("button", name="Refresh").click()
+    entry = page.locator(".gdro-run", has_text="many-00000000")
+    entry.get_by_role("button", name="Rate").click()
+    view = page.locator(".gdro-rating")
+    view.get_by_text("0 of 2000 groups rated").wait_for()
+    first = view.locator(".gdro-prompt").inner_text()
+    view.focus()
+    for key in ("4", "2"):
+        page.keyboard.press(key)
+    view.get_by_text("1 of 2000 groups rated · group 2").wait_for()
+    page.keyboard.press("5")
+    view.get_by_role("radio", name="Picture 1: 5 of 5").wait_for()
+    page.screenshot(path=tmp_path / "rating.png")
+    page.keyboard.press("u")
+    view.get_by_role("radio", name="Picture 1: 5 of 5", checked=False).wait_for()
+    view.get_by_role("radio", name="Picture 2: 3 of 5").click()
+    page.wait_for_timeout(1000)
+    assert ratings.read(many)[digest(first)] == [4, 2]
+    assert list(ratings.read(many).values())[1] == [None, 3]
+    page.keyboard.press("Escape")
+    entry.get_by_role("button", name="Rate").click()
+    page.get_by_text("1 of 2000 groups rated · group 2").wait_for()
+    page.keyboard.press("Escape")

@@ -119,3 +119,18 @@ def test_delete_takes_the_run(server, folder):
     assert ask(server, "DELETE", f"/gdro/runs/{RUN}")[0] == 200
     assert not folder.exists()
     assert ask(server, "DELETE", f"/gdro/runs/{RUN}")[0] == 404
+
+
+def test_ratings_are_of_groups_of_the_run(server, folder):
+    path, sent = f"/gdro/runs/{RUN}/ratings", {"Content-Type": "application/json"}
+
+    def rate(group, ratings):
+        body = json.dumps({"group": group, "ratings": ratings})
+        return ask(server, "PUT", path, body.encode(), sent)[0]
+
+    assert rate(GROUP, [5]) == 200
+    assert rate("../../x", [5]) == 404
+    for wrong in ([6], [0], ["5"], [True], [1.5], "5", None):
+        assert rate(GROUP, wrong) == 400, wrong
+    assert server.get(path) == {"ratings": {GROUP: [5]}}
+    assert ask(server, "POST", path, b"{}", sent)[0] == 405
