@@ -36,11 +36,13 @@ class Prompt:
             things of this entry stand, seen from those of the *earlier* entry ``i``: in "a circle
             left of a square" the circle is entry 0 and the square is ``["right of", 0]``.
         target: the words that must be legible in the picture; without it, those in double quotes.
+        exclude: what must not be there, as GenEval says it: fewer than "count" of "class".
     """
 
     text: str
     include: tuple[dict[str, Any], ...] = field(default=(), hash=False)
     target: str | None = None
+    exclude: tuple[dict[str, Any], ...] = field(default=(), hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict that ``from_json`` reads; what is not set is left out."""
@@ -49,11 +51,14 @@ class Prompt:
             row["include"] = [dict(entry) for entry in self.include]
         if self.target is not None:
             row["target"] = self.target
+        if self.exclude:
+            row["exclude"] = [dict(entry) for entry in self.exclude]
         return row
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Prompt:
-        """Read "text" (or "prompt", as GenEval says), "include" and "target"; the rest is ignored.
+        """Read "text" (or "prompt", as GenEval says), "include", "exclude" and "target"; the rest is
+        ignored.
 
         Raises:
             ValueError: with what is wrong, in words.
@@ -64,11 +69,14 @@ class Prompt:
         target = row.get("target")
         if target is not None and (not isinstance(target, str) or not target.strip()):
             raise ValueError('"target" must be words')
-        include = row.get("include") or ()
+        include, exclude = (row.get(name) or () for name in ("include", "exclude"))
         if not isinstance(include, (list, tuple)):
             raise ValueError('"include" must be a list')
+        if not isinstance(exclude, (list, tuple)):
+            raise ValueError('"exclude" must be a list')
         entries = tuple(_read_entry(entry, place) for place, entry in enumerate(include))
-        return cls(text.strip(), entries, target)
+        without = tuple(_read_entry(entry, 0) for entry in exclude)
+        return cls(text.strip(), entries, target, without)
 
 
 def _read_entry(entry: Any, place: int) -> dict[str, Any]:
@@ -235,8 +243,8 @@ def _read_csv(text: str) -> Iterator[Prompt]:
             if None in row:  # where DictReader puts the cells that have no column
                 raise ValueError("it has more cells than the first line; quote text with commas")
             cells: dict[str, Any] = {k: v for k, v in row.items() if v and v.strip()}
-            if "include" in cells:
-                cells["include"] = json.loads(cells["include"])
+            for name in {"include", "exclude"} & set(cells):
+                cells[name] = json.loads(cells[name])
             if cells:
                 yield Prompt.from_json(cells)
     except (ValueError, csv.Error) as error:

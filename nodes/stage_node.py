@@ -90,7 +90,8 @@ def _workflow_id(extra: Any) -> str | None:
 def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ...]:
     for declared in stage.inputs:
         # A choice that ComfyUI does not know comes as nothing.
-        if declared.type == "DYNAMIC" and not inputs.get(declared.name):
+        missing = not inputs.get(declared.name) and not declared.optional
+        if declared.type == "DYNAMIC" and missing:
             choices = ", ".join(declared.choices or ())
             raise InputError(declared.name, "this choice is unknown", f"Choose one of: {choices}.")
     left_out = {

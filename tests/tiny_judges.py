@@ -78,3 +78,100 @@ def save_vlm(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     LlavaForConditionalGeneration(config).save_pretrained(folder)
     return folder
+
+
+def save_clip(folder: Path, side: int = 32) -> Path:
+    """A CLIP with random weights."""
+    from transformers import CLIPConfig, CLIPModel
+
+    words = tokenizer()
+    words.save_pretrained(folder)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    size["num_attention_heads"] = 2
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        projection_dim=16,
+        vision_config={**size, "image_size": side, "patch_size": 8},
+        text_config={**size, "vocab_size": len(words), "max_position_embeddings": 64},
+    )
+    CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
+def save_owl(folder: Path) -> Path:
+    """An OWLv2 with random weights, which looks at 32 x 32 pixels in 16 patches."""
+    from transformers import (
+        Owlv2Config,
+        Owlv2ForObjectDetection,
+        Owlv2ImageProcessorPil,
+        Owlv2Processor,
+    )
+
+    words = tokenizer()
+    words.model_max_length = 32
+    pictures = Owlv2ImageProcessorPil(size={"height": 32, "width": 32})
+    Owlv2Processor(pictures, words).save_pretrained(folder)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    size["num_attention_heads"] = 2
+    torch.manual_seed(0)
+    config = Owlv2Config(
+        projection_dim=32,
+        vision_config={**size, "image_size": 32, "patch_size": 8},
+        text_config={**size, "vocab_size": len(words), "max_position_embeddings": 32},
+    )
+    Owlv2ForObjectDetection(config).save_pretrained(folder)
+    return folder
+
+
+def save_dino(folder: Path) -> Path:
+    """A Grounding DINO with random weights and a vocabulary of a few words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import (
+        BertConfig,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        GroundingDinoImageProcessorPil,
+        GroundingDinoProcessor,
+        PreTrainedTokenizerFast,
+        SwinConfig,
+    )
+
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "?", "red", "dog", "fire", "truck", "cup"]
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, "[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    words = PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **names)
+    pictures = GroundingDinoImageProcessorPil(size={"shortest_edge": 128, "longest_edge": 256})
+    GroundingDinoProcessor(pictures, words).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(
+            embed_dim=8,
+            depths=[1, 1, 1, 1],
+            num_heads=[1, 1, 2, 2],
+            window_size=4,
+            image_size=48,
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        text_config=BertConfig(
+            vocab_size=len(known),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+        ),
+        num_queries=10,
+        encoder_layers=2,
+        encoder_ffn_dim=16,
+        encoder_attention_heads=2,
+        decoder_layers=2,
+        decoder_ffn_dim=16,
+        decoder_attention_heads=2,
+        d_model=32,
+        max_text_len=32,
+    )
+    GroundingDinoForObjectDetection(config).save_pretrained(folder)
+    return folder

@@ -38,9 +38,24 @@ one group after the other, to be given stars with the keys 1 to 5; every star is
     "GDRO_OCRReward": """For models that are to write: signs, labels, titles. Put the text into
 double quotes in the prompt: `a shop sign that says "OPEN"`. Spaces and capitals do not count. The
 bundled model draws signs with a short word: see the workflow *teach_it_to_write*.""",
-    "GDRO_CompositionReward": """For the bundled model. It understands prompts such as `two red
-circles left of one blue square`, or the `include` entries of a prompt file. Photographs need a
-detector, which is not there yet.""",
+    "GDRO_CompositionReward": """It asks each picture: is the number right, the colour, the place?
+The reward is the mean of the answers, and a number that is nearly right counts in part: `1 - |asked -
+found| / asked`. Write prompts such as `two red circles left of one blue square`, or give `include` in a
+prompt file, in GenEval's form; then the prompt may be worded as you like.
+
+| Detector | for | needs |
+|---|---|---|
+| shapes | the bundled model: circles, squares, triangles, stars | nothing |
+| OWLv2 | photographs; good at many small things | 0.6 GB, `google/owlv2-base-patch16-ensemble` |
+| Grounding DINO | photographs; good at things with long names | 0.9 GB, `IDEA-Research/grounding-dino-base` |
+
+For colours both ask CLIP (`openai/clip-vit-large-patch14`, 1.7 GB) about what is inside a box: red, orange,
+yellow, green, blue, purple, pink, brown, black, white, and those that you ask for. Places follow GenEval's
+rule: *left of* means that the centres are further apart than a tenth of both widths, and mostly sideways.
+GenEval itself uses another detector (Mask2Former), so compare these rewards among themselves only.
+
+In a `.jsonl` file: `{"prompt": "a photo of two dogs", "include": [{"class": "dog", "count": 2}], "exclude":
+[{"class": "cat", "count": 1}]}`. A position stands in the later entry: `"position": ["left of", 0]`.""",
     "GDRO_ScoreRollout": """Put it between the rollout and the training. Look at the histogram: if
 nearly all pictures have the same reward, choose other prompts or another reward before you train.
 "Teach nothing" counts the groups in which all rewards are equal; they are left out of the training.
@@ -268,12 +283,24 @@ MISTAKES = {
         ),
         ("`prompts: … has no number`", "Say how many: `two circles`, not `circles`."),
         (
+            "`detector: … is a …`",
+            "The folder holds another network. Choose an OWLv2 or a Grounding DINO.",
+        ),
+        (
+            "`… is not on this machine`",
+            "Switch `download` on, or choose local folders. GDRO Score Rollout says this.",
+        ),
+        (
             "`This reward sees … in …, nothing else.`",
             "Ask for a circle, square, triangle or star in one of the colours that the message names.",
         ),
         (
             "Rewards near 0 for photographs",
-            "It finds flat shapes on a light wall only. Use it with the bundled model.",
+            "The detector is `shapes`, which finds flat shapes on a light wall. Choose another.",
+        ),
+        (
+            "Numbers are too high in photographs",
+            "Things are seen twice. Raise `threshold`.",
         ),
     ],
     "GDRO_ScoreRollout": [

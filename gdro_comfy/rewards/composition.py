@@ -1,14 +1,16 @@
-"""The composition reward: are the right shapes there, in number, colour and position?
+"""The composition reward: are the right things there, in number, colour and position?
 
-After GenEval (Ghosh et al., arXiv 2310.11513), with partial credit for each of its questions and
-the exact detector of ``shapes.py`` in place of a network: made for flat shapes on a light wall.
+After GenEval (Ghosh et al., arXiv 2310.11513), with partial credit for each of its questions. Things
+are found by the exact detector of ``shapes.py``, made for flat shapes on a light wall, or in
+photographs by the networks of ``detection.py``.
 """
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,14 +18,20 @@ import numpy as np
 from ..errors import InputError
 from ..prompts import Prompt
 from .base import RewardError, RewardResult
+from .composition_prompts import (
+    NUMBERS,
+    UNDERSTOOD,
+    parse_include,
+    parse_nouns,
+)
 from .shapes import COLORS, SHAPES, Detection, detect_shapes
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_COUNTS = {"a": 1, "an": 1, **{word: i for i, word in enumerate(_NUMBERS, 1)}}
-_OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+    from .detection import PhotoDetector
+
+Relation = Callable[[str, Detection, Detection], bool]
 _HOLDS: dict[str, Callable[[Detection, Detection], bool]] = {
     "left of": lambda a, b: a.center[0] < b.center[0],
     "right of": lambda a, b: a.center[0] > b.center[0],
@@ -31,59 +39,25 @@ _HOLDS: dict[str, Callable[[Detection, Detection], bool]] = {
     "below": lambda a, b: a.center[1] > b.center[1],
 }
 
-_PREFIX = re.compile(r"an? (?:picture|photo|image|drawing) (?:of|with) ")
-_LINK = re.compile(
-    r"\s*,?\s*\b(?:is |are )?(?:to the )?(and|left of|right of|above|below)\b\s*|\s*,\s*"
-)
-_THING = re.compile(
-    rf"(?:({'|'.join(_COUNTS)}|\d+) )?(?:({'|'.join(COLORS)}) )?({'|'.join(SHAPES)})(s?)"
-)
-_UNDERSTOOD = (
-    'Write for example "two red circles left of one blue square" or "a star and 3 triangles": '
-    f"shapes {', '.join(SHAPES)}; colours {', '.join(COLORS)} or none; joined by and, left of, "
-    'right of, above or below. Or read the prompts from a file where each has an "include".'
-)
 
-
-def parse_include(text: str) -> tuple[dict[str, Any], ...]:
-    """What a plain prompt asks for, in the form of ``Prompt.include``.
-
-    >>> parse_include("a star left of two red circles")[1]
-    {'class': 'circle', 'count': 2, 'color': 'red', 'position': ['right of', 0]}
-
-    Raises:
-        InputError: something in the text is not understood.
-    """
-    plain = _PREFIX.sub("", " ".join(text.lower().split()).rstrip(" ."), count=1)
-    pieces = _LINK.split(plain)
-    include: list[dict[str, Any]] = []
-    for place, piece in enumerate(pieces[::2]):
-        match = _THING.fullmatch(piece)
-        if match is None:
-            raise InputError("prompts", f"{piece!r} in {text!r} is not understood", _UNDERSTOOD)
-        count, color, shape, plural = match.groups()
-        if (plural and count is None) or count == "0":
-            raise InputError("prompts", f"{piece!r} in {text!r} has no number", _UNDERSTOOD)
-        entry = {"class": shape, "count": _COUNTS[count] if count in _COUNTS else int(count or 1)}
-        if color:
-            entry["color"] = color
-        relation = pieces[2 * place - 1] if place else None
-        if relation in _OPPOSITE:
-            entry["position"] = [_OPPOSITE[relation], place - 1]
-        include.append(entry)
-    return tuple(include)
+def by_centers(relation: str, a: Detection, b: Detection) -> bool:
+    """Whether ``a`` stands so, seen from ``b``, by the centres of their boxes."""
+    return _HOLDS[relation](a, b)
 
 
 def composition_terms(
-    include: Sequence[Mapping[str, Any]], things: Sequence[Detection], strict: bool = True
+    include: Sequence[Mapping[str, Any]],
+    things: Sequence[Detection],
+    strict: bool = True,
+    holds: Relation = by_centers,
 ) -> list[tuple[str, float]]:
     """The questions of the reward, in words, each with its value in [0, 1].
 
     - For every entry its number: ``max(0, 1 - |asked - found| / asked)``. Things of one class are
       dealt out to the entries of that class: first those of the right colour, then the others.
     - For every entry with a colour the same, over the things of that class and colour.
-    - For every position, the share of pairs of one thing from each entry that stand so, by the
-      centres of their boxes; 0 if either entry has none.
+    - For every position, the share of pairs of one thing from each entry that stand so, by
+      ``holds``; 0 if either entry has none.
     - With ``strict``, what was not asked for: ``max(0, 1 - others / asked in all)``.
     """
     groups = _deal_out(include, things)
@@ -101,7 +75,7 @@ def composition_terms(
             terms.append((f"{_words(entry)}: color", _share(asked, found)))
         if "position" in entry:
             relation, index = entry["position"]
-            pairs = [_HOLDS[relation](a, b) for a in group for b in groups[index]]
+            pairs = [holds(relation, a, b) for a in group for b in groups[index]]
             words = f"{_words(entry)} {relation} {_words(include[index])}"
             terms.append((words, sum(pairs) / len(pairs) if pairs else 0.0))
     if strict:
@@ -144,7 +118,7 @@ def _deal_out(
 def _words(entry: Mapping[str, Any]) -> str:
     """An entry, or things of one kind, as a caption would have it: "two red circles"."""
     count = entry["count"]
-    number = _NUMBERS[count - 1] if count <= len(_NUMBERS) else str(count)
+    number = NUMBERS[count - 1] if count <= len(NUMBERS) else str(count)
     kind = f"{entry['class']}{'s' if count > 1 else ''}"
     return " ".join(filter(None, (number, entry.get("color"), kind)))
 
@@ -160,23 +134,33 @@ def _describe(things: Sequence[Detection]) -> str:
 
 
 class CompositionReward:
-    """The mean of ``composition_terms``, for prompts about circles, squares, triangles and stars.
+    """The mean of ``composition_terms``.
 
     Args:
-        strict: things that were not asked for lower the score.
+        strict: things that were not asked for lower the score. A detector of photographs looks only
+            for what is asked for, so with one this has no effect.
+        detector: of things in photographs; without it, circles, squares, triangles and stars.
     """
 
     name = "composition"
     range = (0.0, 1.0)
 
-    def __init__(self, strict: bool = True) -> None:
-        self.strict = strict
+    def __init__(self, strict: bool = True, detector: PhotoDetector | None = None) -> None:
+        self.strict, self.detector = strict, detector
         self.settings: dict[str, Any] = {"strict": strict}
+        if detector is not None:
+            self.settings = {"detector": detector.identity}
+
+    def active(self) -> AbstractContextManager[Any]:
+        """Within this context the networks stay on their device."""
+        return contextlib.nullcontext() if self.detector is None else self.detector.active()
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raise ``InputError`` at the first prompt that asks for what the detector cannot see."""
         for prompt in prompts:
-            _asked(prompt)
+            self._asked(prompt)
+        if self.detector is not None:
+            self.detector.check()
 
     def score(
         self,
@@ -192,14 +176,13 @@ class CompositionReward:
         values, details = [], []
         for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
             check_cancelled()
-            include = _asked(prompt)
+            include = self._asked(prompt)
             try:
-                things = detect_shapes(image)
+                things, terms = self._judge(image, include, prompt)
             except (OSError, ValueError) as error:
                 raise RewardError(
                     f"composition: image {i} of {prompt.text!r} cannot be read: {error}"
                 ) from error
-            terms = composition_terms(include, things, self.strict)
             values.append(sum(value for _, value in terms) / len(terms))
             details.append(
                 {
@@ -209,20 +192,38 @@ class CompositionReward:
             )
         return RewardResult(np.array(values, dtype=np.float32), details)
 
+    def _judge(
+        self, image: Image.Image, include: Sequence[Mapping[str, Any]], prompt: Prompt
+    ) -> tuple[list[Detection], list[tuple[str, float]]]:
+        if self.detector is None:
+            things = detect_shapes(image)
+            return things, composition_terms(include, things, self.strict)
+        from .detection import stands
 
-def _asked(prompt: Prompt) -> tuple[dict[str, Any], ...]:
-    """The prompt's own ``include`` checked, or what its text says."""
-    if not prompt.include:
-        return parse_include(prompt.text)
-    try:
-        include = Prompt.from_json(prompt.to_json()).include
-    except ValueError as error:
-        raise InputError("prompts", f"{prompt.text!r}: {error}", _UNDERSTOOD) from error
-    for entry in include:
-        if entry["class"] not in SHAPES or entry.get("color", "red") not in COLORS:
-            raise InputError(
-                "prompts",
-                f"{prompt.text!r} asks for {_words(entry)}",
-                f"This reward sees {', '.join(SHAPES)} in {', '.join(COLORS)}, nothing else.",
-            )
-    return include
+        things = self.detector.find(image, [*include, *prompt.exclude])
+        terms = composition_terms(include, things, strict=False, holds=stands)
+        asked = {entry["class"] for entry in include}
+        for entry in prompt.exclude:
+            if entry["class"] not in asked:  # else its number says it already
+                found = sum(thing.shape == entry["class"] for thing in things)
+                terms.append((f"no {entry['class']}", float(found < entry["count"])))
+        return things, terms
+
+    def _asked(self, prompt: Prompt) -> tuple[dict[str, Any], ...]:
+        """The prompt's own ``include`` checked, or what its text says."""
+        photo = self.detector is not None
+        if not prompt.include:
+            return parse_nouns(prompt.text) if photo else parse_include(prompt.text)
+        try:
+            include = Prompt.from_json(prompt.to_json()).include
+        except ValueError as error:
+            raise InputError("prompts", f"{prompt.text!r}: {error}", UNDERSTOOD) from error
+        for entry in include:
+            known = entry["class"] in SHAPES and entry.get("color", "red") in COLORS
+            if not photo and not known:
+                raise InputError(
+                    "prompts",
+                    f"{prompt.text!r} asks for {_words(entry)}",
+                    f"This reward sees {', '.join(SHAPES)} in {', '.join(COLORS)}, nothing else.",
+                )
+        return include

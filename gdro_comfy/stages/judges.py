@@ -62,6 +62,68 @@ def _preference_reward(host: Host, kind: str, weights: dict[str, Any]) -> tuple[
     )
 
 
+def photo_detector(host: Host, chosen: dict[str, Any]) -> Any:
+    """The detector of the composition reward; None for shapes."""
+    from ..rewards.detection import COLOR_MODEL, DETECTORS, PhotoDetector
+
+    kind = chosen["detector"]
+    if kind == "shapes":
+        return None
+    if kind == "local folder":
+        source: Any = _folder(host, chosen["folder"])
+        colors: Any = _folder(host, chosen["color_folder"])
+    else:
+        source, colors = DETECTORS[kind], COLOR_MODEL
+    download = bool(chosen.get("download"))
+    return PhotoDetector(source, colors, chosen["threshold"], download, host.device())
+
+
+def _threshold(default: float) -> Input:
+    return Input(
+        "threshold",
+        "FLOAT",
+        "Least confidence of a thing. Higher: fewer things are seen twice, more are missed.",
+        default=default,
+        minimum=0.01,
+        maximum=0.99,
+        step=0.01,
+    )
+
+
+_DOWNLOAD = Input(
+    "download",
+    "BOOLEAN",
+    "Fetch the detector and CLIP (2.5 GB) if they are not on this machine yet. Off: no network.",
+    default=False,
+)
+DETECTOR = Input(
+    "detector",
+    "DYNAMIC",
+    "What finds the things. shapes: the bundled model's, exactly. The others: anything in photographs.",
+    default="shapes",
+    optional=True,
+    choices={
+        "shapes": (),
+        "OWLv2": (_threshold(0.25), _DOWNLOAD),
+        "Grounding DINO": (_threshold(0.3), _DOWNLOAD),
+        "local folder": (
+            _threshold(0.25),
+            Input(
+                "folder",
+                "COMBO",
+                "An OWLv2 or Grounding DINO in transformers' layout, in models/gdro.",
+                files="judges",
+            ),
+            Input(
+                "color_folder",
+                "COMBO",
+                "A CLIP in transformers' layout, which tells colours, in models/gdro.",
+                files="judges",
+            ),
+        ),
+    },
+)
+
 _LONGEST_SIDE = Input(
     "longest_side",
     "INT",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..stage import Input, Output, Stage
+from .judges import DETECTOR
 from .shared import image_tensor
 
 if TYPE_CHECKING:
@@ -17,10 +18,14 @@ def _ocr_reward(host: Host, mode: str) -> tuple[Any]:
     return (rewards.create("ocr", mode=mode),)
 
 
-def _composition_reward(host: Host, strict: bool) -> tuple[Any]:
+def _composition_reward(
+    host: Host, strict: bool, detector: dict[str, Any] | None = None
+) -> tuple[Any]:
     from .. import rewards
+    from .judges import photo_detector
 
-    return (rewards.create("composition", strict=strict),)
+    found = photo_detector(host, detector or {"detector": "shapes"})
+    return (rewards.create("composition", strict=strict, detector=found),)
 
 
 def _score_rollout(host: Host, rollout: Any, reward: Any) -> tuple[Any, ...]:
@@ -59,15 +64,16 @@ STAGES: dict[str, Stage] = {
     "GDRO_CompositionReward": Stage(
         _composition_reward,
         "GDRO Composition Reward",
-        "Are the things there that the prompt asks for, in number, colour and place? For now it knows "
-        "the coloured shapes of the bundled model.",
+        "Are the things there that the prompt asks for, in number, colour and place? It sees the bundled "
+        "model's shapes exactly, and anything in photographs with a detector.",
         (
             Input(
                 "strict",
                 "BOOLEAN",
-                "Things that were not asked for count against the image.",
+                "Things that were not asked for count against the image. With shapes only.",
                 default=True,
             ),
+            DETECTOR,
         ),
         (Output("reward", "GDRO_REWARD", "From 0 to 1."),),
         aliases=("geneval", "counting"),
