@@ -57,14 +57,18 @@ STAGES: dict[str, Stage] = {
                         Input(
                             "set",
                             "COMBO",
-                            "Shapes are for the bundled model; words for the OCR reward and a model "
-                            "that can write.",
+                            "shapes: for the bundled model. words, signs: for the OCR reward and a model "
+                            "that can write. things: for the composition reward with a detector.",
                             default="shapes_train",
                             options=(
                                 "shapes_train",
                                 "shapes_heldout",
                                 "words_train",
                                 "words_heldout",
+                                "signs_train",
+                                "signs_heldout",
+                                "things_train",
+                                "things_heldout",
                             ),
                         ),
                     ),
