@@ -36,6 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--check", action="store_true", help="only check the file")
     commands.add_parser("demo", parents=[common], help="the quickstart on the bundled tiny model")
     commands.add_parser("nodes", help="list the nodes")
+    prompts = commands.add_parser("prompts", help="write a file of prompts")
+    prompts.add_argument("kind", choices=("signs", "things"), help="texts to read, things to count")
+    prompts.add_argument("--count", type=int, default=100, help="how many (default: 100)")
+    prompts.add_argument("--seed", type=int, default=0, help="others with another (default: 0)")
+    prompts.add_argument(
+        "--out", type=Path, required=True, help="a .jsonl file that is not there yet"
+    )
     return parser
 
 
@@ -50,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "nodes":
         _list_nodes()
         return 0
+    if options.command == "prompts":
+        return _write_prompts(options)
     level = logging.DEBUG if options.debug else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger(__package__).setLevel(level)
@@ -99,6 +108,23 @@ def _command(options: argparse.Namespace, host: ConsoleHost) -> int:
         texts = [value for value in outputs if isinstance(value, str)]
         if texts:
             print(f"{graph[node_id].label}\n  " + "\n".join(texts).replace("\n", "\n  "))
+    return 0
+
+
+def _write_prompts(options: argparse.Namespace) -> int:
+    from . import prompt_writer
+
+    make = {"signs": prompt_writer.sign_prompts, "things": prompt_writer.thing_prompts}
+    try:
+        if options.out.suffix != ".jsonl" or options.out.exists():
+            raise InputError(
+                "--out", f"{options.out} is there already, or is no .jsonl", "Choose another name."
+            )
+        prompt_writer.write(options.out, make[options.kind](options.count, options.seed))
+    except (InputError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{options.count} prompts in {options.out}")
     return 0
 
 

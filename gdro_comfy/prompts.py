@@ -22,7 +22,7 @@ RELATIONS = ("left of", "right of", "above", "below")
 MAX_PROMPTS = 10_000
 MAX_BYTES = 16 * 1024 * 1024
 _SHIPPED = Path(__file__).parent / "assets" / "prompts"
-_QUOTED = re.compile(r'["“”„]([^"“”„]*)["“”]')
+_QUOTED = re.compile(r'["“”„]([^"“”„]*)["“”]|«([^«»]*)»|「([^「」]*)」|『([^『』]*)』')
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,13 @@ class PromptSet:
 
 
 def quoted_text(prompt: Prompt) -> list[str]:
-    """The parts of a prompt in double quotes, straight or curly, without the empty ones.
+    """The parts of a prompt in double quotes (straight, curly, « », 「 」), without the empty ones.
 
     >>> quoted_text(Prompt('a sign that says "OPEN" over a door'))
     ['OPEN']
     """
-    return [part.strip() for part in _QUOTED.findall(prompt.text) if part.strip()]
+    found = ("".join(parts).strip() for parts in _QUOTED.findall(prompt.text))
+    return [part for part in found if part]
 
 
 def from_text(text: str, name: str = "text") -> PromptSet:

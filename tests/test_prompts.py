@@ -186,6 +186,10 @@ def test_shipped_sets_are_what_they_say():
     assert sizes == {
         "shapes_heldout": 96,
         "shapes_train": 192,
+        "signs_heldout": 200,
+        "signs_train": 800,
+        "things_heldout": 100,
+        "things_train": 400,
         "words_heldout": 32,
         "words_train": 96,
     }

@@ -26,7 +26,12 @@ evaluation. If they are the same, the figures flatter. Some 100 prompts that the
 
 In a `.jsonl` file each line is an object with `text`, and optionally `include` (what the
 composition reward looks for) and `target` (the text that the OCR reward looks for). In a `.csv`
-file the first line names the columns. Prompts with the same text count once.""",
+file the first line names the columns. Prompts with the same text count once.
+
+The shipped sets come in pairs, to learn on and to evaluate on: *shapes* (192 and 96), *words* (192 and 64),
+*signs* (800 and 200 texts in 20 scenes), *things* (400 and 100 in GenEval's form: single object, two objects,
+counting, colours, position, colour of two things). `gdro-comfy prompts things --count 500 --seed 1 --out
+more.jsonl` writes more of the last two.""",
     "GDRO_GroupRollout": """Makes the pictures to learn from. They are in `output/gdro/<run
 name>-<key>/`. The key stands for model, steps, guidance, size and seed: change one of them and you
 get another run, while more prompts or more images per prompt add to this one. You may cancel at any
@@ -37,7 +42,11 @@ sidebar lists all runs, opens them, and deletes those that you no longer want. *
 one group after the other, to be given stars with the keys 1 to 5; every star is saved at once.""",
     "GDRO_OCRReward": """For models that are to write: signs, labels, titles. Put the text into
 double quotes in the prompt: `a shop sign that says "OPEN"`. Spaces and capitals do not count. The
-bundled model draws signs with a short word: see the workflow *teach_it_to_write*.""",
+bundled model draws signs with a short word: see the workflow *teach_it_to_write*.
+
+Curly quotes, « » and 「 」 do as well. Several quoted parts are each looked for, the reward is their mean.
+A prompt file may say the text in `target` instead, without quotes in the prompt. It reads Latin letters with
+accents, Chinese and Japanese; Arabic, Hebrew, Thai and emoji are refused before any picture is scored.""",
     "GDRO_CompositionReward": """It asks each picture: is the number right, the colour, the place?
 The reward is the mean of the answers, and a number that is nearly right counts in part: `1 - |asked -
 found| / asked`. Write prompts such as `two red circles left of one blue square`, or give `include` in a
@@ -269,6 +278,10 @@ MISTAKES = {
         (
             "`this RapidOCR comes without its models and would download them`",
             "Install version 3.4 or newer: `pip install --upgrade rapidocr`.",
+        ),
+        (
+            "`prompts: … has letters that cannot be read here: …`",
+            "Use words in Latin letters, Chinese or Japanese, or ask a model with GDRO VLM Reward.",
         ),
         (
             "Low rewards for text that is plain to see",

@@ -7,6 +7,7 @@ reads (PP-OCR networks on onnxruntime), an optional dependency that works offlin
 from __future__ import annotations
 
 import threading
+import unicodedata
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +29,8 @@ _LINE_MAX_SIDE = 128  # in "auto", a larger picture is searched for text first
 # picture is stretched to twice its width (99 instead of 92 of 100 drawn words), and padding to the
 # engine's usual 320 pixels would only cost time.
 _LINE_HEIGHT, _LINE_ASPECT = 96, 2
+_LINE_MAX_ASPECT = 40  # a longer line would take seconds, and memory without end
+_THINNEST = 4  # a picture to be searched gets margins if it is longer than this times its width
 
 
 def levenshtein(a: str, b: str) -> int:
@@ -55,7 +58,9 @@ def text_score(read: str, target: str) -> float:
 
 
 def _plain(text: str) -> str:
-    return "".join(text.split()).lower()
+    # Marks that no picture shows: joiners, directions, the variants of emoji.
+    shown = (c for c in text if not c.isspace() and unicodedata.category(c) != "Cf")
+    return "".join(c for c in shown if c not in "\ufe0e\ufe0f").lower()
 
 
 def targets(prompt: Prompt) -> list[str]:
@@ -83,6 +88,7 @@ class OCRReward:
         self.settings: dict[str, Any] = {"mode": mode, "engine": _engine_version()}
         self._engines: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._known: set[str] | None = None
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raise ``InputError`` at the first prompt without a text to read, or without RapidOCR."""
@@ -94,6 +100,30 @@ class OCRReward:
                     'Put it in double quotes, as in: a sign that says "OPEN".',
                 )
         _import_engine()
+        known = self._letters()
+        for prompt in prompts:
+            strange = sorted(set("".join(map(_plain, targets(prompt)))) - known) if known else []
+            if strange:
+                raise InputError(
+                    "prompts",
+                    f"{prompt.text!r} has letters that cannot be read here: {' '.join(strange)}",
+                    "The engine reads Latin letters, Chinese and Japanese, and common signs. Use other "
+                    "words, or GDRO VLM Reward.",
+                )
+
+    def _letters(self) -> set[str]:
+        """The letters that the recogniser knows, in small; empty if it does not say."""
+        if self._known is None:
+            with self._lock:
+                if "line" not in self._engines:
+                    self._engines["line"] = _load_engine("line")
+                engine = self._engines["line"]
+                # Its parts are made at the first picture.
+                engine(np.zeros((48, 96, 3), np.uint8), use_det=False, use_cls=False)
+                recogniser = getattr(engine, "text_rec", None)
+            found = getattr(getattr(recogniser, "postprocess_op", None), "character", None) or ()
+            self._known = {letter for word in found for letter in _plain(str(word))}
+        return self._known
 
     def score(
         self,
@@ -129,13 +159,29 @@ class OCRReward:
         image = image.convert("RGB")
         if mode == "line":
             aspect = max(image.width / image.height, _LINE_ASPECT)
+            aspect = min(aspect, _LINE_MAX_ASPECT)
             image = image.resize((round(_LINE_HEIGHT * aspect), _LINE_HEIGHT))
+        else:
+            image = _with_margins(image)
         bgr = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
         with self._lock:
             if mode not in self._engines:
                 self._engines[mode] = _load_engine(mode)
             result = self._engines[mode](bgr, use_det=mode == "detect", use_cls=False)
         return " ".join(line for line in result.txts or () if line)
+
+
+def _with_margins(image: Image.Image) -> Image.Image:
+    """The picture, filled up in the colour of its first pixel where it is too thin to be searched."""
+    from PIL import Image as images
+
+    least = max(32, max(image.size) // _THINNEST)
+    size = max(image.width, least), max(image.height, least)
+    if size == image.size:
+        return image
+    sheet = images.new("RGB", size, image.getpixel((0, 0)))  # type: ignore[arg-type]
+    sheet.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return sheet
 
 
 def _engine_version() -> str:

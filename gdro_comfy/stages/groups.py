@@ -57,14 +57,19 @@ STAGES: dict[str, Stage] = {
                         Input(
                             "set",
                             "COMBO",
-                            "For the bundled model: shapes with the composition reward, words (signs) "
-                            "with the OCR reward. Evaluate on the held-out ones.",
+                            "shapes and words: for the bundled model, with the composition and the OCR "
+                            "reward. signs: OCR on large models. things: composition with a detector. "
+                            "Evaluate on held-out ones.",
                             default="shapes_train",
                             options=(
                                 "shapes_train",
                                 "shapes_heldout",
                                 "words_train",
                                 "words_heldout",
+                                "signs_train",
+                                "signs_heldout",
+                                "things_train",
+                                "things_heldout",
                             ),
                         ),
                     ),

@@ -122,3 +122,27 @@ def test_cancel_is_asked_for_every_image(reward):
 
     with pytest.raises(Stop):
         reward.score([sign("CAT")], [Prompt('"CAT"')], check)
+
+
+@pytest.mark.parametrize(
+    "text", ["a “CAT”", "a „CAT“", "a «CAT»", "a 「CAT」", 'a "CAT" and ""', 'a "\u200eCAT\ufe0f"']
+)
+def test_quotes_of_other_languages_and_marks_that_are_not_seen(text, reward):
+    assert reward.score([sign("CAT")], [Prompt(text)]).values[0] == 1
+
+
+@pytest.mark.parametrize("mode", ["auto", "line", "detect"])
+@pytest.mark.parametrize("size", [(1, 1), (8192, 64), (3, 500)])
+def test_pictures_of_strange_sizes_are_read(mode, size, reward):
+    blank = Image.new("RGB", size, "white")
+    assert create("ocr", mode=mode).read(blank) == ""
+
+
+@pytest.mark.parametrize("word", ["مرحبا", "🦊", "OPEN 🦊", "ไทย"])
+def test_letters_that_the_engine_does_not_know_are_refused_before_any_work(word, reward):
+    with pytest.raises(InputError, match="letters that cannot be read here"):
+        reward.check_prompts([Prompt(f'a sign that says "{word}"')])
+
+
+def test_letters_with_accents_and_of_other_scripts_are_allowed(reward):
+    reward.check_prompts([Prompt('"CAFÉ"'), Prompt('"你好"'), Prompt('"Größe"')])
