@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .graph_rewards import MeasureImageNode, RolloutImagesNode, ScoresFromGraphNode
 from .judges import VLMRewardNode
 from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
 from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
@@ -17,6 +18,9 @@ NODES: list[type[io.ComfyNode]] = [
     OCRRewardNode,
     CompositionRewardNode,
     VLMRewardNode,
+    RolloutImagesNode,
+    MeasureImageNode,
+    ScoresFromGraphNode,
     ScoreRolloutNode,
     TrainLoRANode,
     EvaluateAlignmentNode,

@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.stage import MISSING, Input, Output, Stage
+from ..gdro_comfy.stage_inputs import unlist
 from ..gdro_comfy.stages import STAGES
 from . import freshness
 from .host import ComfyHost, model_files
@@ -29,6 +30,7 @@ def schema(node_id: str, category: str) -> io.Schema:
         inputs=[_input(declared) for declared in stage.inputs],
         outputs=[_output(declared) for declared in stage.outputs],
         is_output_node=stage.output_node,
+        is_input_list=stage.takes_lists,
         hidden=[io.Hidden.unique_id],
     )
 
@@ -62,6 +64,8 @@ class StageNode(io.ComfyNode):
 
 
 def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ...]:
+    if stage.takes_lists:
+        inputs = unlist(stage.inputs, inputs)
     for declared in stage.inputs:
         # A choice that ComfyUI does not know comes as nothing.
         if declared.type == "DYNAMIC" and not inputs.get(declared.name):
@@ -120,5 +124,8 @@ def _numbers(declared: Input) -> dict[str, Any]:
 
 def _output(declared: Output) -> Any:
     return io.Custom(declared.type).Output(
-        declared.name, display_name=declared.name, tooltip=declared.tooltip or None
+        declared.name,
+        display_name=declared.name,
+        tooltip=declared.tooltip or None,
+        is_output_list=declared.is_list,
     )
