@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from . import groups, rollout, scoring
 from .batches import GroupData, generator
 from .errors import InputError
+from .rewards.base import RolloutReward
 from .rollout import Rollout
 from .store import Run
 
@@ -58,6 +59,8 @@ class Rounds:
                 f"{self.rounds} rounds need it to score their new groups, and none is connected",
                 "Connect the reward that scored the rollout, or set rounds to 1.",
             )
+        if self.rounds > 1 and isinstance(reward, RolloutReward):
+            reward.check_new_pictures()
         if not 1 <= self.rounds <= steps:
             raise InputError(
                 "rounds",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .errors import InputError
-from .rewards.base import Reward, RewardError, active, announce
+from .rewards.base import Reward, RewardError, RewardResult, RolloutReward, active, announce
 from .rollout import Rollout, contact_sheet
-from .store import append_lines, digest, read_lines
+from .store import append_lines, digest, read_lines, write_atomic
 
 if TYPE_CHECKING:
     from .host import Host
+    from .store import Group
 
 _BATCH = 32
 
@@ -47,8 +49,27 @@ def score_rollout(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
         InputError: the reward cannot judge one of the prompts.
         RewardError: it returned no finite number for an image; names the image.
     """
+    if isinstance(reward, RolloutReward):
+        return _judge(host, rollout, reward)
     with active(reward):
         return _score_missing(host, rollout, reward)
+
+
+def _judge(host: Host, rollout: Rollout, reward: RolloutReward) -> Rollout:
+    """Scores of a reward that sees the rollout as a whole: written together, in a file of their own
+    for just these groups, as those of other groups may differ."""
+    result = reward.judge(rollout, lambda part: score_rollout(host, rollout, part).scores())
+    pictures = [
+        (group, place) for group in rollout.groups() for place in range(rollout.images_per_prompt)
+    ]
+    rows = _rows(reward, pictures, result)
+    which = digest([[digest(p.to_json()) for p in rollout.prompts], rollout.images_per_prompt])
+    path = rollout.run.score_file(reward.name, {**reward.settings, "pictures": which})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomic(path, lambda file: file.write(text.encode()))
+    host.progress(len(rows), len(rows), f"scoring, {reward.name}")
+    return rollout.scored(path.name)
 
 
 def _score_missing(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
@@ -63,7 +84,7 @@ def _score_missing(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
         asked = digest(group.prompt.to_json(), 8)
         for place in range(rollout.images_per_prompt):
             if known.get((group.folder.name, place)) != asked:
-                todo.append((group, place, asked))
+                todo.append((group, place))
     total = len(rollout.prompts) * rollout.images_per_prompt
     stage = f"scoring, {reward.name}"
     if todo:
@@ -72,34 +93,41 @@ def _score_missing(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
     for start in range(0, len(todo), _BATCH):
         host.check_cancelled()
         batch = todo[start : start + _BATCH]
-        images = [group.image(place) for group, place, _ in batch]
-        prompts = [group.prompt for group, _, _ in batch]
+        images = [group.image(place) for group, place in batch]
+        prompts = [group.prompt for group, _ in batch]
         result = reward.score(images, prompts, host.check_cancelled)
-        values = np.asarray(result.values, dtype=np.float32)
-        if values.shape != (len(batch),):
-            raise RewardError(
-                f"{reward.name} returned {values.shape} values for {len(batch)} images"
-            )
-        details = result.details or [{}] * len(batch)
-        rows = []
-        for (group, place, asked), value, detail in zip(batch, values, details, strict=True):
-            if not math.isfinite(value):
-                raise RewardError(
-                    f"{reward.name} gave {value} for {group.image_path(place).name} of the prompt "
-                    f"{group.prompt.text!r}"
-                )
-            rows.append(
-                {
-                    "prompt": group.folder.name,
-                    "image": place,
-                    "value": float(value),
-                    "asked": asked,
-                    "details": detail,
-                }
-            )
-        append_lines(path, rows)
+        append_lines(path, _rows(reward, batch, result))
         host.progress(total - len(todo) + start + len(batch), total, stage)
     return rollout.scored(path.name)
+
+
+def _rows(
+    reward: Reward, pictures: list[tuple[Group, int]], result: RewardResult
+) -> list[dict[str, Any]]:
+    """Lines of a score file. Raises ``RewardError`` unless there is a finite number for each picture."""
+    values = np.asarray(result.values, dtype=np.float32)
+    if values.shape != (len(pictures),):
+        raise RewardError(
+            f"{reward.name} returned {values.shape} values for {len(pictures)} images"
+        )
+    details = result.details or [{}] * len(pictures)
+    rows = []
+    for (group, place), value, detail in zip(pictures, values, details, strict=True):
+        if not math.isfinite(value):
+            raise RewardError(
+                f"{reward.name} gave {value} for {group.image_path(place).name} of the prompt "
+                f"{group.prompt.text!r}"
+            )
+        rows.append(
+            {
+                "prompt": group.folder.name,
+                "image": place,
+                "value": float(value),
+                "asked": digest(group.prompt.to_json(), 8),
+                "details": detail,
+            }
+        )
+    return rows
 
 
 def summarise(rewards: np.ndarray) -> ScoreSummary:

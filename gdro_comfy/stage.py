@@ -27,6 +27,8 @@ class Input:
         files: a COMBO of the host's files of this kind; ``options``, where there are any, come first.
         choices: of a DYNAMIC, the inputs that come with each choice.
         advanced: folded away in the canvas.
+        is_list: the stage gets the whole ComfyUI list of this input, instead of running once for
+            each of its values. The other inputs of such a stage must have one value.
     """
 
     name: str
@@ -42,16 +44,19 @@ class Input:
     choices: dict[str, tuple[Input, ...]] | None = None
     multiline: bool = False
     advanced: bool = False
+    is_list: bool = False
     label: str = ""
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a stage."""
+    """One output of a stage. With ``is_list`` the stage gives a list, and whatever is connected to it
+    runs once for each of its values."""
 
     name: str
     type: str
     tooltip: str = ""
+    is_list: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,11 @@ class Stage:
     output_node: bool = False
     preview: str | None = None
     aliases: tuple[str, ...] = field(default=())
+
+    @property
+    def takes_lists(self) -> bool:
+        """Whether it runs once, on whole lists. ComfyUI then gives every input as a list."""
+        return any(declared.is_list for declared in self.inputs)
 
     def __call__(self, host: Host, **inputs: Any) -> tuple[Any, ...]:
         return self.run(host, **inputs)

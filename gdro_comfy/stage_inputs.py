@@ -78,11 +78,41 @@ def complete(
             if value is None and not item.optional:
                 raise _missing(item, prefix + item.name)
             full[item.name] = value
+        elif item.is_list:
+            full[item.name] = value if isinstance(value, list) else [value]
         elif item.type == "DYNAMIC":
             full[item.name] = _choice(item, value, prefix + item.name)
         else:
             full[item.name] = _value(item, value, prefix + item.name)
     return full
+
+
+def unlist(declared: Sequence[Input], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What a stage that takes lists was given, every value in a list, as its function expects it:
+    lists where they are declared, else the one value.
+
+    Raises:
+        InputError: there are several values where the stage takes one.
+    """
+    plain: dict[str, Any] = {}
+    for item in declared:
+        if item.name not in given:
+            continue
+        value, key = given[item.name], prefix + item.name
+        if isinstance(value, Mapping):
+            choice = value.get(item.name)
+            name = choice[0] if isinstance(choice, list) and choice else choice
+            inner = (item.choices or {}).get(name, ()) if isinstance(name, str) else ()
+            plain[item.name] = {item.name: name, **unlist(inner, value, f"{key}.")}
+        elif item.is_list or not isinstance(value, list):
+            plain[item.name] = None if value == [None] else value
+        elif len(value) == 1 or (value and all(one is value[0] for one in value)):
+            plain[item.name] = value[0]
+        else:
+            raise InputError(
+                key, f"{len(value)} values came in a list", "Connect an output that gives one."
+            )
+    return plain
 
 
 def _missing(item: Input, key: str) -> InputError:

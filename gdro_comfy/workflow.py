@@ -178,7 +178,8 @@ def _at(node: Node, error: InputError) -> InputError:
 def run(
     graph: Graph, host: Host, stages: Mapping[str, Stage] | None = None
 ) -> dict[str, tuple[Any, ...]]:
-    """Run a checked graph; each node's outputs by node id.
+    """Run a checked graph; each node's outputs by node id. Where a node ran several times, because an
+    output before it is a list, its outputs are lists.
 
     Raises:
         InputError: the graph, or something that a node was given, does not fit; names the node.
@@ -188,19 +189,17 @@ def run(
 
     stages = stages or all_stages()
     order = check(graph, stages)
-    done: dict[str, tuple[Any, ...]] = {}
+    done: dict[str, list[list[Any]]] = {}
     with torch.inference_mode():
         for node_id in order:
-            host.check_cancelled()
             node, stage = graph[node_id], stages[graph[node_id].class_type]
             flat = {
-                name: done[value.node_id][value.slot] if isinstance(value, Link) else value
+                name: done[value.node_id][value.slot] if isinstance(value, Link) else [value]
                 for name, value in node.inputs.items()
             }
             log.info("%s", node.label)
             try:
-                inputs = stage_inputs.complete(stage.inputs, stage_inputs.nest(stage.inputs, flat))
-                done[node_id] = stage(host, **inputs)
+                done[node_id] = _run_on_lists(stage, host, flat)
             except InputError as error:
                 raise _at(node, error) from error
             except Exception as error:
@@ -209,4 +208,54 @@ def run(
                 if isinstance(error, Cancelled):
                     raise
                 raise NodeError(f"{node.label} failed: {error}") from error
-    return done
+    return {
+        node_id: tuple(
+            values if declared.is_list or len(values) != 1 else values[0]
+            for declared, values in zip(
+                stages[graph[node_id].class_type].outputs, given, strict=True
+            )
+        )
+        for node_id, given in done.items()
+    }
+
+
+def _run_on_lists(stage: Stage, host: Host, flat: Mapping[str, list[Any]]) -> list[list[Any]]:
+    """Run a node as ComfyUI does, where every value on a wire is a list: once on the whole lists if
+    the stage takes them, else once for each place of the longest list; shorter ones repeat their last
+    value. Returns a list for each output.
+    """
+    if stage.takes_lists:
+        first = {name: values[0] for name, values in flat.items() if values}
+        chosen = {
+            name: first[name]
+            for name, item in stage_inputs.active(stage.inputs, first)
+            if item.type == "DYNAMIC" and name in first
+        }
+        given = stage_inputs.unlist(stage.inputs, _nested(stage, {**flat, **chosen}))
+        calls = [stage_inputs.complete(stage.inputs, given)]
+    else:
+        empty = [name for name, values in flat.items() if not values]
+        if empty:
+            raise InputError(
+                empty[0], "the list is empty", "Look at what the node before it gives."
+            )
+        calls = [
+            stage_inputs.complete(stage.inputs, _nested(stage, single))
+            for place in range(max(map(len, flat.values()), default=1))
+            for single in [{name: v[min(place, len(v) - 1)] for name, v in flat.items()}]
+        ]
+    outputs: list[list[Any]] = [[] for _ in stage.outputs]
+    for inputs in calls:
+        host.check_cancelled()
+        for declared, kept, value in zip(
+            stage.outputs, outputs, stage(host, **inputs), strict=True
+        ):
+            if declared.is_list:
+                kept.extend(value)
+            else:
+                kept.append(value)
+    return outputs
+
+
+def _nested(stage: Stage, flat: Mapping[str, Any]) -> dict[str, Any]:
+    return stage_inputs.nest(stage.inputs, flat)

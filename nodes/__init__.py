@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import routes
+from .graph_rewards import MeasureImageNode, RolloutImagesNode, ScoresFromGraphNode
 from .judges import PreferenceRewardNode, VLMRewardNode
 from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
 from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
@@ -19,6 +20,9 @@ NODES: list[type[io.ComfyNode]] = [
     CompositionRewardNode,
     VLMRewardNode,
     PreferenceRewardNode,
+    RolloutImagesNode,
+    MeasureImageNode,
+    ScoresFromGraphNode,
     ScoreRolloutNode,
     TrainLoRANode,
     EvaluateAlignmentNode,

@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.stage import MISSING, Input, Output, Stage
+from ..gdro_comfy.stage_inputs import unlist
 from ..gdro_comfy.stages import STAGES
 from . import freshness
 from .host import ComfyHost, model_files
@@ -42,6 +43,7 @@ def schema(node_id: str, category: str) -> io.Schema:
         inputs=[_input(declared) for declared in stage.inputs],
         outputs=[_output(declared) for declared in stage.outputs],
         is_output_node=stage.output_node,
+        is_input_list=stage.takes_lists,
         hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
     )
 
@@ -88,6 +90,8 @@ def _workflow_id(extra: Any) -> str | None:
 
 
 def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ...]:
+    if stage.takes_lists:
+        inputs = unlist(stage.inputs, inputs)
     for declared in stage.inputs:
         # A choice that ComfyUI does not know comes as nothing.
         missing = not inputs.get(declared.name) and not declared.optional
@@ -152,5 +156,8 @@ def _numbers(declared: Input) -> dict[str, Any]:
 
 def _output(declared: Output) -> Any:
     return io.Custom(declared.type).Output(
-        declared.name, display_name=declared.name, tooltip=declared.tooltip or None
+        declared.name,
+        display_name=declared.name,
+        tooltip=declared.tooltip or None,
+        is_output_list=declared.is_list,
     )

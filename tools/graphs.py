@@ -159,6 +159,17 @@ checkpoint of the model that the LoRA was trained for, and the LoRA in both *GDR
 **Files:** a checkpoint in `models/checkpoints` that holds its text encoders, such as
 `sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors`."""
 
+FROM_GRAPH = f"""## A reward from any nodes
+
+**GDRO Rollout Images** hands out the pictures one by one. Whatever nodes you put behind it, here **GDRO
+Measure Image**, run once for each picture, and **GDRO Scores from Graph** takes their numbers back as the
+reward. Here it is how colourful a picture is; exchange the node in the middle for any that ends in a number.
+
+Press **Run**. At the end both models draw the same prompt, which they were not trained on, with the same
+seeds; the numbers below the pictures are how colourful they are, before and after.
+
+{_WHERE}"""
+
 _TINY_TRAIN = {"rank": 32, "alpha": 32.0, "target": "attention+mlp"}
 GDRO_TINY = {
     **_TINY_TRAIN, "steps": 240, "learning_rate": 0.0007, "algorithm.beta": 30.0,
@@ -167,7 +178,7 @@ GDRO_TINY = {
 
 _PAPER = {"steps": 400, "groups_per_step": 4, "learning_rate": 0.0003, "rank": 32, "alpha": 32.0}
 _GROUPS = {"images_per_prompt": 16}
-_DETECTOR: dict[str, Any] = {}
+_DETECTOR: dict[str, Any] = {"detector": "OWLv2"}
 
 
 def use_lora() -> Graph:
@@ -206,6 +217,45 @@ def use_lora() -> Graph:
             ("With the LoRA, and without", (900, -20, 1160, 1140), PURPLE),
         ],
     }
+
+
+def from_graph(name: str, about: str) -> Graph:
+    """A rollout whose pictures are measured by nodes of the graph, and the difference that training made."""
+    graph = alignment(
+        name, about, TINY, ("shapes_train", "shapes_heldout"), ("GDRO_ScoresFromGraph", {}),
+        {**GDRO_TINY, "algorithm.temperature": 0.01}, limits=(96, 0),
+    )  # fmt: skip
+    nodes = graph["nodes"]
+    for key in ("heldout", "evaluate"):
+        del nodes[key]
+    nodes["images"] = ("GDRO_RolloutImages", None, (860, 60, 320, 90), {},
+                       {"rollout": "rollout.rollout"})  # fmt: skip
+    nodes["measure"] = ("GDRO_MeasureImage", "Put your own nodes here", (860, 200, 320, 110),
+                        {"measure": "colourfulness"}, {"image": "images.images"})  # fmt: skip
+    nodes["reward"] = ("GDRO_ScoresFromGraph", "What I want more of", (860, 360, 320, 120),
+                       {"name": "colourfulness"},
+                       {"rollout": "rollout.rollout", "scores": "measure.value"})  # fmt: skip
+    nodes["score"] = ("GDRO_ScoreRollout", None, (860, 530, 320, 390), {},
+                      {"rollout": "rollout.rollout", "reward": "reward.reward"})  # fmt: skip
+    for row, (key, title) in enumerate((("before", "Base model"), ("after", "Aligned model"))):
+        y = 60 + row * 660
+        links = {"model": "model.model"} | ({"aligned": "train.aligned"} if row else {})
+        nodes[key] = ("GDRO_Generate", title, (1720, y, 340, 440),
+                      {**TINY_SAMPLING, "images": 16, "seed": 7,
+                       "prompt": "one green triangle above two yellow circles"}, links)  # fmt: skip
+        nodes[f"{key}_show"] = ("PreviewImage", title, (2100, y, 320, 320), {},
+                                {"images": f"{key}.images"})  # fmt: skip
+        nodes[f"{key}_measure"] = ("GDRO_MeasureImage", f"{title}: how colourful", (2100, y + 370, 320, 90),
+                                   {"measure": "colourfulness"}, {"image": f"{key}.images"})  # fmt: skip
+        nodes[f"{key}_number"] = ("PreviewAny", f"{title}: colourfulness", (2100, y + 510, 320, 100), {},
+                                  {"source": f"{key}_measure.value"})  # fmt: skip
+    graph["groups"] = [
+        ("1  Model and prompts", (20, -20, 400, 680), BLUE),
+        ("2  Pictures out, numbers in", (440, -20, 780, 980), GREEN),
+        ("3  Train", (1240, -20, 440, 1380), ORANGE),
+        ("4  Before and after", (1700, -20, 760, 1380), PURPLE),
+    ]
+    return graph
 
 
 GRAPHS: dict[str, Callable[[], Graph]] = {
@@ -252,4 +302,5 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
         online=True, validate=True, model_height=260,
     ),
     "use_aligned_lora": use_lora,
+    "custom_reward_from_graph": lambda: from_graph("colourful", FROM_GRAPH),
 }  # fmt: skip

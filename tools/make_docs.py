@@ -13,13 +13,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import help_graph_rewards
 import help_judges
 from help_text import ADVICE, MISTAKES, TYPICAL
 
 from gdro_comfy.stage import MISSING, Input, Stage
 from gdro_comfy.stages import STAGES
 
-for topic in (help_judges,):
+for topic in (help_judges, help_graph_rewards):
     ADVICE.update(topic.ADVICE)
     TYPICAL.update(topic.TYPICAL)
     MISTAKES.update(topic.MISTAKES)

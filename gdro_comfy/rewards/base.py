@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..prompts import Prompt
-
+    from ..rollout import Rollout
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,29 @@ class Reward(Protocol):
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
         """Score ``n`` RGB images against ``n`` prompts, the i-th image against the i-th prompt."""
+        ...
+
+
+@runtime_checkable
+class RolloutReward(Reward, Protocol):
+    """A reward that has to see a rollout as a whole: its scores depend on the other pictures, or were
+    made elsewhere for these very pictures.
+
+    ``score_rollout`` calls ``judge`` in place of ``check_prompts`` and ``score``, which such a reward
+    has for pictures outside of a rollout: it refuses them where they have no meaning.
+    """
+
+    def judge(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
+        """Scores of all pictures, one group after the other. ``score(other)`` gives those of another
+        reward as ``[groups, G]``, which are made where they are missing and kept.
+
+        Raises:
+            InputError: this rollout is not one that it can judge.
+        """
+        ...
+
+    def check_new_pictures(self) -> None:
+        """Raise ``InputError`` if it has nothing to say of pictures that are yet to be made."""
         ...
 
 

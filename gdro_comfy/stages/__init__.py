@@ -6,7 +6,7 @@ Ids and input names are for ever, because saved workflows carry them.
 from __future__ import annotations
 
 from ..stage import MISSING, Input, Output, Stage
-from . import groups, judges, models, rewards, training
+from . import graph_rewards, groups, judges, models, rewards, training
 
 __all__ = ["MISSING", "STAGES", "Input", "Output", "Stage"]
 
@@ -15,5 +15,6 @@ STAGES: dict[str, Stage] = {
     **groups.STAGES,
     **rewards.STAGES,
     **judges.STAGES,
+    **graph_rewards.STAGES,
     **training.STAGES,
 }

@@ -1,0 +1,103 @@
+"""Stages that make a reward of whatever nodes the graph has: pictures out, numbers in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..stage import Input, Output, Stage
+from .shared import image_tensor
+
+if TYPE_CHECKING:
+    from ..host import Host
+
+
+def _rollout_images(host: Host, rollout: Any) -> tuple[Any, ...]:
+    images, prompts = [], []
+    total = len(rollout.prompts) * rollout.images_per_prompt
+    for group in rollout.groups():
+        for place in range(rollout.images_per_prompt):
+            host.check_cancelled()
+            images.append(image_tensor([group.image(place)]))
+            prompts.append(group.prompt.text)
+        host.progress(len(images), total, "reading pictures")
+    return images, prompts
+
+
+def _scores_from_graph(host: Host, rollout: Any, scores: list[Any], name: str) -> tuple[Any, ...]:
+    from ..rewards.given import GivenReward, read_numbers
+
+    check_name(name)
+    values = read_numbers(rollout, scores)
+    source = "GDRO Rollout Images, your nodes, GDRO Scores from Graph"
+    return (GivenReward(name, rollout, values, source),)
+
+
+def check_name(name: str) -> None:
+    """Raise ``InputError`` unless it can name a reward in files and formulas."""
+    if not (name.isascii() and name.isalnum() and name[0].isalpha() and name.islower()):
+        raise InputError(
+            "name",
+            f"{name!r} cannot name a reward",
+            "Use small letters and digits, starting with a letter: sharpness, style2.",
+        )
+
+
+def _measure_image(host: Host, image: Any, measure: str) -> tuple[Any]:
+    from .. import measure as measures
+
+    return (measures.measure(image.cpu().numpy(), measure),)
+
+
+STAGES: dict[str, Stage] = {
+    "GDRO_RolloutImages": Stage(
+        _rollout_images,
+        "GDRO Rollout Images",
+        "Hands out the pictures of a rollout and their prompts one by one, for any nodes that turn a "
+        "picture into a number. Those nodes run once for each picture.",
+        (Input("rollout", "GDRO_ROLLOUT", "From GDRO Group Rollout or GDRO Import Groups."),),
+        (
+            Output("images", "IMAGE", "Every picture, group after group.", is_list=True),
+            Output("prompts", "STRING", "The prompt of each picture.", is_list=True),
+        ),
+        aliases=("list", "custom reward"),
+    ),
+    "GDRO_MeasureImage": Stage(
+        _measure_image,
+        "GDRO Measure Image",
+        "Turns a picture into a number: how bright, rich in contrast, colourful or sharp it is.",
+        (
+            Input("image", "IMAGE", "The picture; of a batch, the mean is given."),
+            Input(
+                "measure",
+                "COMBO",
+                "brightness: mean luma, 0 to 1. contrast: its deviation, 0 to 0.5. colourfulness: 0 "
+                "for grey, 0.4 for garish. sharpness: deviation of the Laplacian.",
+                default="colourfulness",
+                options=("brightness", "contrast", "colourfulness", "sharpness"),
+            ),
+        ),
+        (Output("value", "FLOAT", "The number."),),
+        aliases=("brightness", "contrast", "colourfulness", "sharpness", "statistics"),
+    ),
+    "GDRO_ScoresFromGraph": Stage(
+        _scores_from_graph,
+        "GDRO Scores from Graph",
+        "Makes a reward of the numbers that your nodes gave the pictures of GDRO Rollout Images. It is "
+        "for these pictures only.",
+        (
+            Input("rollout", "GDRO_ROLLOUT", "The rollout that GDRO Rollout Images had."),
+            Input(
+                "scores",
+                "FLOAT,INT",
+                "One number for each picture, in the same order. Higher is better.",
+                is_list=True,
+            ),
+            Input(
+                "name", "STRING", "What the reward is called in files and tables.", default="graph"
+            ),
+        ),
+        (Output("reward", "GDRO_REWARD", "The numbers, bound to this rollout."),),
+        aliases=("custom reward", "list"),
+    ),
+}

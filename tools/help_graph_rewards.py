@@ -1,0 +1,80 @@
+"""The hand-written part of the help pages of rewards made in the graph; see ``help_text.py``."""
+
+from __future__ import annotations
+
+ADVICE = {
+    "GDRO_RolloutImages": """The way out of GDRO for whatever you like: **GDRO Rollout Images**, then any
+nodes, then **GDRO Scores from Graph**. ComfyUI runs the nodes in between once for each picture: a
+face counter, an aesthetic predictor of another pack, a mask's area, **GDRO Measure Image**.
+
+All pictures are in memory at once: 640 pictures of 512 x 512 take 2 GB, of 1024 x 1024 8 GB. For more, use
+a reward node, which reads them a few at a time.
+
+Nodes that join a list into one batch (Rebatch, Image List to Batch) lose which number belongs to
+which picture: one number has to come out for each picture that went in.""",
+    "GDRO_MeasureImage": """The smallest node that ends in a number, to try the path with. Put ComfyUI's
+*Math Expression* behind it to mix several: `a - abs(b - 0.5)` wants colourful pictures of medium
+brightness.
+
+A measure alone is quickly fooled: asked for brightness, a model learns white walls. Mix it with what
+the picture should show (GDRO Combine Rewards), or stop early.
+
+Brightness and contrast are of the values as they are stored (sRGB), colourfulness is Hasler and
+Suesstrunk's (2003), sharpness is the deviation of the Laplacian and depends on the size.""",
+    "GDRO_ScoresFromGraph": """Takes one number for each picture, in the order of **GDRO Rollout
+Images**, and makes a reward of them. INT and FLOAT both fit; text becomes a number in ComfyUI's *Convert
+Number*. Higher is better: to want less of something, turn it round with *Math Expression* (`-a`).
+
+The reward is for these pictures only. It scores this rollout (or a part of it), alone or in GDRO Combine
+Rewards; it cannot judge pictures that come later, so rounds, validation and GDRO Evaluate Alignment refuse
+it. To see what changed, measure pictures of GDRO Generate with and without the LoRA, as
+`custom_reward_from_graph.json` does.
+
+Look at the size of your numbers: GDRO's temperature is in their units. If the pictures of a group
+differ by 0.02, a temperature of 0.05 sees no difference; take about a fifth of the spread inside a group
+that GDRO Score Rollout shows, or scale the numbers up.""",
+}
+
+TYPICAL = {
+    "GDRO_MeasureImage": {"measure": "colourfulness"},
+    "GDRO_ScoresFromGraph": {"name": "what you measure: `sharpness`"},
+}
+
+MISTAKES = {
+    "GDRO_RolloutImages": [
+        ("`the list is empty`", "The rollout has no pictures; look at the node before."),
+        (
+            "Only one number comes back",
+            "A node in between takes whole lists or batches. Use one that works on a single picture.",
+        ),
+    ],
+    "GDRO_MeasureImage": [
+        (
+            "The numbers hardly differ",
+            "Measure something that the pictures of one prompt differ in; colourfulness and contrast "
+            "mostly do.",
+        ),
+        (
+            "`does not fit`",
+            "Choose one of the four.",
+        ),
+    ],
+    "GDRO_ScoresFromGraph": [
+        (
+            "`there are … numbers for … pictures`",
+            "Connect the same rollout to both nodes, and let each picture have one number.",
+        ),
+        (
+            "`got … where a number should be`",
+            "Text, true and false are no numbers; ComfyUI's Convert Number makes one.",
+        ),
+        (
+            "`reward: its numbers are for the pictures of …`",
+            "The reward belongs to another rollout than the one to be scored.",
+        ),
+        (
+            "`reward: … has numbers for the pictures of … only`",
+            "Connect another reward to the rounds, validation and evaluation.",
+        ),
+    ],
+}
