@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .graph_rewards import MeasureImageNode, RolloutImagesNode, ScoresFromGraphNode
+from .graph_rewards import (
+    CombineRewardsNode,
+    MeasureImageNode,
+    RolloutImagesNode,
+    ScoresFromGraphNode,
+)
 from .judges import VLMRewardNode
 from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
 from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
@@ -21,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     RolloutImagesNode,
     MeasureImageNode,
     ScoresFromGraphNode,
+    CombineRewardsNode,
     ScoreRolloutNode,
     TrainLoRANode,
     EvaluateAlignmentNode,
