@@ -81,7 +81,8 @@ class ComfyHost:
         )  # fmt: skip
         self._previewed |= preview is not None
         if stage:
-            self.show_text(f"{stage} {value}/{total}")
+            doing, _, what = stage.partition(", ")
+            self.show_text(f"{doing} {value}/{total}" + (f", {what}" if what else ""))
 
     def show_finished(self, images: torch.Tensor) -> None:
         """Put a finished picture in the place of the previews: the canvas goes on showing the last of

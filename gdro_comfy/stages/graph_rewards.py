@@ -67,7 +67,7 @@ STAGES: dict[str, Stage] = {
         "GDRO Rollout Images",
         "Hands out the pictures of a rollout and their prompts one by one, for any nodes that turn a "
         "picture into a number. Those nodes run once for each picture.",
-        (Input("rollout", "GDRO_ROLLOUT", "From GDRO Group Rollout or GDRO Import Groups."),),
+        (Input("rollout", "GDRO_ROLLOUT", "From GDRO Group Rollout."),),
         (
             Output("images", "IMAGE", "Every picture, group after group.", is_list=True),
             Output("prompts", "STRING", "The prompt of each picture.", is_list=True),
