@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .store import Group
 
 _BATCH = 32
+_EQUAL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,18 @@ class ScoreSummary:
     images: int
 
     def text(self) -> str:
+        still = self.groups - self.teaching_groups
+        if not still:
+            taught = "every group teaches something"
+        elif still == 1:
+            taught = "1 group teaches nothing (all rewards equal)"
+        else:
+            taught = f"{still} groups teach nothing (all rewards equal)"
+        images = "1 image" if self.images == 1 else f"{self.images} images"
+        groups = "1 group" if self.groups == 1 else f"{self.groups} groups"
         return (
-            f"{self.images} images in {self.groups} groups: mean {self.mean:.3f}, best of a group "
-            f"{self.best_of_group:.3f}, deviation inside a group {self.spread:.3f}; "
-            f"{self.groups - self.teaching_groups} groups teach nothing (all rewards equal)"
+            f"{images} in {groups}: mean {self.mean:.3f}, best of a group "
+            f"{self.best_of_group:.3f}, deviation inside a group {self.spread:.3f}; {taught}"
         )
 
 
@@ -136,7 +145,7 @@ def summarise(rewards: np.ndarray) -> ScoreSummary:
         mean=float(rewards.mean()),
         best_of_group=float(rewards.max(1).mean()),
         spread=float(rewards.std(1).mean()),
-        teaching_groups=int((rewards.max(1) - rewards.min(1) > 1e-6).sum()),
+        teaching_groups=int((rewards.max(1) - rewards.min(1) > _EQUAL).sum()),
         groups=len(rewards),
         images=rewards.size,
     )
@@ -166,9 +175,29 @@ def histogram(rewards: np.ndarray, value_range: tuple[float, float]) -> Image.Im
     return image
 
 
+def strongest_groups(rollout: Rollout, rewards: np.ndarray, rows: int = 6) -> str:
+    """The groups of ``best_and_worst`` in words: prompt, best and worst reward and their pictures."""
+    lines = []
+    for place in _by_spread(rewards)[:rows]:
+        row = rewards[place]
+        if row.max() - row.min() <= _EQUAL:
+            break
+        best, worst = int(row.argmax()), int(row.argmin())
+        lines.append(
+            f"{rollout.prompts[place].text!r}: best {row[best]:.3f} (picture {best + 1}), worst "
+            f"{row[worst]:.3f} (picture {worst + 1})"
+        )
+    return "\n".join(lines)
+
+
+def _by_spread(rewards: np.ndarray) -> list[int]:
+    """Groups by how far their best and worst reward are apart, the widest first."""
+    return [int(place) for place in np.argsort(rewards.min(1) - rewards.max(1), kind="stable")]
+
+
 def best_and_worst(rollout: Rollout, rewards: np.ndarray, rows: int = 6) -> Image.Image:
     """Best (left) and worst (right) picture of the groups with the largest spread of rewards."""
-    order = np.argsort(rewards.min(1) - rewards.max(1), kind="stable")[:rows]
+    order = _by_spread(rewards)[:rows]
     groups = rollout.groups()
     pictures = []
     for place in order:

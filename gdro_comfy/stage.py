@@ -20,12 +20,15 @@ class Input:
         name: its id, for ever: saved workflows carry it.
         type: ComfyUI's name of the type ("INT", "COMBO", "GDRO_MODEL", ...). "DYNAMIC" is a choice
             with inputs of its own: the value is a dict with the choice under this input's name.
+            "GROW" is any number of connections, from ``minimum`` to ``maximum`` (at most 100): the
+            value is a dict with the keys <name of grows>0, <name of grows>1, ...
         default: used where the input is left out; MISSING where it must be given.
         optional: may be left out; the stage then gets None, unless there is a default.
         minimum, maximum, step: of numbers.
         options: of a COMBO.
         files: a COMBO of the host's files of this kind; ``options``, where there are any, come first.
         choices: of a DYNAMIC, the inputs that come with each choice.
+        grows: of a GROW, what each of its connections is.
         advanced: folded away in the canvas.
         is_list: the stage gets the whole ComfyUI list of this input, instead of running once for
             each of its values. The other inputs of such a stage must have one value.
@@ -42,6 +45,7 @@ class Input:
     options: tuple[str, ...] | None = None
     files: str | None = None
     choices: dict[str, tuple[Input, ...]] | None = None
+    grows: Input | None = None
     multiline: bool = False
     advanced: bool = False
     is_list: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .errors import InputError
@@ -35,6 +36,9 @@ def active(
         choice = flat.get(key) if item.type == "DYNAMIC" else None
         if isinstance(choice, str):
             yield from active((item.choices or {}).get(choice, ()), flat, f"{key}.")
+        if item.grows is not None:
+            for name in [name for name in flat if name.startswith(f"{key}.")]:
+                yield name, item.grows
 
 
 def nest(declared: Sequence[Input], flat: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -78,6 +82,8 @@ def complete(
             if value is None and not item.optional:
                 raise _missing(item, prefix + item.name)
             full[item.name] = value
+        elif item.type == "GROW":
+            full[item.name] = _grown(item, value, prefix + item.name)
         elif item.is_list:
             full[item.name] = value if isinstance(value, list) else [value]
         elif item.type == "DYNAMIC":
@@ -99,7 +105,10 @@ def unlist(declared: Sequence[Input], given: Mapping[str, Any], prefix: str = ""
         if item.name not in given:
             continue
         value, key = given[item.name], prefix + item.name
-        if isinstance(value, Mapping):
+        if item.grows is not None:
+            inner = tuple(replace(item.grows, name=name) for name in value)
+            plain[item.name] = unlist(inner, value, f"{key}.")
+        elif isinstance(value, Mapping):
             choice = value.get(item.name)
             name = choice[0] if isinstance(choice, list) and choice else choice
             inner = (item.choices or {}).get(name, ()) if isinstance(name, str) else ()
@@ -121,7 +130,7 @@ def _missing(item: Input, key: str) -> InputError:
     return InputError(
         key,
         "nothing is connected",
-        f"Connect an output of type {item.type}. A muted node gives nothing.",
+        f"Connect an output of type {(item.grows or item).type}. A muted node gives nothing.",
     )
 
 
@@ -147,6 +156,19 @@ def _choice(item: Input, value: Any, key: str) -> dict[str, Any]:
     if not isinstance(choice, str) or choice not in choices:
         raise _wrong(item, choice, key)
     return {item.name: choice, **complete(choices[choice], given, f"{key}.")}
+
+
+def _grown(item: Input, value: Any, key: str) -> dict[str, Any]:
+    assert item.grows is not None
+    given = value if isinstance(value, Mapping) else {}
+    connected = {name: one for name, one in given.items() if one is not None}
+    if not (item.minimum or 0) <= len(connected) <= (item.maximum or 100):
+        raise InputError(
+            key,
+            f"{len(connected)} are connected",
+            f"Connect from {item.minimum:g} to {item.maximum:g} outputs of type {item.grows.type}.",
+        )
+    return connected
 
 
 def _value(item: Input, value: Any, key: str) -> Any:

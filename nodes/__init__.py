@@ -5,7 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import routes
-from .graph_rewards import MeasureImageNode, RolloutImagesNode, ScoresFromGraphNode
+from .graph_rewards import (
+    CombineRewardsNode,
+    MeasureImageNode,
+    RolloutImagesNode,
+    ScoresFromGraphNode,
+)
 from .judges import PreferenceRewardNode, VLMRewardNode
 from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
 from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
@@ -23,6 +28,7 @@ NODES: list[type[io.ComfyNode]] = [
     RolloutImagesNode,
     MeasureImageNode,
     ScoresFromGraphNode,
+    CombineRewardsNode,
     ScoreRolloutNode,
     TrainLoRANode,
     EvaluateAlignmentNode,

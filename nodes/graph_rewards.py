@@ -23,3 +23,9 @@ class ScoresFromGraphNode(StageNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(node_id="GDRO_ScoresFromGraph", category="rewards")
+
+
+class CombineRewardsNode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_CombineRewards", category="rewards")

@@ -105,7 +105,8 @@ class ComfyHost:
             ignore_size_limit=True,
         )  # fmt: skip
         if stage:
-            self.show_text(f"{stage} {value}/{total}")
+            doing, _, what = stage.partition(", ")
+            self.show_text(f"{doing} {value}/{total}" + (f", {what}" if what else ""))
 
     def show_text(self, text: str) -> None:
         """Show a text on the node, in the place of the last one."""

@@ -133,6 +133,14 @@ def _input(declared: Input) -> Any:
             for key, inners in (declared.choices or {}).items()
         ]
         return io.DynamicCombo.Input(declared.name, options=choices, **common)
+    if kind == "GROW" and declared.grows is not None:
+        template = io.Autogrow.TemplatePrefix(
+            input=_input(declared.grows),
+            prefix=declared.grows.name,
+            min=int(declared.minimum or 0),
+            max=int(declared.maximum or 100),
+        )
+        return io.Autogrow.Input(declared.name, template=template, **common)
     if kind == "COMBO":
         return io.Combo.Input(declared.name, options=_options(declared), **widget)
     if kind == "BOOLEAN":

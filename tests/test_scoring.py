@@ -1,5 +1,7 @@
 """Scoring: once per image, kept when cancelled, never a silent zero."""
 
+import re
+
 import numpy as np
 import pytest
 from small_reward import RednessReward
@@ -9,7 +11,7 @@ from gdro_comfy.host import Cancelled
 from gdro_comfy.prompts import Prompt, PromptSet, from_text
 from gdro_comfy.rewards.base import RewardError, RewardResult
 from gdro_comfy.rollout import RolloutConfig, generate
-from gdro_comfy.scoring import best_and_worst, histogram, score_rollout, summarise
+from gdro_comfy.scoring import best_and_worst, histogram, score_rollout, strongest_groups, summarise
 
 PROMPTS = from_text("one red circle\ntwo blue squares")
 CONFIG = RolloutConfig(images_per_prompt=20, steps=1, run_name="trial")
@@ -121,7 +123,34 @@ def test_summary_by_hand():
     found = summarise(rewards)
     assert (found.mean, found.best_of_group, found.spread) == (0.5, 0.75, 0.25)
     assert (found.teaching_groups, found.groups, found.images) == (1, 2, 4)
-    assert "1 groups teach nothing" in found.text()
+    assert "4 images in 2 groups: " in found.text()
+    assert "; 1 group teaches nothing (all rewards equal)" in found.text()
+
+
+@pytest.mark.parametrize(
+    ("rewards", "words"),
+    [
+        ([[0, 1], [0, 1]], "every group teaches something"),
+        ([[1, 1], [0, 0]], "2 groups teach nothing"),
+        ([[1, 1]], "2 images in 1 group: .*; 1 group teaches nothing"),
+    ],
+)
+def test_the_groups_that_teach_are_counted_in_good_english(rewards, words):
+    assert re.search(words, summarise(np.array(rewards, np.float32)).text())
+
+
+def test_the_strongest_groups_are_told_with_their_best_and_worst_picture(host, rollout):
+    rewards = np.zeros((2, 20), np.float32)
+    rewards[1, 4], rewards[1, 7] = 0.9, -0.1
+    told = strongest_groups(rollout, rewards)
+    assert told == "'two blue squares': best 0.900 (picture 5), worst -0.100 (picture 8)"
+    assert strongest_groups(rollout, np.zeros((2, 20), np.float32)) == ""
+
+
+def test_progress_names_the_reward_and_counts_the_pictures(host, rollout):
+    host.seen.clear()
+    score_rollout(host, rollout, RednessReward())
+    assert host.seen == [("scoring, redness", done, 40) for done in (0, 32, 40)]
 
 
 def test_pictures_of_the_scores(host, rollout):

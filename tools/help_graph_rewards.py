@@ -33,10 +33,35 @@ it. To see what changed, measure pictures of GDRO Generate with and without the 
 Look at the size of your numbers: GDRO's temperature is in their units. If the pictures of a group
 differ by 0.02, a temperature of 0.05 sees no difference; take about a fifth of the spread inside a group
 that GDRO Score Rollout shows, or scale the numbers up.""",
+    "GDRO_CombineRewards": """One wish is easily fooled; two keep each other honest. `ocr` alone may learn
+ugly lettering, `ocr` and an aesthetic reward together do not.
+
+**weights**: `1, 0.5` is the weighted mean, divided by the sum of the weights, so that rewards from 0 to 1
+stay from 0 to 1 and the training's temperature keeps its meaning. A weight below 0 wants less of something.
+
+**normalisation**: rewards of different size (a score around 20 beside one from 0 to 1) have no common
+weight. *per group* compares each picture with the others of its prompt, and gives each reward the
+same say in every group; take it first. *whole rollout* keeps that an easy prompt differs less than a hard
+one. Normalised rewards are in deviations, so raise the temperature to 0.2 to 0.5. They have no meaning for
+single pictures: validation and GDRO Evaluate Alignment want one that is not normalised.
+
+**formula**: names as the summary shows them, a minus written as `_`; two of a name are `vlm` and `vlm2`.
+`ocr * composition` wants both; `min(ocr, composition)` the weaker of the two; `ocr + 0.3 * clip(vlm, 0, 0.8)`
+stops caring above 0.8.
+
+Connect the rollout, and the summary shows how far the rewards agree inside the groups and which one
+decides. A reward that agrees with the combined one by 0.99 has the whole say: give the others more weight.
+Each reward scores in turn, and its scores are kept: changing a weight costs nothing.""",
 }
 
 TYPICAL = {
     "GDRO_MeasureImage": {"measure": "colourfulness"},
+    "GDRO_CombineRewards": {
+        "rule": "`weights`",
+        "rule.weights": "`1, 0.5`",
+        "rule.normalisation": "`per group` for rewards of different size",
+        "rule.formula": "`ocr * composition`",
+    },
     "GDRO_ScoresFromGraph": {"name": "what you measure: `sharpness`"},
 }
 
@@ -75,6 +100,25 @@ MISTAKES = {
         (
             "`reward: … has numbers for the pictures of … only`",
             "Connect another reward to the rounds, validation and evaluation.",
+        ),
+    ],
+    "GDRO_CombineRewards": [
+        (
+            "`weights: there are … for … rewards`",
+            "Write as many as there are rewards, or none.",
+        ),
+        ("`weights: all are 0`", "Give at least one reward a weight."),
+        (
+            "`formula: there is no reward …`",
+            "Take the names from the message; `reward0`, `reward1` always work.",
+        ),
+        (
+            "`formula: … is not allowed in it`",
+            "A formula has names, numbers, + - * /, min, max and clip; nothing else is run.",
+        ),
+        (
+            "`reward: … is normalised (…)`",
+            "Evaluate with a single reward, or with one that is combined without normalisation.",
         ),
     ],
 }

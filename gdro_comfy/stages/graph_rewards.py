@@ -49,13 +49,25 @@ def _measure_image(host: Host, image: Any, measure: str) -> tuple[Any]:
     return (measures.measure(image.cpu().numpy(), measure),)
 
 
+def _combine(host: Host, rewards: Any, rule: Any, rollout: Any = None) -> tuple[Any, str]:
+    from .. import scoring
+    from ..rewards.combine import from_node
+
+    reward = from_node(rewards, rule)
+    if rollout is None:
+        names = ", ".join(reward.names)
+        return reward, f"{names}. Connect a rollout to see which of them decides the ranking."
+    values = reward.parts(rollout, lambda r: scoring.score_rollout(host, rollout, r).scores())
+    return reward, reward.explain(values)
+
+
 STAGES: dict[str, Stage] = {
     "GDRO_RolloutImages": Stage(
         _rollout_images,
         "GDRO Rollout Images",
         "Hands out the pictures of a rollout and their prompts one by one, for any nodes that turn a "
         "picture into a number. Those nodes run once for each picture.",
-        (Input("rollout", "GDRO_ROLLOUT", "From GDRO Group Rollout or GDRO Import Groups."),),
+        (Input("rollout", "GDRO_ROLLOUT", "From GDRO Group Rollout."),),
         (
             Output("images", "IMAGE", "Every picture, group after group.", is_list=True),
             Output("prompts", "STRING", "The prompt of each picture.", is_list=True),
@@ -99,5 +111,65 @@ STAGES: dict[str, Stage] = {
         ),
         (Output("reward", "GDRO_REWARD", "The numbers, bound to this rollout."),),
         aliases=("custom reward", "list"),
+    ),
+    "GDRO_CombineRewards": Stage(
+        _combine,
+        "GDRO Combine Rewards",
+        "Makes one reward of several, by weights or a formula, and says which of them decides.",
+        (
+            Input(
+                "rewards",
+                "GROW",
+                "Two rewards or more; a new socket appears when one is taken.",
+                minimum=2,
+                maximum=100,
+                grows=Input("reward", "GDRO_REWARD", "A reward."),
+            ),
+            Input(
+                "rule",
+                "DYNAMIC",
+                "How they become one number.",
+                choices={
+                    "weights": (
+                        Input(
+                            "weights",
+                            "STRING",
+                            "One for each reward, in their order: 1, 0.5. Empty is 1 each; less than 0 "
+                            "wants less of it. The result is the weighted mean.",
+                            default="",
+                        ),
+                        Input(
+                            "normalisation",
+                            "COMBO",
+                            "Of each reward, before it is weighted. none: as they are. per group: less "
+                            "the group's mean, by its deviation. whole rollout: the same over all "
+                            "pictures.",
+                            default="none",
+                            options=("none", "per group", "whole rollout"),
+                        ),
+                    ),
+                    "formula": (
+                        Input(
+                            "formula",
+                            "STRING",
+                            "Names of the rewards (or reward0, reward1, ...), numbers, + - * /, min, "
+                            "max, clip.",
+                            default="reward0 * reward1",
+                        ),
+                    ),
+                },
+            ),
+            Input(
+                "rollout",
+                "GDRO_ROLLOUT",
+                "With it, the rewards score these pictures, and the summary says how far they agree.",
+                optional=True,
+            ),
+        ),
+        (
+            Output("reward", "GDRO_REWARD", "All of them as one."),
+            Output("summary", "STRING", "How far the rewards agree, and which one decides."),
+        ),
+        aliases=("weights", "formula", "mix", "multi"),
     ),
 }

@@ -33,7 +33,8 @@ def _score_rollout(host: Host, rollout: Any, reward: Any) -> tuple[Any, ...]:
 
     scored = scoring.score_rollout(host, rollout, reward)
     values = scored.scores()
-    text = scoring.summarise(values).text()
+    told = [scoring.summarise(values).text(), scoring.strongest_groups(scored, values)]
+    text = "\n".join(filter(None, told))
     return (
         scored,
         image_tensor([scoring.histogram(values, reward.range)]),
