@@ -56,14 +56,14 @@ def alignment(
             "model": ("GDRO_LoadBaseModel", None, (40, 60, 340, model_height), model, {}),
             "prompts": ("GDRO_PromptSet", "Prompts to learn on", (40, 300, 340, 120),
                         {"source.set": sets[0], "limit": limits[0]}, {}),
-            "rollout": ("GDRO_GroupRollout", None, (460, 60, 340, 560),
+            "rollout": ("GDRO_GroupRollout", None, (460, 60, 340, 760),
                         {**sampling, "run_name": name, **(rollout or {})},
                         {"model": "model.model", "prompts": "prompts.prompts"}),
             "reward": (reward[0], "What I want more of", (860, 60, 320, 110), reward[1], {}),
-            "score": ("GDRO_ScoreRollout", None, (860, 250, 320, 390), {},
+            "score": ("GDRO_ScoreRollout", None, (860, 250, 320, 610), {},
                       {"rollout": "rollout.rollout", "reward": "reward.reward"}),
-            "train": ("GDRO_TrainLoRA", None, (1260, 60, 380, 900), train, links),
-            "loss": ("LossGraphNode", None, (1260, 1020, 380, 320),
+            "train": ("GDRO_TrainLoRA", None, (1260, 60, 380, 1480), train, links),
+            "loss": ("LossGraphNode", None, (1260, 1600, 380, 320),
                      {"filename_prefix": f"gdro_{name}_loss"}, {"loss": "train.loss"}),
             "heldout": ("GDRO_PromptSet", "Prompts it has not seen", (1720, 60, 340, 120),
                         {"source.set": sets[1], "limit": limits[1]}, {}),
@@ -73,9 +73,9 @@ def alignment(
                           "prompts": "heldout.prompts", "reward": "reward.reward"}),
         },
         "groups": [
-            ("1  Model and prompts", (20, -20, 400, 680), BLUE),
-            ("2  Groups of images, and their reward", (440, -20, 780, 680), GREEN),
-            ("3  Train", (1240, -20, 440, 1380), ORANGE),
+            ("1  Model and prompts", (20, -20, 400, 900), BLUE),
+            ("2  Groups of images, and their reward", (440, -20, 780, 900), GREEN),
+            ("3  Train", (1240, -20, 440, 1960), ORANGE),
             ("4  Is it better?", (1700, -20, 660, 1380), PURPLE),
         ],
     }  # fmt: skip
@@ -235,7 +235,7 @@ def from_graph(name: str, about: str) -> Graph:
     nodes["reward"] = ("GDRO_ScoresFromGraph", "What I want more of", (860, 360, 320, 120),
                        {"name": "colourfulness"},
                        {"rollout": "rollout.rollout", "scores": "measure.value"})  # fmt: skip
-    nodes["score"] = ("GDRO_ScoreRollout", None, (860, 530, 320, 390), {},
+    nodes["score"] = ("GDRO_ScoreRollout", None, (860, 530, 320, 610), {},
                       {"rollout": "rollout.rollout", "reward": "reward.reward"})  # fmt: skip
     for row, (key, title) in enumerate((("before", "Base model"), ("after", "Aligned model"))):
         y = 60 + row * 660
@@ -251,8 +251,8 @@ def from_graph(name: str, about: str) -> Graph:
                                   {"source": f"{key}_measure.value"})  # fmt: skip
     graph["groups"] = [
         ("1  Model and prompts", (20, -20, 400, 680), BLUE),
-        ("2  Pictures out, numbers in", (440, -20, 780, 980), GREEN),
-        ("3  Train", (1240, -20, 440, 1380), ORANGE),
+        ("2  Pictures out, numbers in", (440, -20, 780, 1180), GREEN),
+        ("3  Train", (1240, -20, 440, 1960), ORANGE),
         ("4  Before and after", (1700, -20, 760, 1380), PURPLE),
     ]
     return graph
