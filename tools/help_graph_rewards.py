@@ -86,7 +86,7 @@ MISTAKES = {
     ],
     "GDRO_ScoresFromGraph": [
         (
-            "`there are … numbers for … pictures`",
+            "`… came for … pictures`",
             "Connect the same rollout to both nodes, and let each picture have one number.",
         ),
         (

@@ -44,7 +44,7 @@ def read_numbers(rollout: Rollout, values: Sequence[Any], input_name: str = "sco
         )
         raise InputError(
             input_name,
-            f"there are {len(values)} numbers for {groups * count} pictures "
+            f"{len(values)} came for {groups * count} pictures "
             f"({groups} prompts with {count} each)",
             f"{remedy}Give one number for each picture of GDRO Rollout Images, in its order; a node in "
             "between that joins them into a batch, or leaves some out, breaks it.",

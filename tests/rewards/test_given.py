@@ -46,10 +46,10 @@ def test_pictures_leave_in_the_order_in_which_numbers_come_back(host, rollout):
     [
         (
             [1.0] * 11,
-            r"11 numbers for 12 pictures \(3 prompts with 4 each\).*picture 4 of 'a star'",
+            r"11 came for 12 pictures \(3 prompts with 4 each\).*picture 4 of 'a star'",
         ),
-        ([1.0] * 13, "13 numbers for 12 pictures.*belong to no picture"),
-        ([], "0 numbers for 12 pictures.*picture 1 of 'one red circle'"),
+        ([1.0] * 13, "13 came for 12 pictures.*belong to no picture"),
+        ([], "0 came for 12 pictures.*picture 1 of 'one red circle'"),
         ([1] * 5 + [math.nan] + [1] * 6, "picture 2 of 'two blue squares' got nan"),
         ([1] * 11 + [math.inf], "picture 4 of 'a star' got inf"),
         (["7"] + [1] * 11, "picture 1 of 'one red circle' got '7' where a number should be"),
