@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 BLUE, GREEN, ORANGE, PURPLE = "#3f5159", "#3f5a3f", "#6b5334", "#553f6b"
-TINY = {"source.model": "tiny SD3"}
+TINY = {"source": "bundled", "source.model": "tiny SD3"}
 TINY_SAMPLING = {"steps": 8, "guidance": 2.0}
 LARGE_SAMPLING = {"steps": 20, "guidance": 4.5, "width": 512, "height": 512}
 
