@@ -1,6 +1,6 @@
 """GDRO, DGPO, DPO, ranking, best-of-group fine-tuning and Flow-GRPO with the same compute.
 
-    python benchmarks/algorithms.py [--budget 80] [--seeds 0 1 2] [--only gdro dgpo] [--output DIR]
+    python benchmarks/algorithms.py [--budget 101] [--seeds 0 1 2] [--only gdro dgpo] [--output DIR]
 
 All start from the bundled model and may use the same number of transformer passes, in thousands of
 images: a forward counts 1 and a backward 2, rollouts are included. The offline ones share one
@@ -36,7 +36,7 @@ from gdro_comfy.scoring import score_rollout
 from gdro_comfy.store import write_tensors
 from gdro_comfy.train import TrainConfig, TrainResult, train
 
-GROUPS, IMAGES, STEPS, GUIDANCE = 8, 16, 8, 2.0
+GROUPS, IMAGES, STEPS, GUIDANCE = 8, 16, 8, 1.0
 ADAPTER = AdapterConfig(32, 32.0, "attention+mlp")
 
 
@@ -87,7 +87,7 @@ class Bench:
 
     def steps(self, passes_per_step: int, rollouts: int = 0) -> int:
         """Optimiser steps that the budget leaves after the shared rollout and further ones."""
-        shared = len(self.rollout.prompts) * IMAGES * STEPS * 2
+        shared = len(self.rollout.prompts) * IMAGES * STEPS
         return max(1, (self.budget - shared - rollouts) // passes_per_step)
 
     def offline(self, objective, seed: int, rate: float | None = None) -> TrainResult:
@@ -107,7 +107,7 @@ class Bench:
 
     def dgpo(self, seed: int) -> TrainResult:
         rounds = Rounds(rounds=6, prompts_per_round=8)
-        fresh = (rounds.rounds - 1) * rounds.prompts_per_round * IMAGES * STEPS * 2
+        fresh = (rounds.rounds - 1) * rounds.prompts_per_round * IMAGES * STEPS
         groups = 3
         steps = self.steps(groups * IMAGES * 5, fresh)
         settings = self.settings(steps, seed, None, groups)
@@ -150,12 +150,12 @@ class Bench:
 
 
 def contestants(bench: Bench) -> dict[str, Callable[[int], TrainResult]]:
-    gdro = GDRO(group_size=6, beta=30.0, top1_weight=4.0, draw="best and worst")
+    gdro = GDRO(group_size=6, beta=8.0, top1_weight=3.0, draw="best and worst")
     ranking = dataclasses.replace(gdro, temperature=0.0)
     return {
         "gdro": lambda seed: bench.offline(gdro, seed),
         "dgpo": bench.dgpo,
-        "dpo": lambda seed: bench.offline(DPO(beta=30.0), seed),
+        "dpo": lambda seed: bench.offline(DPO(beta=8.0), seed),
         "ranking": lambda seed: bench.offline(ranking, seed),
         "best-of-group": lambda seed: bench.offline(BestOfGroup(), seed),
         "flow-grpo": bench.flow_grpo,
@@ -166,9 +166,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--budget", type=float, default=80, help="thousands of image passes")
-    parser.add_argument("--prompts", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=7e-4)
+    parser.add_argument("--budget", type=float, default=101, help="thousands of image passes")
+    parser.add_argument("--prompts", type=int, default=192)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", help="names of contestants")
     parser.add_argument("--output", default="output/benchmark")
@@ -181,7 +181,7 @@ def main() -> None:
     start = time.perf_counter()
     rollout = generate(host, model, shipped("shapes_train").limit(options.prompts), config)
     rollout = score_rollout(host, rollout, reward)
-    shared = len(rollout.prompts) * IMAGES * STEPS * 2
+    shared = len(rollout.prompts) * IMAGES * STEPS
     print(f"shared rollout: {shared / 1000:.1f} k passes, {time.perf_counter() - start:.0f} s")
     bench = Bench(host, model, counter, rollout, reward, int(options.budget * 1000), options.rate)
     rows = []

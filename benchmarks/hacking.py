@@ -61,7 +61,7 @@ def main() -> None:
     host = ConsoleHost(options.output, quiet=True)
     model = loading.load(loading.bundled_folder(), host.device())
     reward, guard = Colourful(), rewards.create("composition")
-    sampling = {"steps": 8, "guidance": 2.0}
+    sampling = {"steps": 8, "guidance": 1.0}
     config = RolloutConfig(images_per_prompt=8, run_name="hacking", **sampling)
     rollout = generate(host, model, shipped("shapes_train").limit(48), config)
     rollout = score_rollout(host, rollout, reward)

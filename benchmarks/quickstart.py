@@ -78,7 +78,7 @@ def measure(host: ConsoleHost, clock: Clock, prompts: int, steps: int) -> None:
     model.decode = clock.wrap(model.decode, lambda: "decoding", len)
     add = Group.add
     Group.add = clock.wrap(add, lambda: "writing", lambda _, latents, *rest: len(latents))
-    config = RolloutConfig(images_per_prompt=16, steps=8, guidance=2.0, run_name="benchmark")
+    config = RolloutConfig(images_per_prompt=16, steps=8, guidance=1.0, run_name="benchmark")
     rollout = generate(host, model, shipped("shapes_train").limit(prompts), config)
     Group.add = add
 
@@ -92,7 +92,7 @@ def measure(host: ConsoleHost, clock: Clock, prompts: int, steps: int) -> None:
     )
     backward = torch.Tensor.backward
     torch.Tensor.backward = clock.wrap(backward, lambda: "backward")
-    objective = GDRO(group_size=6, beta=30.0, top1_weight=4.0, draw="best and worst")
+    objective = GDRO(group_size=6, beta=8.0, top1_weight=3.0, draw="best and worst")
     settings = train.TrainConfig(
         steps=steps,
         adapter=AdapterConfig(32, 32.0, "attention+mlp"),

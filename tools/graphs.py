@@ -11,7 +11,7 @@ from typing import Any
 
 BLUE, GREEN, ORANGE, PURPLE = "#3f5159", "#3f5a3f", "#6b5334", "#553f6b"
 TINY = {"source": "bundled", "source.model": "tiny SD3"}
-TINY_SAMPLING = {"steps": 8, "guidance": 2.0}
+TINY_SAMPLING = {"steps": 8, "guidance": 1.0}
 LARGE_SAMPLING = {"steps": 20, "guidance": 4.5, "width": 512, "height": 512}
 
 Graph = dict[str, Any]
@@ -90,7 +90,8 @@ Press **Run**. In a few minutes, on any computer:
 
 1. the bundled tiny SD3 draws a group of pictures for each prompt,
 2. the reward says which ones obey the prompt,
-3. GDRO trains a LoRA on the groups,
+3. GDRO trains a LoRA on the groups, in three rounds: for the second and third it samples new groups
+   with what it has learned (set `rounds` to 1 to train on the first groups only),
 4. base and aligned model are compared on prompts they have not seen.
 
 {_WHERE}"""
@@ -172,8 +173,8 @@ seeds; the numbers below the pictures are how colourful they are, before and aft
 
 _TINY_TRAIN = {"rank": 32, "alpha": 32.0, "target": "attention+mlp"}
 GDRO_TINY = {
-    **_TINY_TRAIN, "steps": 240, "learning_rate": 0.0007, "algorithm.beta": 30.0,
-    "algorithm.top1_weight": 4.0, "algorithm.draw": "best and worst",
+    **_TINY_TRAIN, "steps": 400, "learning_rate": 0.001, "algorithm.beta": 8.0,
+    "algorithm.top1_weight": 3.0, "algorithm.draw": "best and worst",
 }  # fmt: skip
 
 _PAPER = {"steps": 400, "groups_per_step": 4, "learning_rate": 0.0003, "rank": 32, "alpha": 32.0}
@@ -261,15 +262,19 @@ def from_graph(name: str, about: str) -> Graph:
 GRAPHS: dict[str, Callable[[], Graph]] = {
     "quickstart": lambda: alignment(
         "shapes", QUICKSTART, TINY, ("shapes_train", "shapes_heldout"),
-        ("GDRO_CompositionReward", {}), GDRO_TINY, limits=(128, 0),
+        ("GDRO_CompositionReward", {}),
+        {**GDRO_TINY, "groups_per_step": 6, "algorithm.rounds": 3, "algorithm.prompts_per_round": 64,
+         "algorithm.images_per_prompt": 16},
+        rollout={"images_per_prompt": 12}, limits=(160, 0), online=True,
     ),
     "teach_it_to_write": lambda: alignment(
-        "words", SPELLING, TINY, ("words_train", "words_heldout"), ("GDRO_OCRReward", {}), GDRO_TINY,
+        "words", SPELLING, TINY, ("words_train", "words_heldout"), ("GDRO_OCRReward", {}),
+        {**GDRO_TINY, "steps": 240},
     ),
     "dgpo_online": lambda: alignment(
         "online", ONLINE, TINY, ("shapes_train", "shapes_heldout"), ("GDRO_CompositionReward", {}),
         {"algorithm": "dgpo", "algorithm.rounds": 6, "algorithm.prompts_per_round": 16,
-         **_TINY_TRAIN, "steps": 240, "groups_per_step": 3, "learning_rate": 0.0007,
+         **_TINY_TRAIN, "steps": 240, "groups_per_step": 3, "learning_rate": 0.001,
          "validate_every": 40},
         limits=(48, 0), online=True, validate=True,
     ),

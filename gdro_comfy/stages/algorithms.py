@@ -13,6 +13,26 @@ def _rounds(default: int, tooltip: str) -> Input:
     return Input("rounds", "INT", tooltip, default=default, minimum=1, maximum=1000)
 
 
+_NEW_GROUPS = (
+    Input(
+        "prompts_per_round",
+        "INT",
+        "Prompts of a round, drawn from the rollout's; 0 is all of them.",
+        default=0,
+        minimum=0,
+        maximum=100000,
+    ),
+    Input(
+        "images_per_prompt",
+        "INT",
+        "Images of a new group; 0 is as many as in the rollout. The paper: 16 to 24. Too few and the "
+        "advantages are noise.",
+        default=0,
+        minimum=0,
+        maximum=1024,
+    ),
+)
+
 _GDRO = (
     Input(
         "group_size",
@@ -60,6 +80,7 @@ _GDRO = (
         "1 trains on the groups that are there. More divides the steps into rounds, each on new groups "
         "from the model as it is by then: slower, further. Needs the reward.",
     ),
+    *_NEW_GROUPS,
     Input(
         "auto_beta",
         "BOOLEAN",
@@ -75,23 +96,7 @@ _DGPO = (
         "Parts of the training. The first trains on the rollout, each later one on new groups from the "
         "model as it is by then. Few: old pictures teach little. Many: most time goes into sampling.",
     ),
-    Input(
-        "prompts_per_round",
-        "INT",
-        "Prompts of a round, drawn from the rollout's; 0 is all of them.",
-        default=0,
-        minimum=0,
-        maximum=100000,
-    ),
-    Input(
-        "images_per_prompt",
-        "INT",
-        "Images of a new group; 0 is as many as in the rollout. The paper: 16 to 24. Too few and the "
-        "advantages are noise.",
-        default=0,
-        minimum=0,
-        maximum=1024,
-    ),
+    *_NEW_GROUPS,
     Input(
         "sampling_steps",
         "INT",
