@@ -90,8 +90,8 @@ Press **Run**. In a few minutes, on any computer:
 
 1. the bundled tiny SD3 draws a group of pictures for each prompt,
 2. the reward says which ones obey the prompt,
-3. GDRO trains a LoRA on the groups, in three rounds: for the second and third it samples new groups
-   with what it has learned (set `rounds` to 1 to train on the first groups only),
+3. GDRO trains a LoRA on the groups, in two rounds: for the second it samples new groups with what it has
+   learned (set `rounds` to 1 to train on the first groups only),
 4. base and aligned model are compared on prompts they have not seen.
 
 {_WHERE}"""
@@ -263,9 +263,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     "quickstart": lambda: alignment(
         "shapes", QUICKSTART, TINY, ("shapes_train", "shapes_heldout"),
         ("GDRO_CompositionReward", {}),
-        {**GDRO_TINY, "groups_per_step": 6, "algorithm.rounds": 3, "algorithm.prompts_per_round": 64,
-         "algorithm.images_per_prompt": 16},
-        rollout={"images_per_prompt": 12}, limits=(160, 0), online=True,
+        {**GDRO_TINY, "algorithm.rounds": 2, "algorithm.prompts_per_round": 96}, online=True,
     ),
     "teach_it_to_write": lambda: alignment(
         "words", SPELLING, TINY, ("words_train", "words_heldout"), ("GDRO_OCRReward", {}),

@@ -129,7 +129,7 @@ TYPICAL = {
         "algorithm.beta": "6 to 12; with the bundled model as in the quickstart",
         "algorithm.top1_weight": "0.5 to 1; with the bundled model as in the quickstart",
         "algorithm.draw": "`random` in the paper, `best and worst` in the quickstart",
-        "algorithm.rounds": "gdro: 1, the quickstart 3; dgpo: 8 or more",
+        "algorithm.rounds": "gdro: 1, the quickstart 2; dgpo: 8 or more",
         "algorithm.sigma_min": "0.67 for text, 0.82 for composition",
         "steps": "200 to 400 with the bundled model",
         "learning_rate": "3e-4; with the bundled model as in the quickstart",
