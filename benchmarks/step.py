@@ -130,7 +130,7 @@ def _wait(device: torch.device) -> None:
 
 def rollouts(device: torch.device, rounds: int) -> None:
     """Batches with embeddings that are kept, against diffusers' pipeline prompt by prompt."""
-    model = loading.load(loading.bundled_folder("tiny SD3, shapes"), device)
+    model = loading.load(loading.bundled_folder("tiny SD3"), device)
     prompts = shipped("shapes_train").limit(8).prompts
     images, count = 4, 4 * 8
     shape = (16, 16, 16)

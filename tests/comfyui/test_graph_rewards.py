@@ -9,7 +9,7 @@ def graph(run_name):
     """Pictures, a measure, ComfyUI's Math Expression, and back; then combined with another reward."""
     rollout = {"steps": 2, "guidance": 1.0, "width": 0, "height": 0, "seed": 0}
     nodes = {
-        "model": ("LoadBaseModel", {"source": "bundled", "source.model": "tiny SD3, shapes",
+        "model": ("LoadBaseModel", {"source": "bundled", "source.model": "tiny SD3",
                                     "dtype": "auto"}),
         "prompts": ("PromptSet", {"source": "text", "limit": 0,
                                   "source.text": "one red circle\ntwo blue squares"}),
