@@ -36,7 +36,9 @@ _TRAINING = _RUN + "/trainings/" + _NAME % "training"
 _EVALUATION = _TRAINING + "/evaluations/" + _NAME % "evaluation"
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
-_routes = PromptServer.instance.routes
+# A process that only loads nodes has no server: then nobody asks for these.
+_server = getattr(PromptServer, "instance", None)
+_routes = web.RouteTableDef() if _server is None else _server.routes
 
 
 def _output() -> Path:

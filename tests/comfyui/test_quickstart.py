@@ -370,7 +370,7 @@ def _in_folder(server, name, index):
 
 BAD = {
     "group_size": (TRAIN, {"algorithm.group_size": 6}, "2 to 4"),
-    "width": (ROLLOUT, {"width": 60}, "56 or 64"),
+    "width": (ROLLOUT, {"width": 60}, "48 or 64"),
     "text": ("GDRO_PromptSet", {"source": "text", "source.text": "\n  \n"}, "prompt"),
     "run_name": (ROLLOUT, {"run_name": "../outside"}, "letters"),
     "file": ("GDRO_PromptSet", {"source": "file", "source.file": "gone.txt"}, "gone.txt"),
