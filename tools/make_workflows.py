@@ -112,10 +112,11 @@ def main() -> None:
     )
     options = parser.parse_args()
     with sync_playwright() as play:
-        page = open_page(play, options.url)
         for name, describe in GRAPHS.items():
             if options.only not in (None, name):
                 continue
+            # A page of its own: new nodes would begin with the choices of the graph before.
+            page = open_page(play, options.url)
             save(page.evaluate(BUILD, describe()), FOLDER / f"{name}.json")
             page.evaluate("app.canvas.setDirty(true, true)")
             page.wait_for_timeout(800)
@@ -124,6 +125,7 @@ def main() -> None:
             else:
                 shot = Image.open(io.BytesIO(page.screenshot()))
                 thumbnail(shot.crop((60, 40, 1800, 1000)), FOLDER / f"{name}.jpg")
+            page.context.close()
 
 
 if __name__ == "__main__":
