@@ -99,9 +99,7 @@ def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ..
             choices = ", ".join(declared.choices or ())
             raise InputError(declared.name, "this choice is unknown", f"Choose one of: {choices}.")
     left_out = {
-        declared.name: None if declared.default is MISSING else declared.default
-        for declared in stage.inputs
-        if declared.optional
+        declared.name: _left_out(declared) for declared in stage.inputs if declared.optional
     }
     try:
         return stage(host, **{**left_out, **inputs})
@@ -110,6 +108,16 @@ def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ..
             f"{error}. A library that this node needs is missing, or too old. Install it into "
             f'ComfyUI\'s Python and restart: "{sys.executable}" -m pip install -r "{_REQUIREMENTS}"'
         ) from error
+
+
+def _left_out(declared: Input) -> Any:
+    """What a stage gets for an optional input that the canvas leaves out."""
+    if declared.default is MISSING:
+        return None
+    if declared.type != "DYNAMIC":
+        return declared.default
+    inner = (declared.choices or {}).get(declared.default, ())
+    return {declared.name: declared.default, **{item.name: _left_out(item) for item in inner}}
 
 
 def _options(declared: Input) -> list[str]:
