@@ -94,8 +94,8 @@ def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ..
         inputs = unlist(stage.inputs, inputs)
     for declared in stage.inputs:
         # A choice that ComfyUI does not know comes as nothing.
-        missing = not inputs.get(declared.name) and not declared.optional
-        if declared.type == "DYNAMIC" and missing:
+        needed = declared.type == "DYNAMIC" and not declared.optional
+        if needed and not inputs.get(declared.name):
             choices = ", ".join(declared.choices or ())
             raise InputError(declared.name, "this choice is unknown", f"Choose one of: {choices}.")
     left_out = {
