@@ -6,6 +6,7 @@ small and delicate, keep their dtype.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,7 +56,7 @@ def check(how: str, device: torch.device) -> None:
             "quantization", f"{how} does not work on a device of type {device.type}", "Choose none."
         )
     try:
-        import bitsandbytes  # noqa: F401  # pyright: ignore[reportMissingImports]
+        importlib.import_module("bitsandbytes")
     except (ImportError, RuntimeError, OSError) as error:
         raise InputError(
             "quantization",
@@ -66,8 +67,8 @@ def check(how: str, device: torch.device) -> None:
 
 def _layer(module: nn.Linear, how: str) -> Any:
     """The small layer; its weight is packed when it is first moved."""
-    from bitsandbytes import nn as small  # pyright: ignore[reportMissingImports]
-
+    # Its modules declare no types; looked up by name, the checker says the same with it and without.
+    small: Any = importlib.import_module("bitsandbytes.nn")
     sizes = (module.in_features, module.out_features, module.bias is not None)
     weight = module.weight.data.to("cpu")  # bitsandbytes packs what comes from there
     if how == "nf4":
