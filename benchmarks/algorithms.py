@@ -14,7 +14,7 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import flow_grpo
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from gdro_comfy import lora, rewards
-from gdro_comfy.algorithms import DGPO, DPO, GDRO, ObjectiveResult, Signals, top1_error
+from gdro_comfy.algorithms import DGPO, DPO, GDRO, Objective, ObjectiveResult, Signals, top1_error
 from gdro_comfy.evaluate import EvaluationConfig, Result, evaluate
 from gdro_comfy.host import ConsoleHost
 from gdro_comfy.losses import group_stats
@@ -41,17 +41,11 @@ ADAPTER = AdapterConfig(32, 32.0, "attention+mlp")
 
 
 @dataclass(frozen=True)
-class BestOfGroup:
+class BestOfGroup(Objective):
     """Supervised fine-tuning on the best image of each group; the rest of the group is not used."""
 
     group_size: int = 6
     draw: str = "best and worst"
-    sigma_min: float = field(default=0.0, init=False)
-    uses_old: bool = field(default=False, init=False)
-    auto_beta: bool = field(default=False, init=False)
-
-    def targets(self, rewards: Tensor) -> Tensor:
-        return rewards
 
     def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
         best = top1_error(signals.errors, targets)

@@ -6,8 +6,9 @@ An objective says what it has to see (``Signals``) and turns it into one number;
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -47,46 +48,38 @@ class ObjectiveResult(NamedTuple):
     extra: dict[str, Tensor]
 
 
-class Objective(Protocol):
-    """What the training loop needs of an algorithm: a data class of settings with a loss."""
+class Objective(ABC):
+    """What the training loop asks of an algorithm: a data class of settings with a loss.
 
-    @property
-    def group_size(self) -> int:
-        """Images of a prompt that train together; 0 is all of them."""
-        ...
+    The values here hold for one that does not say otherwise, as a setting or for good.
+    """
 
-    @property
-    def draw(self) -> str:
-        """How they are chosen, one of ``groups.DRAWS``."""
-        ...
-
-    @property
-    def sigma_min(self) -> float:
-        """Lowest noise level at which it trains."""
-        ...
+    group_size: int = 0
+    """Images of a prompt that train together; 0 is all of them."""
+    draw: str = "random"
+    """How they are chosen, one of ``groups.DRAWS``."""
+    sigma_min: float = 0.0
+    """Lowest noise level at which it trains."""
+    auto_beta: bool = False
+    """Whether its beta is scaled by ``beta_control``."""
 
     @property
     def uses_old(self) -> bool:
         """Whether it looks at an older policy."""
-        ...
-
-    @property
-    def auto_beta(self) -> bool:
-        """Whether its beta is scaled by ``beta_control``."""
-        ...
+        return False
 
     def targets(self, rewards: Tensor) -> Tensor:
         """What ``loss`` is given of the rewards ``[groups, k]`` of a whole batch, in the same order
         inside each group."""
-        ...
+        return rewards
 
+    @abstractmethod
     def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
         """The mean over groups; ``targets`` are ``[groups, k]``."""
-        ...
 
 
 @dataclass(frozen=True)
-class GDRO:
+class GDRO(Objective):
     """Group-level direct reward optimisation (arXiv 2601.02036).
 
     Args:
@@ -105,11 +98,6 @@ class GDRO:
     top1_weight: float = 0.5
     draw: str = "random"
     auto_beta: bool = False
-    sigma_min: float = field(default=0.0, init=False)
-    uses_old: bool = field(default=False, init=False)
-
-    def targets(self, rewards: Tensor) -> Tensor:
-        return rewards
 
     def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
         scores = implicit_reward(signals.errors, signals.reference, self.beta)
@@ -124,7 +112,7 @@ class GDRO:
 
 
 @dataclass(frozen=True)
-class DPO:
+class DPO(Objective):
     """Diffusion-DPO (Wallace et al., CVPR 2024): the best image of a group against its worst.
 
     Args:
@@ -132,14 +120,8 @@ class DPO:
     """
 
     beta: float = 100.0
-    group_size: int = field(default=2, init=False)
-    draw: str = field(default="best and worst", init=False)
-    sigma_min: float = field(default=0.0, init=False)
-    uses_old: bool = field(default=False, init=False)
-    auto_beta: bool = field(default=False, init=False)
-
-    def targets(self, rewards: Tensor) -> Tensor:
-        return rewards
+    group_size = 2
+    draw = "best and worst"
 
     def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
         scores = implicit_reward(signals.errors, signals.reference, self.beta)
@@ -151,7 +133,7 @@ class DPO:
 
 
 @dataclass(frozen=True)
-class DGPO:
+class DGPO(Objective):
     """Direct Group Preference Optimization: advantages of whole groups, deterministic rollouts.
 
     Args:
@@ -171,9 +153,6 @@ class DGPO:
     sigma_min: float = 0.67
     advantage_scale: str = "group"
     advantage_limit: float = 5.0
-    group_size: int = field(default=0, init=False)
-    draw: str = field(default="random", init=False)
-    auto_beta: bool = field(default=False, init=False)
 
     @property
     def uses_old(self) -> bool:

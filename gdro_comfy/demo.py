@@ -24,7 +24,7 @@ def run(host: Host, overrides: Sequence[str] = ()) -> bool:
         overrides: settings as ``NODE.INPUT=VALUE``.
 
     Returns:
-        True if the reward rose on held-out prompts: the paired 95 % interval of the gain lies above 0.
+        True if the reward rose on held-out prompts, by more than 1.96 standard errors.
     """
     if not QUICKSTART.is_file():
         raise InputError(
@@ -43,7 +43,7 @@ def run(host: Host, overrides: Sequence[str] = ()) -> bool:
     rose = True
     for picture, table, gain, error, _, report in of("GDRO_EvaluateAlignment"):
         print(f"\n{table}\n\nbefore and after  {_save(host, picture)}\nreport            {report}")
-        rose = rose and gain - 1.96 * error > 0
+        rose = rose and gain > 1.96 * error
     for trained in of("GDRO_TrainLoRA"):
         print(f"LoRA              {trained[0].path}")
     return rose
@@ -51,9 +51,8 @@ def run(host: Host, overrides: Sequence[str] = ()) -> bool:
 
 def _save(host: Host, picture: Tensor) -> Path:
     from .rollout import to_pil
-    from .store import png_bytes, write_atomic
+    from .store import write_png
 
     path = host.output_dir / "before_after.png"
-    data = png_bytes(to_pil(picture)[0])
-    write_atomic(path, lambda file: file.write(data))
+    write_png(path, to_pil(picture)[0])
     return path

@@ -16,9 +16,10 @@ from . import flow, lora, report
 from .comparison import Comparison, compare, diversity
 from .errors import InputError
 from .models.base import seeded_noise
-from .rewards.base import active, announce
-from .rollout import contact_sheet, default_batch, image_size, sample_images
-from .store import RunSettings, digest, png_bytes, write_atomic, write_json
+from .rewards.base import announce
+from .rollout import contact_sheet, image_size, sample_prompts
+from .scoring import score_images
+from .store import RunSettings, digest, write_atomic, write_json, write_png
 from .validation import corrected_score, guard_scale
 
 if TYPE_CHECKING:
@@ -182,8 +183,7 @@ def evaluate(
     every = config.images_per_prompt
     picture = report.side_by_side(pictures, prompts.prompts, every, config.pictures)
     folder.mkdir(parents=True, exist_ok=True)
-    data = png_bytes(picture)
-    write_atomic(picture_file, lambda file: file.write(data))
+    write_png(picture_file, picture)
     text = report.page(results, pictures, prompts.prompts, every).encode()
     write_atomic(folder / "report.html", lambda file: file.write(text))
     pairs = _write_pairs(folder / "pairs", pictures, prompts, every)
@@ -282,27 +282,19 @@ class _Job:
         return _Measured(images, latents, rewards, guard)
 
     def _sample(self) -> tuple[list[Image.Image], Tensor]:
-        encoded = self.model.encode(self.prompts.prompts)
         count = self.config.images_per_prompt
-        asked = [
-            (place, int(digest([self.settings.seed, prompt.text, image], 15), 16))
-            for place, prompt in enumerate(self.prompts)
-            for image in range(count)
-        ]
-        batch_size = default_batch(self.settings.size)
+        total = self.models * len(self.prompts) * count
         images: list[Image.Image] = []
         kept: list[Tensor] = []
-        for start in range(0, len(asked), batch_size):
-            places, seeds = zip(*asked[start : start + batch_size], strict=True)
-            latents, made = sample_images(
-                self.host, self.model, encoded.select(places), seeds, self.settings
-            )
+        for latents, made in sample_prompts(
+            self.host, self.model, self.prompts.prompts, count, self.settings
+        ):
             images += made
             if sum(map(len, kept)) < _DRIFT_IMAGES:
                 kept.append(latents.cpu())
             self.done += len(made)
             preview = contact_sheet(images[-16:], 4)
-            self.host.progress(self.done, self.models * len(asked), "evaluating", preview)
+            self.host.progress(self.done, total, "evaluating", preview)
         return images, torch.cat(kept)[:_DRIFT_IMAGES]
 
     def drift(self, latents: Tensor, state: dict[str, Tensor]) -> float:
@@ -326,14 +318,8 @@ class _Job:
 
 
 def _score(host: Host, reward: Reward, images: list, prompts: list[Prompt]) -> np.ndarray:
-    values = []
     announce(reward, len(images), images[0].size)
-    with active(reward):
-        for start in range(0, len(images), 64):
-            host.check_cancelled()
-            at = slice(start, start + 64)
-            values.append(reward.score(images[at], prompts[at], host.check_cancelled).values)
-    return np.concatenate(values)
+    return score_images(host, reward, images, prompts)
 
 
 def _write_pairs(
@@ -347,8 +333,6 @@ def _write_pairs(
     for number in range(count):
         place = number * len(prompts) // count
         for model, images in enumerate(pictures.values()):
-            data = png_bytes(images[place * per_prompt])
-            path = folder / f"{number:03d}_{model}.png"
-            write_atomic(path, lambda file, data=data: file.write(data))
+            write_png(folder / f"{number:03d}_{model}.png", images[place * per_prompt])
         pairs.append({"place": place, "prompt": prompts.prompts[place].text})
     return pairs

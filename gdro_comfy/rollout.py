@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import InputError
-from .store import Group, Run, RunSettings
+from .store import Group, Run, RunSettings, image_seed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,6 +201,23 @@ def sample_images(
 
     latents = model.sample(cond, seeds, settings.steps, settings.guidance, settings.size, on_step)
     return latents, to_pil(model.decode(latents))
+
+
+def sample_prompts(
+    host: Host, model: FlowModel, prompts: Sequence[Prompt], count: int, settings: RunSettings
+) -> Iterator[tuple[Tensor, list[Image.Image]]]:
+    """Batches of latents and RGB images, ``count`` of each prompt, one prompt after the other; nothing
+    is stored."""
+    encoded = model.encode(prompts)
+    asked = [
+        (place, image_seed(settings.seed, prompt.text, image))
+        for place, prompt in enumerate(prompts)
+        for image in range(count)
+    ]
+    size = default_batch(settings.size)
+    for start in range(0, len(asked), size):
+        places, seeds = zip(*asked[start : start + size], strict=True)
+        yield sample_images(host, model, encoded.select(places), seeds, settings)
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from .store import append_lines, digest, read_lines, write_atomic
 
 if TYPE_CHECKING:
     from .host import Host
+    from .prompts import Prompt
     from .store import Group
 
 _BATCH = 32
@@ -137,6 +139,19 @@ def _rows(
             }
         )
     return rows
+
+
+def score_images(
+    host: Host, reward: Reward, images: Sequence[Image.Image], prompts: Sequence[Prompt]
+) -> np.ndarray:
+    """Rewards ``[n]`` of pictures outside of any rollout; nothing is stored."""
+    values = []
+    with active(reward):
+        for start in range(0, len(images), 2 * _BATCH):
+            host.check_cancelled()
+            at = slice(start, start + 2 * _BATCH)
+            values.append(reward.score(images[at], prompts[at], host.check_cancelled).values)
+    return np.concatenate(values)
 
 
 def summarise(rewards: np.ndarray) -> ScoreSummary:

@@ -38,12 +38,11 @@ def _save_image(
     host: Host, images: Any, filename_prefix: str = "preview/ComfyUI"
 ) -> tuple[Any, ...]:
     from .rollout import to_pil
-    from .store import png_bytes, write_atomic
+    from .store import write_png
 
     for image in to_pil(images):
         path = _free_name(host, filename_prefix, "{}_.png")
-        data = png_bytes(image)
-        write_atomic(path, lambda file, data=data: file.write(data))
+        write_png(path, image)
         log.info("saved %s", path)
     return (images,)
 
@@ -66,7 +65,7 @@ def _save_lora(host: Host, lora: Any, prefix: str, steps: int | None = None) -> 
 def _loss_graph(host: Host, loss: Any, filename_prefix: str) -> tuple[Any, ...]:
     from PIL import Image, ImageDraw
 
-    from .store import png_bytes, write_atomic
+    from .store import write_png
 
     values = [float(v) for v in loss["loss"]] or [0.0]
     width, height, margin = 640, 320, 16
@@ -84,8 +83,7 @@ def _loss_graph(host: Host, loss: Any, filename_prefix: str) -> tuple[Any, ...]:
         draw.line(points, fill=(64, 110, 190), width=2)
     draw.text((margin, 2), f"loss {values[0]:.4g} -> {values[-1]:.4g}", fill="black")
     path = _free_name(host, filename_prefix, "{}_.png")
-    data = png_bytes(image)
-    write_atomic(path, lambda file: file.write(data))
+    write_png(path, image)
     log.info("saved %s", path)
     return ()
 

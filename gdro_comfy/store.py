@@ -105,10 +105,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def png_bytes(image: Image.Image) -> bytes:
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write a picture, atomically."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    write_atomic(path, lambda file: file.write(buffer.getvalue()))
+
+
+def image_seed(seed: int, text: str, place: int) -> int:
+    """The seed of one image: a function of the whole job's seed, the prompt's text and the image's
+    place, so that what else is sampled does not change it."""
+    return int(digest([seed, text, place], 15), 16)
 
 
 @dataclass(frozen=True)
@@ -146,8 +153,8 @@ class Group:
         self.folder, self.prompt, self._seed = folder, prompt, seed
 
     def image_seed(self, place: int) -> int:
-        """The seed of the image at ``place``: a function of the run, the prompt's text and the place."""
-        return int(digest([self._seed, self.prompt.text, place], 15), 16)
+        """The seed of the image at ``place``."""
+        return image_seed(self._seed, self.prompt.text, place)
 
     def count(self) -> int:
         """How many images are finished."""
@@ -198,8 +205,7 @@ class Group:
             if not self.is_encoded():
                 self.keep_conditioning(conditioning)
         for place, image in enumerate(images, start):
-            data = png_bytes(image)
-            write_atomic(self.image_path(place), lambda file, data=data: file.write(data))
+            write_png(self.image_path(place), image)
         latents = latents.detach().cpu().to(torch.float16)
         if start:
             latents = torch.cat([self.latents(), latents])

@@ -18,9 +18,17 @@ import numpy as np
 from torch import Tensor
 
 from .errors import InputError
-from .rewards.base import active
-from .rollout import Rollout, contact_sheet, default_batch, sample_images
-from .store import RunSettings, digest, read_lines, read_tensors, write_json, write_tensors
+from .rollout import Rollout, contact_sheet, sample_images, sample_prompts
+from .scoring import score_images
+from .store import (
+    RunSettings,
+    digest,
+    read_lines,
+    read_tensors,
+    write_json,
+    write_png,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -122,7 +130,7 @@ class Previews:
         sheet = contact_sheet(images, 4)
         folder = trainer.folder / "samples"
         folder.mkdir(exist_ok=True)
-        sheet.save(folder / f"step_{trainer.step:05d}.png")
+        write_png(folder / f"step_{trainer.step:05d}.png", sheet)
         trainer.host.progress(trainer.step, trainer.config.steps, "training", sheet)
         return False
 
@@ -173,8 +181,8 @@ class Monitor:
         if all(now.score > earlier.score for earlier in seen.values()):
             write_tensors(self.path, trainer.result(), {"step": str(step)})
         seen[step] = now
-        sheet = contact_sheet(images[:8], 4)
-        sheet.save(self.folder / f"step_{step:05d}.png")
+        sheet = self._sheet(images)
+        write_png(self.folder / f"step_{step:05d}.png", sheet)
         row["validation"] = {**asdict(now), "base": asdict(base)}
         self.host.progress(step, trainer.config.steps, "training", sheet)
         best = max(seen, key=lambda s: seen[s].score)
@@ -219,34 +227,24 @@ class Monitor:
         with self.model.reference():
             found, images = self._measure("validating the base model")
         self.folder.mkdir(exist_ok=True)
-        contact_sheet(images[:8], 4).save(self.folder / "base.png")
+        write_png(self.folder / "base.png", self._sheet(images))
         write_json(path, asdict(found))
         return found
 
+    def _sheet(self, images: list[Image.Image]) -> Image.Image:
+        """The first picture of each of the first eight prompts."""
+        return contact_sheet(images[:: self.validation.images_per_prompt][:8], 4)
+
     def _measure(self, stage: str) -> tuple[Measurement, list[Image.Image]]:
-        v = self.validation
-        asked = [
-            (place, int(digest([v.seed, prompt.text, image], 15), 16))
-            for image in range(v.images_per_prompt)
-            for place, prompt in enumerate(v.prompts)
-        ]
-        cond = self.model.encode(v.prompts.prompts)
+        v, host, count = self.validation, self.host, self.validation.images_per_prompt
+        prompts = [prompt for prompt in v.prompts for _ in range(count)]
         images: list[Image.Image] = []
-        size = default_batch(self.settings.size)
-        for start in range(0, len(asked), size):
-            places, seeds = zip(*asked[start : start + size], strict=True)
-            images += sample_images(
-                self.host, self.model, cond.select(places), seeds, self.settings
-            )[1]
-            self.host.progress(len(images), len(asked), stage)
-        prompts = [v.prompts.prompts[place] for place, _ in asked]
-        cancel = self.host.check_cancelled
-        with active(v.reward):
-            reward = np.asarray(v.reward.score(images, prompts, cancel).values)
+        for _, made in sample_prompts(host, self.model, v.prompts.prompts, count, self.settings):
+            images += made
+            host.progress(len(images), len(prompts), stage)
+        reward = score_images(host, v.reward, images, prompts)
         if v.guard is None:
             return Measurement(float(reward.mean())), images
-        with active(v.guard):
-            guard = np.asarray(v.guard.score(images, prompts, cancel).values)
-        level = guard_scale(guard, v.guard.range)
+        level = guard_scale(score_images(host, v.guard, images, prompts), v.guard.range)
         corrected = float(corrected_score(reward, level).mean())
         return Measurement(float(reward.mean()), float(level.mean()), corrected), images
