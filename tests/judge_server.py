@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server on loopback that misbehaves on purpose."""
+"""A small OpenAI-compatible server on loopback that misbehaves on purpose, and a reward that asks it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
 from PIL import Image
+
+from gdro_comfy.prompts import Prompt
+from gdro_comfy.rewards import create
+from gdro_comfy.rewards.openai_endpoint import Endpoint, EndpointConfig
+from gdro_comfy.rewards.rubric import question
 
 
 class Asked:
@@ -138,3 +144,32 @@ def serving(answer: Callable[[Asked], Reply]) -> Iterator[JudgeServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+# A reward that asks this server, and pictures for it.
+
+COSY = question("How cosy does this room look?", 1, 5)
+
+
+def grey(level, size=(64, 64)):
+    return Image.new("RGB", size, (level, level, level))
+
+
+def pictures(count):
+    return [grey(i * 255 // max(1, count - 1)) for i in range(count)]
+
+
+def by_light(asked):
+    """1 for black, 5 for white."""
+    level = np.asarray(asked.image).mean() / 255
+    return Reply(completion(f'{{"score": {round(1 + 4 * level)}}}'))
+
+
+def reward_at(server, rubric=COSY, on_refusal="stop", folder=None, **config):
+    config = {"address": server.address, "model": "eye", "first_wait": 0.01, **config}
+    judge = Endpoint(EndpointConfig(**config))
+    return create("vlm", rubric=rubric, judge=judge, on_refusal=on_refusal, folder=folder)
+
+
+def score(reward, images, check=lambda: None):
+    return reward.score(images, [Prompt(f"room {i}") for i in range(len(images))], check)

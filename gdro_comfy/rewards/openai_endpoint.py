@@ -6,10 +6,6 @@ each time, and appears in no setting, file or message.
 
 from __future__ import annotations
 
-import base64
-import io
-import ipaddress
-import json
 import logging
 import math
 import os
@@ -23,14 +19,14 @@ from urllib.parse import urlsplit
 
 from ..errors import InputError
 from .http_call import Abandoned, Call, Failure, Response
-from .rubric import Answer, Refused, Rubric, Token, Unreadable
+from .openai_wire import chat_url, data_url, is_near, read_completion, sent_size
+from .rubric import Answer, Refused, Rubric, Unreadable
 
 if TYPE_CHECKING:
     from PIL import Image
 
 log = logging.getLogger(__name__)
 
-_LEAST_SIDE = 56  # below it, some vision encoders have no patch to look at
 _PATCH = 28  # a token of the common encoders stands for 28 x 28 pixels
 _POLL = 0.1  # seconds between two looks at the user's cancel button
 _LONGEST_WAIT = 600.0
@@ -75,7 +71,7 @@ class Endpoint:
 
     def __init__(self, config: EndpointConfig) -> None:
         self.config = config
-        self.url = _chat_url(config.address)
+        self.url = chat_url(config.address)
         if not config.model.strip():
             raise InputError(
                 "model", "it is empty", "Type the model's name, as the endpoint lists it."
@@ -102,7 +98,7 @@ class Endpoint:
 
     def estimate(self, images: int, size: tuple[int, int], rubric: Rubric) -> str:
         """What it would cost to ask about pictures of this size, in words."""
-        width, height = _sent_size(size, self.config.longest_side)
+        width, height = sent_size(size, self.config.longest_side)
         seen = math.ceil(width / _PATCH) * math.ceil(height / _PATCH)
         words = 50 + len(rubric.instructions) // 4
         total = images * (seen + words)
@@ -151,11 +147,15 @@ class Endpoint:
             threading.Thread(target=work, daemon=True, name="gdro-judge").start()
         try:
             for _ in asked:
-                place, answer = self._next(done, calls, check_cancelled)
-                if isinstance(answer, (Answer, Refused)):
-                    yield place, answer
-                else:
-                    raise answer
+                try:
+                    place, answer = self._next(done, calls, check_cancelled)
+                    if isinstance(answer, BaseException) and not isinstance(answer, Refused):
+                        raise answer
+                except BaseException:
+                    stop.set()
+                    yield from _arrived(done)  # they were paid for
+                    raise
+                yield place, answer
         finally:
             stop.set()
             for call in tuple(calls):
@@ -185,7 +185,7 @@ class Endpoint:
         calls: set[Call],
     ) -> Answer:
         """One answer that can be read, after as many attempts as that takes."""
-        picture = _data_url(image, self.config.longest_side)
+        picture = data_url(image, self.config.longest_side)
         unreadable, failures = 0, 0
         while True:
             sent_without = set(self._without)
@@ -332,7 +332,7 @@ class Endpoint:
             raise InputError(
                 "key_variable", "its value is no key", "It must be one line of plain letters."
             )
-        if urlsplit(self.url).scheme == "http" and not _is_near(urlsplit(self.url).hostname or ""):
+        if urlsplit(self.url).scheme == "http" and not is_near(urlsplit(self.url).hostname or ""):
             raise InputError(
                 "address",
                 "the key would travel unprotected over http",
@@ -341,99 +341,11 @@ class Endpoint:
         return key
 
 
-def _chat_url(address: str) -> str:
-    """The address of chat completions, from what a user types."""
-    remedy = "Type one such as http://localhost:11434/v1 (Ollama) or http://localhost:1234/v1."
-    if not address.strip():
-        raise InputError("address", "it is empty, so nothing is asked", remedy)
-    address = address.strip().rstrip("/")
-    try:
-        parts = urlsplit(address)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable, parts = False, urlsplit("")
-    if not usable or re.search(r"[\s\x00-\x1f]", address):
-        raise InputError("address", "it is no http or https address", remedy)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise InputError(
-            "address",
-            "it holds more than host and path",
-            "Leave out names, passwords, ? and #: workflows are shared. A key has its own input.",
-        )
-    path = parts.path.removesuffix("/chat/completions") or "/v1"
-    return f"{parts.scheme}://{parts.netloc}{path}/chat/completions"
-
-
-def _is_near(host: str) -> bool:
-    """Whether this host is the machine itself or in its own network."""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return host == "localhost" or host.endswith((".local", ".localhost"))
-
-
-def _sent_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Width and height of the picture that is sent: not too large, not too thin."""
-    scale = min(longest / max(size), max(1.0, _LEAST_SIDE / min(size)))
-    width, height = (max(_LEAST_SIDE, round(side * scale)) for side in size)
-    return width, height
-
-
-def _data_url(image: Image.Image, longest: int) -> str:
-    """The picture as JPEG of high quality, as a ``data:`` address; a thin one gets grey margins."""
-    from PIL import Image as images
-
-    image = image.convert("RGB")
-    size = _sent_size(image.size, longest)
-    if size != image.size:
-        scale = min(size[0] / image.width, size[1] / image.height)
-        inner = [max(1, round(side * scale)) for side in image.size]
-        sheet = images.new("RGB", size, (128, 128, 128))
-        small = image.resize((inner[0], inner[1]), images.Resampling.LANCZOS)
-        sheet.paste(small, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
-        image = sheet
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=95, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def read_completion(data: bytes) -> Answer:
-    """The answer in the body of a chat completion.
-
-    Raises:
-        Failure: it is no whole chat completion.
-        Refused: the model, or a filter around it, does not answer.
-    """
-    try:
-        body = json.loads(data)
-        choice = body["choices"][0]
-        message = choice["message"]
-        text, refusal = message.get("content"), message.get("refusal")
-        usage = body.get("usage") or {}
-        counted = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        tokens = _tokens((choice.get("logprobs") or {}).get("content") or ())
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        start = " ".join(data[:80].decode(errors="replace").split())
-        raise Failure(f"the response is no chat completion ({start!r})") from error
-    ended = choice.get("finish_reason")
-    if refusal or ended == "content_filter":
-        raise Refused(f"the model refused: {str(refusal or 'content filter')[:200]}")
-    if not isinstance(text, str):
-        raise Failure("the response has no text")
-    if "".join(token.text for token in tokens) != text:
-        tokens = ()  # as with a reasoning model, whose thoughts are left out of the text
-    numbers = [n if isinstance(n, int) else 0 for n in counted]
-    return Answer(text, tokens, ended == "length", (numbers[0], numbers[1]))
-
-
-def _tokens(rows: Sequence[Any]) -> tuple[Token, ...]:
-    return tuple(
-        Token(
-            row["token"],
-            {
-                str(other["token"]): math.exp(min(0.0, float(other["logprob"])))
-                for other in row.get("top_logprobs") or ()
-            },
-        )
-        for row in rows
-    )
+def _arrived(
+    done: queue.SimpleQueue[tuple[int, Answer | BaseException]],
+) -> Generator[tuple[int, Answer | Refused], None, None]:
+    """The answers among what waits in the queue."""
+    while not done.empty():
+        place, answer = done.get()
+        if isinstance(answer, (Answer, Refused)):
+            yield place, answer

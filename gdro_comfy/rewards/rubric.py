@@ -215,15 +215,3 @@ def unified_reward() -> Rubric:
         5.0,
         structured=False,
     )
-
-
-def corrected_score(reward: float, unified: float) -> float:
-    """A reward held against the quality of the image: ``r (u - 3) + 0.2`` (GDRO, arXiv 2601.02036).
-
-    When the image rots, this falls although the reward still rises.
-
-    Args:
-        reward: in [0, 1].
-        unified: the mean of UnifiedReward's three scores, 1 to 5.
-    """
-    return reward * (unified - 3) + 0.2

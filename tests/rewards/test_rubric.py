@@ -7,7 +7,6 @@ from gdro_comfy.rewards.rubric import (
     Answer,
     Token,
     Unreadable,
-    corrected_score,
     question,
     unified_reward,
 )
@@ -93,8 +92,3 @@ def test_the_schema_allows_what_the_scale_has():
     assert COSY.schema()["properties"] == {"score": {"type": "integer", "enum": [1, 2, 3, 4, 5]}}
     assert question("?", 0, 1).schema()["properties"] == {"score": {"type": "number"}}
     assert list(question("?", 0, 3, True).schema()["properties"]) == ["reason", "score"]
-
-
-def test_the_corrected_score_by_hand():
-    assert corrected_score(0.8, 3.5) == pytest.approx(0.6)
-    assert corrected_score(1.0, 2.0) < corrected_score(0.5, 3.5)
