@@ -100,7 +100,10 @@ def next_round(
     base, seed = first.run.settings, trainer.config.seed
     settings = dataclasses.replace(
         base,
-        model={**base.model, "training": trainer.folder.name, "round": number},
+        model={
+            **base.model,
+            rollout.SAMPLED_WITH: {"training": trainer.folder.name, "round": number},
+        },
         steps=rounds.sampling_steps or base.steps,
         seed=base.seed + number,
     )

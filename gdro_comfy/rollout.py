@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from . import lora
 from .errors import InputError
 from .store import Group, Run, RunSettings, image_seed
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from .host import Host
     from .models.base import Conditioning, FlowModel
     from .prompts import Prompt, PromptSet
+    from .train import TrainResult
+
+
+SAMPLED_WITH = "sampled_with"
+"""The key of a run's model under which stands what was on it while it sampled."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +109,18 @@ def image_size(model: FlowModel, width: int, height: int) -> tuple[int, int]:
     return size
 
 
-def generate(host: Host, model: FlowModel, prompts: PromptSet, config: RolloutConfig) -> Rollout:
+def generate(
+    host: Host,
+    model: FlowModel,
+    prompts: PromptSet,
+    config: RolloutConfig,
+    aligned: TrainResult | None = None,
+) -> Rollout:
     """Sample what is missing of ``prompts`` x ``images_per_prompt`` images, and return the handle.
 
     A repeated or interrupted call makes only what is not on disk yet. More prompts or more images
-    per prompt add to the run; any other setting opens another run.
+    per prompt add to the run; any other setting opens another run. ``aligned`` samples with that
+    LoRA on, at strength 1.
     """
     if config.images_per_prompt < 2:
         raise InputError(
@@ -118,15 +132,34 @@ def generate(host: Host, model: FlowModel, prompts: PromptSet, config: RolloutCo
         raise InputError("prompts", "there are none", "Give at least one prompt.")
     size = image_size(model, config.width, config.height)
     model.check_prompts(prompts.prompts)
-    settings = RunSettings(model.identity, config.steps, config.guidance, size, config.seed)
+    identity, state = model.identity, None
+    if aligned is not None:
+        lora.check_trained_for(aligned, model)
+        state = lora.load(aligned.path)
+        lora.check_fits(state, model, aligned.path.name)
+        identity = {**identity, SAMPLED_WITH: {"lora": aligned.path.stem}}
+    settings = RunSettings(identity, config.steps, config.guidance, size, config.seed)
     run = Run.open(host.output_dir, config.run_name, settings)
     rollout = Rollout(run, tuple(prompts), config.images_per_prompt)
     host.emit("rollout", {"run": run.folder.name})
-    return fill(host, model, rollout, config.batch_size)
+    return fill(host, model, rollout, config.batch_size, state)
 
 
-def fill(host: Host, model: FlowModel, rollout: Rollout, batch_size: int = 0) -> Rollout:
-    """Sample the images of a rollout that are not on disk yet, with the model as it is now."""
+def made_by(rollout: Rollout, model: FlowModel) -> bool:
+    """Whether a rollout is of this model, by itself or with a LoRA on it."""
+    found = {k: v for k, v in rollout.run.settings.model.items() if k != SAMPLED_WITH}
+    return found == model.identity
+
+
+def fill(
+    host: Host,
+    model: FlowModel,
+    rollout: Rollout,
+    batch_size: int = 0,
+    lora_state: dict[str, Tensor] | None = None,
+) -> Rollout:
+    """Sample the images of a rollout that are not on disk yet, with the model as it is now, and a LoRA
+    (as ``lora.load`` returns it) on it."""
     settings, count = rollout.run.settings, rollout.images_per_prompt
     missing = [
         (group, place) for group in rollout.groups() for place in range(group.count(), count)
@@ -136,7 +169,8 @@ def fill(host: Host, model: FlowModel, rollout: Rollout, batch_size: int = 0) ->
     total = len(rollout.prompts) * count
     batch_size = batch_size or default_batch(settings.size)
     host.free_memory()
-    with model.active():
+    with_lora = model.with_lora(lora_state) if lora_state else contextlib.nullcontext()
+    with model.active(), with_lora:
         _encode(host, model, list(dict.fromkeys(group for group, _ in missing)))
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]

@@ -19,6 +19,7 @@ from .algorithms import GDRO, Objective
 from .errors import InputError
 from .models.base import AdapterConfig
 from .online import Rounds
+from .rollout import made_by
 from .store import digest, read_lines, write_atomic, write_json
 from .trainer import Trainer, Watcher
 from .validation import Monitor, Previews, Validation
@@ -210,7 +211,7 @@ def _steps(done: Path, config: TrainConfig) -> int:
 
 
 def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: TrainConfig) -> None:
-    if rollout.run.settings.model != model.identity:
+    if not made_by(rollout, model):
         raise InputError(
             "model",
             "these groups were made by another model",

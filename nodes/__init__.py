@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import routes
 from .graph_rewards import (
     CombineRewardsNode,
+    CompareRolloutsNode,
     MeasureImageNode,
     RolloutImagesNode,
     ScoresFromGraphNode,
@@ -32,6 +33,7 @@ NODES: list[type[io.ComfyNode]] = [
     ScoreRolloutNode,
     TrainLoRANode,
     EvaluateAlignmentNode,
+    CompareRolloutsNode,
     GenerateNode,
     LoadAlignedLoRANode,
 ]

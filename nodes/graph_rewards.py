@@ -25,6 +25,12 @@ class ScoresFromGraphNode(StageNode):
         return schema(node_id="GDRO_ScoresFromGraph", category="rewards")
 
 
+class CompareRolloutsNode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_CompareRollouts", category="training")
+
+
 class CombineRewardsNode(StageNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

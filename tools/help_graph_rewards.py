@@ -27,12 +27,24 @@ Number*. Higher is better: to want less of something, turn it round with *Math E
 
 The reward is for these pictures only. It scores this rollout (or a part of it), alone or in GDRO Combine
 Rewards; it cannot judge pictures that come later, so rounds, validation and GDRO Evaluate Alignment refuse
-it. To see what changed, measure pictures of GDRO Generate with and without the LoRA, as
+it. To see whether it rose on new prompts, make two more rollouts, one with the LoRA on its `aligned`
+input, score both with the same nodes, and connect them to **GDRO Compare Rollouts**, as
 `custom_reward_from_graph.json` does.
 
 Look at the size of your numbers: GDRO's temperature is in their units. If the pictures of a group
 differ by 0.02, a temperature of 0.05 sees no difference; take about a fifth of the spread inside a group
 that GDRO Score Rollout shows, or scale the numbers up.""",
+    "GDRO_CompareRollouts": """GDRO Evaluate Alignment makes its own pictures and needs a reward that can
+judge them. Where the reward comes from your own nodes, or from your own stars, do the same by hand:
+
+1. a **GDRO Group Rollout** on prompts that were not trained on (4 images each are enough), with a seed of
+   its own,
+2. the same once more, with the LoRA on its `aligned` input,
+3. the same reward for both, and a **GDRO Score Rollout** each,
+4. both into this node.
+
+Everything but the LoRA has to be the same, or the node says what differs. The interval is over prompts:
+more prompts make it narrower, more images of the same prompts hardly.""",
     "GDRO_CombineRewards": """One wish is easily fooled; two keep each other honest. `ocr` alone may learn
 ugly lettering, `ocr` and an aesthetic reward together do not.
 
@@ -66,6 +78,16 @@ TYPICAL = {
 }
 
 MISTAKES = {
+    "GDRO_CompareRollouts": [
+        (
+            "`aligned: it differs from base in its …`",
+            "Make both rollouts with the same settings; only the LoRA differs.",
+        ),
+        (
+            "`aligned: it is the same rollout as base`",
+            "Connect the LoRA to the `aligned` input of the second GDRO Group Rollout.",
+        ),
+    ],
     "GDRO_RolloutImages": [
         ("`the list is empty`", "The rollout has no pictures; look at the node before."),
         (

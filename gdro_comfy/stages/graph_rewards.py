@@ -49,6 +49,14 @@ def _measure_image(host: Host, image: Any, measure: str) -> tuple[Any]:
     return (measures.measure(image.cpu().numpy(), measure),)
 
 
+def _compare_rollouts(host: Host, base: Any, aligned: Any) -> tuple[Any, ...]:
+    from .. import rollout_comparison as pairs
+
+    found = pairs.compare_rollouts(base, aligned)
+    shown = image_tensor([pairs.picture(base, aligned)])
+    return shown, found.table(), found.gain, found.gain_error
+
+
 def _combine(host: Host, rewards: Any, rule: Any, rollout: Any = None) -> tuple[Any, str]:
     from .. import scoring
     from ..rewards.combine import from_node
@@ -111,6 +119,34 @@ STAGES: dict[str, Stage] = {
         ),
         (Output("reward", "GDRO_REWARD", "The numbers, bound to this rollout."),),
         aliases=("custom reward", "list"),
+    ),
+    "GDRO_CompareRollouts": Stage(
+        _compare_rollouts,
+        "GDRO Compare Rollouts",
+        "Two scored rollouts of the same prompts and seeds, without and with an aligned LoRA: which is "
+        "better, and by how much. For rewards that cannot judge new pictures themselves: numbers from "
+        "your own nodes, or ratings.",
+        (
+            Input(
+                "base",
+                "GDRO_ROLLOUT",
+                "Scored groups of prompts that were not trained on, made without a LoRA.",
+            ),
+            Input(
+                "aligned",
+                "GDRO_ROLLOUT",
+                "The same with an aligned LoRA, and scored by the same reward.",
+            ),
+        ),
+        (
+            Output("comparison", "IMAGE", "Both on the same seeds."),
+            Output("table", "STRING", "The figures in words."),
+            Output("gain", "FLOAT", "Mean reward of aligned minus base."),
+            Output("gain_error", "FLOAT", "Its standard error over prompts."),
+        ),
+        output_node=True,
+        preview="comparison",
+        aliases=("evaluate", "a/b", "held-out"),
     ),
     "GDRO_CombineRewards": Stage(
         _combine,

@@ -32,10 +32,12 @@ def _prompt_set(host: Host, source: dict[str, Any], limit: int) -> tuple[Any]:
     return (found.limit(limit) if limit else found,)
 
 
-def _rollout(host: Host, model: Any, prompts: Any, **settings: Any) -> tuple[Any, Any]:
+def _rollout(
+    host: Host, model: Any, prompts: Any, aligned: Any = None, **settings: Any
+) -> tuple[Any, Any]:
     from .. import rollout
 
-    made = rollout.generate(host, model, prompts, rollout.RolloutConfig(**settings))
+    made = rollout.generate(host, model, prompts, rollout.RolloutConfig(**settings), aligned)
     groups = made.groups()[:6]
     shown = [group.image(i) for group in groups for i in range(min(8, made.images_per_prompt))]
     columns = len(shown) // len(groups)
@@ -128,6 +130,13 @@ STAGES: dict[str, Stage] = {
                 "STRING",
                 "Name of the run's folder, in gdro/ below ComfyUI's output folder.",
                 default="run",
+            ),
+            Input(
+                "aligned",
+                "GDRO_ALIGNED",
+                "Generates with this LoRA on: to look at what it has learned, to rate it, or to train "
+                "on what it makes now.",
+                optional=True,
             ),
         ),
         (
