@@ -17,6 +17,7 @@ import folder_paths
 from comfy_api.latest import ComfyAPISync
 from server import PromptServer
 
+from ..gdro_comfy import runs
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.host import TOKENIZERS
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _FOLDERS = {"transformers": ("diffusion_models", "checkpoints")}
 _PROMPT_FILES = (".txt", ".jsonl", ".csv")
 
+_BEGINNINGS = frozenset({"rollout", "training", "evaluation"})
 _PLACES = ("run", "scores", "training", "evaluation")
 
 _complaining: set[str | None] = set()  # ids of nodes that show an error
@@ -76,11 +78,14 @@ class ComfyHost:
     """The engine's Host inside ComfyUI, for one execution of one node."""
 
     def __init__(
-        self, node_id: str | None, panel: bool = False, workflow_id: str | None = None
+        self,
+        node_id: str | None,
+        panel: bool = False,
+        workflow: Mapping[str, Any] | None = None,
     ) -> None:
         """``panel``: the node has a panel of ours, which shows previews and results in the place of
-        the canvas's own pictures."""
-        self._node_id, self._panel, self._workflow_id = node_id, panel, workflow_id
+        the canvas's own pictures. ``workflow``: the graph that was queued, as the canvas saves it."""
+        self._node_id, self._panel, self._workflow = node_id, panel, workflow or {}
         self._api = ComfyAPISync()
         self.shown: dict[str, object] = {}  # the run, training, ... that the node's panel shows
 
@@ -138,8 +143,16 @@ class ComfyHost:
         self.shown.update(place)
         if event == "train_step":
             _remember(payload)
+        if event in _BEGINNINGS and self._workflow:
+            runs.keep_workflow(self.output_dir, str(payload["run"]), self._workflow)
         server = PromptServer.instance
-        message = {**payload, "node": self._node_id, "workflow": self._workflow_id}
+        # Its id tells nodes of the same number in two workflows apart.
+        workflow = self._workflow.get("id")
+        message = {
+            **payload,
+            "node": self._node_id,
+            "workflow": workflow if isinstance(workflow, str) else None,
+        }
         server.send_sync(f"gdro.{event}", message, server.client_id)
 
     def model_files(self, kind: str) -> dict[str, Path]:

@@ -178,6 +178,7 @@ def _report(request: web.Request) -> bytes:
 _image = "/images/" + _NUMBER % "image"
 _routes.get("/gdro/runs")(_answer(lambda request: runs.summaries(_output())))
 _routes.delete(_RUN)(_answer(_delete))
+_routes.get(_RUN + "/workflow")(_answer(lambda request: runs.workflow(_run(request))))
 _routes.get(_RUN + "/groups")(_answer(_groups))
 _routes.get(_RUN + "/ratings")(_answer(lambda request: {"ratings": ratings.read(_run(request))}))
 _routes.put(_RUN + "/ratings")(_answer(_rate))

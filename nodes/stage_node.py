@@ -58,7 +58,7 @@ class StageNode(io.ComfyNode):
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
         stage, panel = STAGES[cls.SCHEMA.node_id], cls.SCHEMA.node_id in PANELS
-        host = ComfyHost(cls.hidden.unique_id, panel, _workflow_id(cls.hidden.extra_pnginfo))
+        host = ComfyHost(cls.hidden.unique_id, panel, _workflow(cls.hidden.extra_pnginfo))
         host.clear_error()
         try:
             outputs = _run(stage, host, inputs)
@@ -82,11 +82,10 @@ class StageNode(io.ComfyNode):
         return io.NodeOutput(*outputs, ui=shown or None)
 
 
-def _workflow_id(extra: Any) -> str | None:
-    """The id of the workflow on the canvas, which tells nodes of the same number apart."""
-    workflow = extra.get("workflow") if isinstance(extra, dict) else None
-    found = workflow.get("id") if isinstance(workflow, dict) else None
-    return found if isinstance(found, str) else None
+def _workflow(extra: Any) -> dict[str, Any] | None:
+    """The workflow on the canvas, as it is put into pictures too."""
+    found = extra.get("workflow") if isinstance(extra, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ...]:
