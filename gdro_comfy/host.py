@@ -82,6 +82,10 @@ class Host(Protocol):
         """Folder of the tokenizer of CLIP ("clip") or T5 ("t5"), in transformers' layout."""
         ...
 
+    def judge_keys(self) -> str:
+        """The user's keys for judging servers, by host (``rewards.openai_wire.key_for``)."""
+        ...
+
     def device(self) -> torch.device:
         """The device to compute on."""
         ...
@@ -172,6 +176,11 @@ class ConsoleHost:
                 "folder.",
             )
         return found / TOKENIZERS[kind]
+
+    def judge_keys(self) -> str:
+        from .rewards.openai_wire import KEYS_VARIABLE
+
+        return os.environ.get(KEYS_VARIABLE, "")
 
     def device(self) -> torch.device:
         import torch

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from server import PromptServer
 from ..gdro_comfy import runs
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.host import TOKENIZERS
+from ..gdro_comfy.rewards.openai_wire import KEYS_VARIABLE
 
 if TYPE_CHECKING:
     import torch
@@ -163,6 +166,15 @@ class ComfyHost:
 
     def tokenizer_dir(self, kind: str) -> Path:
         return Path(comfy.__path__[0]).parent / TOKENIZERS[kind]
+
+    def judge_keys(self) -> str:
+        """Those of the environment, and those of ComfyUI's settings (``web/settings.js``)."""
+        path = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+        try:
+            typed = json.loads(path.read_text(encoding="utf-8")).get("GDRO.JudgeKeys", "")
+        except (OSError, ValueError, AttributeError):
+            typed = ""
+        return f"{typed} {os.environ.get(KEYS_VARIABLE, '')}"
 
     def device(self) -> torch.device:
         return comfy.model_management.get_torch_device()

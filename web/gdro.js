@@ -8,6 +8,7 @@ import { GroupsView } from "./groups_view.js";
 import { isOpen, learn, nodeOf, placesOf } from "./places.js";
 import { RatingView } from "./rating_view.js";
 import { RunsTab } from "./runs_tab.js";
+import { SETTINGS } from "./settings.js";
 import { TrainingView } from "./training_view.js";
 
 /** The view on each node; nodes/stage_node.py has the same names. */
@@ -117,6 +118,7 @@ function end() {
 
 app.registerExtension({
   name: "GDRO.Canvas",
+  settings: SETTINGS,
   setup() {
     const link = el("link", { rel: "stylesheet", href: new URL("./gdro.css", import.meta.url).href });
     document.head.append(link);
