@@ -21,6 +21,10 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for runs, pictures and LoRAs (default: output)",
     )  # fmt: skip
     common.add_argument(
+        "--input", type=Path, metavar="DIR",
+        help="folder of pictures to import (default: ComfyUI's where COMFYUI_PATH is set, else input)",
+    )  # fmt: skip
+    common.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="settings",
         help="change an input; NODE is an id, a title or a type; may be repeated",
     )  # fmt: skip
@@ -64,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger(__package__).setLevel(level)
     from . import workflow
 
-    host = ConsoleHost(options.output, quiet=options.quiet)
+    host = ConsoleHost(options.output, options.quiet, options.input)
     # The first Ctrl-C ends the step in hand, so that what is saved is whole; a second one ends at once.
     previous = signal.signal(signal.SIGINT, lambda *_: _stop(host))
     try:

@@ -103,6 +103,7 @@ def next_round(
         model={**base.model, "training": trainer.folder.name, "round": number},
         steps=rounds.sampling_steps or base.steps,
         seed=base.seed + number,
+        pictures=None,
     )
     run = Run.at(trainer.folder / "rounds" / f"{number:02d}", f"round {number}", settings)
     prompts = first.prompts

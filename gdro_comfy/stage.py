@@ -51,6 +51,12 @@ class Input:
     is_list: bool = False
     label: str = ""
 
+    @property
+    def holds_list(self) -> bool:
+        """Whether it, or one of the inputs that come with its choices, is a list."""
+        inner = [item for items in (self.choices or {}).values() for item in items]
+        return self.is_list or any(item.holds_list for item in inner)
+
 
 @dataclass(frozen=True)
 class Output:
@@ -83,7 +89,7 @@ class Stage:
     @property
     def takes_lists(self) -> bool:
         """Whether it runs once, on whole lists. ComfyUI then gives every input as a list."""
-        return any(declared.is_list for declared in self.inputs)
+        return any(declared.holds_list for declared in self.inputs)
 
     def __call__(self, host: Host, **inputs: Any) -> tuple[Any, ...]:
         return self.run(host, **inputs)
