@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--check", action="store_true", help="only check the file")
     commands.add_parser("demo", parents=[common], help="the quickstart on the bundled tiny model")
     commands.add_parser("nodes", help="list the nodes")
+    commands.add_parser("rewards", help="list the rewards of other installed packages")
     prompts = commands.add_parser("prompts", help="write a file of prompts")
     prompts.add_argument("kind", choices=("signs", "things"), help="texts to read, things to count")
     prompts.add_argument("--count", type=int, default=100, help="how many (default: 100)")
@@ -60,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "nodes":
         _list_nodes()
+        return 0
+    if options.command == "rewards":
+        _list_rewards()
         return 0
     if options.command == "prompts":
         return _write_prompts(options)
@@ -130,6 +134,16 @@ def _write_prompts(options: argparse.Namespace) -> int:
         return 2
     print(f"{options.count} prompts in {options.out}")
     return 0
+
+
+def _list_rewards() -> None:
+    from .rewards import installed
+
+    found = installed.offers()
+    for offer in found:
+        print(f"{offer.label} ({offer.version})")
+    if not found:
+        print(f"None. A package offers some by the entry point group {installed.GROUP}.")
 
 
 def _list_nodes() -> None:

@@ -13,7 +13,12 @@ from .graph_rewards import (
 )
 from .judges import PreferenceRewardNode, VLMRewardNode
 from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
-from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
+from .rewards import (
+    CompositionRewardNode,
+    InstalledRewardNode,
+    OCRRewardNode,
+    ScoreRolloutNode,
+)
 from .rollout import GroupRolloutNode, ImportGroupsNode, PromptSetNode
 from .train import EvaluateAlignmentNode, TrainLoRANode
 
@@ -26,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     CompositionRewardNode,
     VLMRewardNode,
     PreferenceRewardNode,
+    InstalledRewardNode,
     RolloutImagesNode,
     MeasureImageNode,
     ScoresFromGraphNode,

@@ -38,6 +38,18 @@ another order, make another run, which is encoded anew.
 
 Pictures that the model would hardly make itself teach less than its own, and pull it further away: watch
 the pictures while it trains.""",
+    "GDRO_InstalledReward": """For what no other node measures, in Python. Code comes with `pip install`,
+which you do yourself, and never with a workflow or from a file that a workflow names. The package is
+imported when this node runs, with all rights of ComfyUI: install only what you trust.
+
+`examples/gdro_reward_warmth` in the folder of this pack is such a package of 40 lines, with its test.
+Copy it, change the names and `score`, then `pip install ./my_reward` with ComfyUI's Python, and restart.
+
+The settings are those that the package names. A scored rollout keeps its scores as long as package,
+version and settings stay the same; another version scores anew. On the console `gdro-comfy rewards`
+lists what is there.
+
+Without Python, GDRO Scores from Graph makes a reward of any nodes, and GDRO VLM Reward of a question.""",
 }
 
 TYPICAL = {
@@ -49,6 +61,10 @@ TYPICAL = {
         "steps": "as you use the model",
         "guidance": "3.5 with FLUX.1-dev, else 1",
         "run_name": "a word for what you try",
+    },
+    "GDRO_InstalledReward": {
+        "reward": "`warmth (gdro-reward-warmth)`",
+        "settings": "`strength = 4`",
     },
 }
 
@@ -81,6 +97,36 @@ MISTAKES = {
         (
             "`… is not a multiple of … pixels`",
             "Use one of the two sizes that the message names, or 0.",
+        ),
+    ],
+    "GDRO_InstalledReward": [
+        (
+            "`reward: … is not among the installed rewards`",
+            "Install the package that has it: `pip install NAME` with ComfyUI's Python, then restart.",
+        ),
+        (
+            "`reward: several packages offer …`",
+            "Choose it from the list again, which names the package.",
+        ),
+        (
+            "`reward: … cannot be imported (…)`",
+            "The package is broken, or needs another library. Update it, or ask its author.",
+        ),
+        (
+            "`reward: … is no reward: …`",
+            "The package does not keep to the contract. Its author finds it in the README of the example.",
+        ),
+        (
+            "`settings: … has no setting …`",
+            "Use a name that the message lists.",
+        ),
+        (
+            "`settings: … refuses them (…)`",
+            "The package says what does not fit. Change that setting.",
+        ),
+        (
+            "`settings: line …, …, …. Write name = value.`",
+            "One setting a line, each with an equals sign; or a whole JSON object in `{}`.",
         ),
     ],
 }

@@ -52,8 +52,8 @@ def _values(item: Input, typical: str) -> str:
         # A seed goes up to 2 ** 53, which says nothing to a creator.
         huge = item.maximum >= 2**53
         allowed = ["any whole number" if huge else f"{item.minimum:g} to {item.maximum:g}"]
-    elif item.files:
-        allowed = ["a file from the list"]
+    elif item.files or item.listing:
+        allowed = ["a file from the list" if item.files else "a name from the list"]
     else:
         allowed = [WIDGETS.get(item.type, f"a connection ({item.type})")]
     if item.optional:
