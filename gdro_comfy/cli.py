@@ -21,6 +21,10 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for runs, pictures and LoRAs (default: output)",
     )  # fmt: skip
     common.add_argument(
+        "--input", type=Path, metavar="DIR",
+        help="folder of pictures to import (default: ComfyUI's where COMFYUI_PATH is set, else input)",
+    )  # fmt: skip
+    common.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="settings",
         help="change an input; NODE is an id, a title or a type; may be repeated",
     )  # fmt: skip
@@ -36,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--check", action="store_true", help="only check the file")
     commands.add_parser("demo", parents=[common], help="the quickstart on the bundled tiny model")
     commands.add_parser("nodes", help="list the nodes")
+    commands.add_parser("rewards", help="list the rewards of other installed packages")
     prompts = commands.add_parser("prompts", help="write a file of prompts")
     prompts.add_argument("kind", choices=("signs", "things"), help="texts to read, things to count")
     prompts.add_argument("--count", type=int, default=100, help="how many (default: 100)")
@@ -57,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "nodes":
         _list_nodes()
         return 0
+    if options.command == "rewards":
+        _list_rewards()
+        return 0
     if options.command == "prompts":
         return _write_prompts(options)
     level = logging.DEBUG if options.debug else logging.INFO
@@ -64,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger(__package__).setLevel(level)
     from . import workflow
 
-    host = ConsoleHost(options.output, quiet=options.quiet)
+    host = ConsoleHost(options.output, options.quiet, options.input)
     # The first Ctrl-C ends the step in hand, so that what is saved is whole; a second one ends at once.
     previous = signal.signal(signal.SIGINT, lambda *_: _stop(host))
     try:
@@ -126,6 +134,16 @@ def _write_prompts(options: argparse.Namespace) -> int:
         return 2
     print(f"{options.count} prompts in {options.out}")
     return 0
+
+
+def _list_rewards() -> None:
+    from .rewards import installed
+
+    found = installed.offers()
+    for offer in found:
+        print(f"{offer.label} ({offer.version})")
+    if not found:
+        print(f"None. A package offers some by the entry point group {installed.GROUP}.")
 
 
 def _list_nodes() -> None:

@@ -106,6 +106,7 @@ def next_round(
         },
         steps=rounds.sampling_steps or base.steps,
         seed=base.seed + number,
+        pictures=None,
     )
     run = Run.at(trainer.folder / "rounds" / f"{number:02d}", f"round {number}", settings)
     prompts = first.prompts

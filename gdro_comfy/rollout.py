@@ -171,7 +171,7 @@ def fill(
     host.free_memory()
     with_lora = model.with_lora(lora_state) if lora_state else contextlib.nullcontext()
     with model.active(), with_lora:
-        _encode(host, model, list(dict.fromkeys(group for group, _ in missing)))
+        encode_prompts(host, model, list(dict.fromkeys(group for group, _ in missing)))
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
             done = total - len(missing) + start
@@ -182,7 +182,7 @@ def fill(
     return rollout
 
 
-def _encode(host: Host, model: FlowModel, groups: list[Group], at_once: int = 16) -> None:
+def encode_prompts(host: Host, model: FlowModel, groups: list[Group], at_once: int = 16) -> None:
     """Encode the prompts that are not encoded yet, before anything is sampled: the text encoders go
     onto the device once, and a large one need not share it with the network."""
     waiting = [group for group in groups if not group.is_encoded()]

@@ -14,18 +14,25 @@ from .graph_rewards import (
 )
 from .judges import PreferenceRewardNode, VLMRewardNode
 from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
-from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
-from .rollout import GroupRolloutNode, PromptSetNode
+from .rewards import (
+    CompositionRewardNode,
+    InstalledRewardNode,
+    OCRRewardNode,
+    ScoreRolloutNode,
+)
+from .rollout import GroupRolloutNode, ImportGroupsNode, PromptSetNode
 from .train import EvaluateAlignmentNode, TrainLoRANode
 
 NODES: list[type[io.ComfyNode]] = [
     LoadBaseModelNode,
     PromptSetNode,
     GroupRolloutNode,
+    ImportGroupsNode,
     OCRRewardNode,
     CompositionRewardNode,
     VLMRewardNode,
     PreferenceRewardNode,
+    InstalledRewardNode,
     RolloutImagesNode,
     MeasureImageNode,
     ScoresFromGraphNode,

@@ -21,7 +21,7 @@ from server import PromptServer
 
 from ..gdro_comfy import runs
 from ..gdro_comfy.errors import InputError
-from ..gdro_comfy.host import TOKENIZERS
+from ..gdro_comfy.host import TOKENIZERS, picture_folders
 from ..gdro_comfy.rewards.openai_wire import KEYS_VARIABLE
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def model_files(kind: str) -> dict[str, Path]:
     if kind == "prompts":
         folder = Path(folder_paths.get_input_directory())
         return {p.name: p for p in folder.iterdir() if p.suffix.lower() in _PROMPT_FILES}
+    if kind == "pictures":
+        roots = folder_paths.get_input_directory(), folder_paths.get_output_directory()
+        return picture_folders(*map(Path, roots))
     if kind == "diffusers":
         found: dict[str, Path] = {}
         for root in folder_paths.get_folder_paths("diffusers"):

@@ -122,6 +122,7 @@ def _left_out(declared: Input) -> Any:
 def _options(declared: Input) -> list[str]:
     first = list(declared.options or ())
     found = sorted(model_files(declared.files)) if declared.files else []
+    found += declared.listing() if declared.listing else []
     return first + found or [""]
 
 

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import help_graph_rewards
+import help_import
 import help_judges
 from help_text import ADVICE, MISTAKES, TYPICAL
 
 from gdro_comfy.stage import MISSING, Input, Stage
 from gdro_comfy.stages import STAGES
 
-for topic in (help_judges, help_graph_rewards):
+for topic in (help_judges, help_graph_rewards, help_import):
     ADVICE.update(topic.ADVICE)
     TYPICAL.update(topic.TYPICAL)
     MISTAKES.update(topic.MISTAKES)
@@ -51,8 +52,8 @@ def _values(item: Input, typical: str) -> str:
         # A seed goes up to 2 ** 53, which says nothing to a creator.
         huge = item.maximum >= 2**53
         allowed = ["any whole number" if huge else f"{item.minimum:g} to {item.maximum:g}"]
-    elif item.files:
-        allowed = ["a file from the list"]
+    elif item.files or item.listing:
+        allowed = ["a file from the list" if item.files else "a name from the list"]
     else:
         allowed = [WIDGETS.get(item.type, f"a connection ({item.type})")]
     if item.optional:

@@ -132,3 +132,35 @@ class GivenReward:
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
         self.check_new_pictures()
+
+
+class NoNumbers:
+    """In the place of a reward where there are no numbers to make one of: says why once it is used.
+
+    Args:
+        name: what the reward would be called.
+        reason, remedy: of the ``InputError``.
+    """
+
+    range = (0.0, 1.0)
+
+    def __init__(self, name: str, reason: str, remedy: str) -> None:
+        self.name, self._reason, self._remedy = name, reason, remedy
+        self.settings: dict[str, Any] = {}
+
+    def check_new_pictures(self) -> NoReturn:
+        raise InputError("reward", self._reason, self._remedy)
+
+    def judge(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
+        self.check_new_pictures()
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        self.check_new_pictures()
+
+    def score(
+        self,
+        images: Sequence[Image.Image],
+        prompts: Sequence[Prompt],
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> RewardResult:
+        self.check_new_pictures()
