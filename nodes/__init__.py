@@ -8,6 +8,7 @@ from . import routes
 from .graph_rewards import (
     CombineRewardsNode,
     MeasureImageNode,
+    RatingRewardNode,
     RolloutImagesNode,
     ScoresFromGraphNode,
 )
@@ -28,6 +29,7 @@ NODES: list[type[io.ComfyNode]] = [
     RolloutImagesNode,
     MeasureImageNode,
     ScoresFromGraphNode,
+    RatingRewardNode,
     CombineRewardsNode,
     ScoreRolloutNode,
     TrainLoRANode,
