@@ -18,7 +18,12 @@ SMALL = {
     "GDRO_PromptSet": {"limit": 3},
     "GDRO_GroupRollout": {"images_per_prompt": 4, "steps": 2},
     "GDRO_RatingReward": {"least_groups": 2},
-    "GDRO_TrainLoRA": {"algorithm.group_size": 3, "steps": 3, "groups_per_step": 2, "preview_every": 0},
+    "GDRO_TrainLoRA": {
+        "algorithm.group_size": 3,
+        "steps": 3,
+        "groups_per_step": 2,
+        "preview_every": 0,
+    },
     "GDRO_EvaluateAlignment": {"images_per_prompt": 1, "steps": 2},
 }
 MARK = """
@@ -99,7 +104,9 @@ def test_a_session_with_the_keyboard_ends_in_a_trained_lora(page, server, render
     page.evaluate(MARK)
     gallery = page.locator('[data-test="rating"]')
     gallery.get_by_text("0 of 3 groups rated").wait_for(state="attached")
-    page.get_by_text("0 of 3 groups rated; rate more and press Run").first.wait_for(state="attached")
+    page.get_by_text("0 of 3 groups rated; rate more and press Run").first.wait_for(
+        state="attached"
+    )
     [folder] = (server.base / "output" / "gdro").glob(f"{name}-*")
     assert not (folder / "train").exists(), "it trained without a rating"
     made = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
@@ -125,7 +132,30 @@ def test_a_session_with_the_keyboard_ends_in_a_trained_lora(page, server, render
     pictures = {path: path.stat().st_mtime_ns for path in (folder / "prompts").rglob("*.png")}
     assert pictures == made, "the pictures were drawn again"
     workflow = page.evaluate("() => JSON.stringify(app.graph.serialize())")
-    assert not any(group in workflow for group in ratings.read(folder)), "ratings are in the workflow"
+    assert not any(group in workflow for group in ratings.read(folder)), (
+        "ratings are in the workflow"
+    )
+
+
+def test_pictures_are_rated_while_the_rollout_still_draws(page, server):
+    page.evaluate(OPEN, "rate_by_hand")
+    page.evaluate(SET, {"GDRO_PromptSet": {"limit": 60}, "GDRO_GroupRollout": {"run_name": "busy"}})
+    run(page)
+    page.evaluate(CENTRE)
+    page.evaluate(MARK)
+    card = page.locator('[data-test="rating"] .gdro-card img').first
+    card.wait_for(timeout=180_000)
+    card.click()
+    page.keyboard.press("3")
+    [folder] = (server.base / "output" / "gdro").glob("busy-*")
+    for _ in range(50):
+        if ratings.read(folder):
+            break
+        page.wait_for_timeout(100)
+    [running] = server.get("/queue")["queue_running"]
+    assert ratings.read(folder), "a rating has to wait for the queue"
+    server.post("/interrupt", {"prompt_id": running[1]})
+    server.wait(running[1])
 
 
 def open_gallery(page):

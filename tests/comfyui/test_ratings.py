@@ -1,4 +1,4 @@
-"""The creator's own ratings in a real ComfyUI: what needs them waits, and then goes on without drawing again."""
+"""The creator's own ratings in a real ComfyUI: what needs them waits, and goes on without drawing again."""
 
 import json
 import urllib.request
