@@ -48,6 +48,18 @@ def _parser() -> argparse.ArgumentParser:
     prompts.add_argument(
         "--out", type=Path, required=True, help="a .jsonl file that is not there yet"
     )
+    rate = commands.add_parser(
+        "rate", help="take ratings of a run's pictures from a CSV file",
+        description="Takes over ratings from a CSV file: columns group (or prompt) and image, or file; "
+        "and rating (1 to 5) or rank (1 is the best). With --template it writes such a file instead.",
+    )  # fmt: skip
+    rate.add_argument("name", metavar="RUN", help="name of the run, or of its folder in DIR/gdro")
+    rate.add_argument("csv", metavar="CSV", type=Path, help="the file with the ratings")
+    rate.add_argument("--template", action="store_true", help="write the file, to be filled in")
+    rate.add_argument(
+        "--output", type=Path, default=Path("output"), metavar="DIR",
+        help="folder that the run is in, as for run (default: output)",
+    )  # fmt: skip
     return parser
 
 
@@ -67,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.command == "prompts":
         return _write_prompts(options)
+    if options.command == "rate":
+        return _rate(options)
     level = logging.DEBUG if options.debug else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger(__package__).setLevel(level)
@@ -144,6 +158,23 @@ def _list_rewards() -> None:
         print(f"{offer.label} ({offer.version})")
     if not found:
         print(f"None. A package offers some by the entry point group {installed.GROUP}.")
+
+
+def _rate(options: argparse.Namespace) -> int:
+    from . import rating_file
+
+    try:
+        run = rating_file.find_run(options.output, options.name)
+        if options.template:
+            count = rating_file.write_template(run, options.csv)
+            print(f"{count} pictures to rate in {options.csv}; they are in {run / 'prompts'}")
+            return 0
+        given = rating_file.read_into(run, options.csv)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{run.name}: {rating_file.in_words(given)}")
+    return 0
 
 
 def _list_nodes() -> None:

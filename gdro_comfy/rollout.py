@@ -71,7 +71,12 @@ class Rollout:
         return dataclasses.replace(self, score_file=score_file)
 
     def scores(self) -> np.ndarray:
-        """Rewards float32 ``[prompts, G]`` of the chosen score file; NaN where one is missing."""
+        """Rewards float32 ``[prompts, G]`` of the chosen score file; NaN where the reward left an image
+        out.
+
+        Raises:
+            InputError: there is no score file, or it lacks some of the images.
+        """
         import numpy as np
 
         from .store import read_lines
@@ -83,16 +88,19 @@ class Rollout:
                 "Put GDRO Score Rollout before this node.",
             )
         found = {
-            (row["prompt"], row["image"]): row["value"]
+            (row["prompt"], row["image"]): math.nan if row["value"] is None else row["value"]
             for row in read_lines(self.run.folder / "scores" / self.score_file)
         }
-        return np.array(
-            [
-                [found.get((group.folder.name, i), math.nan) for i in range(self.images_per_prompt)]
-                for group in self.groups()
-            ],
-            dtype=np.float32,
-        )
+        count = self.images_per_prompt
+        keys = [(group.folder.name, place) for group in self.groups() for place in range(count)]
+        missing = len(keys) - sum(key in found for key in keys)
+        if missing:
+            raise InputError(
+                "rollout",
+                f"{missing} of {len(keys)} images have no score",
+                "Run GDRO Score Rollout on the same rollout first.",
+            )
+        return np.array([found[key] for key in keys], dtype=np.float32).reshape(-1, count)
 
 
 def image_size(model: FlowModel, width: int, height: int) -> tuple[int, int]:

@@ -81,6 +81,6 @@ def _scores(rollout: Rollout, input_name: str) -> np.ndarray:
         raise InputError(
             input_name,
             f"{int(np.isnan(found).sum())} of its {found.size} images have no score",
-            "Put GDRO Score Rollout before this node.",
+            "Put GDRO Score Rollout before this node; of ratings, rate all pictures.",
         )
     return found

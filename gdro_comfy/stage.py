@@ -76,7 +76,8 @@ class Stage:
     """A stage of the work: the node's words, its inputs and outputs, and the function behind it.
 
     ``run(host, **inputs)`` returns a tuple, one value for each output. ``preview`` names the IMAGE
-    output that a canvas shows on the node.
+    output that a canvas shows on the node. ``watches`` are files in the folders of runs: a change of one
+    makes the stage run again.
     """
 
     run: Callable[..., tuple[Any, ...]]
@@ -87,6 +88,7 @@ class Stage:
     output_node: bool = False
     preview: str | None = None
     aliases: tuple[str, ...] = field(default=())
+    watches: tuple[str, ...] = ()
 
     @property
     def takes_lists(self) -> bool:

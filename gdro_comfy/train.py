@@ -131,7 +131,7 @@ def train(
     if validation is not None:
         validation.check(model)
     rewards = rollout.scores()
-    groups.teaching_groups(rewards)
+    groups.teaching_groups(rewards, objective.group_size)
     record = _record(rollout, rewards, objective, config, rounds, reward, validation)
     folder = rollout.run.folder / "train" / digest(record, 10)
     target = host.lora_dir / "gdro" / f"{rollout.run.name}_{digest(record, 10)}.safetensors"
@@ -196,7 +196,7 @@ def _run(trainer: Trainer, rollout: Rollout, rounds: Rounds, reward: Reward | No
         data = (
             online.next_round(host, trainer, rollout, reward, rounds, number)
             if number and reward is not None
-            else online.first_round(model, rollout)
+            else online.first_round(model, rollout, trainer.objective.group_size)
         )
         if data is None:
             break

@@ -9,6 +9,7 @@ from .graph_rewards import (
     CombineRewardsNode,
     CompareRolloutsNode,
     MeasureImageNode,
+    RatingRewardNode,
     RolloutImagesNode,
     ScoresFromGraphNode,
 )
@@ -36,6 +37,7 @@ NODES: list[type[io.ComfyNode]] = [
     RolloutImagesNode,
     MeasureImageNode,
     ScoresFromGraphNode,
+    RatingRewardNode,
     CombineRewardsNode,
     ScoreRolloutNode,
     TrainLoRANode,

@@ -38,6 +38,10 @@ def fingerprint(stage: Stage, inputs: Mapping[str, Any]) -> list[Any]:
     if stage.takes_lists:
         inputs = unlist(stage.inputs, inputs)
     stamps = [_stamp(path) for path in _read(stage.inputs, inputs)]
+    # Which run it is comes over a connection, which is not known here: those of all runs count.
+    folders = sorted({path.parent for path in _written if path.name == "run.json"})
+    watched = [folder / name for name in stage.watches for folder in folders]
+    stamps += [_stamp(path) for path in watched if path.is_file()]
     writes = any(declared.type in _WRITES for declared in stage.outputs)
     return [_count_losses() if writes else 0, *stamps]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..gdro_comfy.errors import InputError
+from ..gdro_comfy.errors import InputError, NotYet
 from ..gdro_comfy.stage import MISSING, Input, Output, Stage
 from ..gdro_comfy.stage_inputs import unlist
 from ..gdro_comfy.stages import STAGES
@@ -60,8 +61,15 @@ class StageNode(io.ComfyNode):
         stage, panel = STAGES[cls.SCHEMA.node_id], cls.SCHEMA.node_id in PANELS
         host = ComfyHost(cls.hidden.unique_id, panel, _workflow(cls.hidden.extra_pnginfo))
         host.clear_error()
+        if panel and (given := inputs.get("rollout")) is not None:
+            host.shown["run"] = given.run.folder.name
         try:
             outputs = _run(stage, host, inputs)
+        except NotYet as waiting:
+            # What is behind this node is left out until the user has done their part.
+            host.show_text(waiting.note)
+            shown = {**ui.PreviewText(waiting.note).as_dict(), "gdro": [host.shown]}
+            return io.NodeOutput(*(ExecutionBlocker(None) for _ in stage.outputs), ui=shown)
         except Exception as error:
             host.show_error(error)
             raise

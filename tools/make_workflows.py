@@ -3,8 +3,8 @@
     python tools/make_workflows.py --url http://127.0.0.1:8188 [--only quickstart]
 
 Needs a running ComfyUI with this pack, and Playwright with Chromium. The graphs are described in
-``graphs.py``, built by the front end itself from the nodes that the server offers, and written as it
-saves them.
+``graphs.py`` and the like, built by the front end itself from the nodes that the server offers, and
+written as it saves them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import json
 import tempfile
 from pathlib import Path
 
-from graphs import GRAPHS
+import graphs
+import graphs_by_hand
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+GRAPHS = {**graphs.GRAPHS, **graphs_by_hand.GRAPHS}
 FOLDER = Path(__file__).parent.parent / "workflows"
 FLAGS = [
     "--no-sandbox",

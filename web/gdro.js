@@ -100,12 +100,24 @@ function attach(node) {
 const queue = new WeakMap(); // panel -> the work on its messages, one after the other
 
 function tell(event, detail) {
-  const node = learn(detail);
+  const node = hear(event, detail);
   if (event !== "end") running = { node: detail.node, workflow: detail.workflow };
+  if (event !== "rollout" && event !== "preview") return;
+  for (const next of node?.getOutputNodes?.(0) ?? []) {
+    if (!VIEWS[next.comfyClass]?.follows) continue;
+    const id = [...String(detail.node).split(":").slice(0, -1), next.id].join(":");
+    hear(event, { ...detail, node: id });
+  }
+}
+
+/** Hand a message to the panel of its node; the node, if it is here. */
+function hear(event, detail) {
+  const node = learn(detail);
   const panel = node && panels.get(node);
-  if (!panel) return;
+  if (!panel) return node;
   const work = (queue.get(panel) ?? Promise.resolve()).then(() => panel.receive(event, detail));
   queue.set(panel, work.catch((error) => console.error("GDRO", error)));
+  return node;
 }
 
 function end() {

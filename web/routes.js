@@ -31,8 +31,9 @@ export const readTraining = (place) => ask(training(place));
 export const wish = (place, what) => send(`${training(place)}/wish`, "POST", { wish: what });
 export const readEvaluation = (place) => ask(evaluation(place));
 export const readRatings = (name) => ask(`${run(name)}/ratings`);
-export const writeRatings = (name, group, ratings) =>
-  send(`${run(name)}/ratings`, "PUT", { group, ratings });
+/** `given` is {ratings: [...]} or {ranks: [...]}. */
+export const writeRatings = (name, group, given) =>
+  send(`${run(name)}/ratings`, "PUT", { group, ...given });
 
 export const imageUrl = (name, group, image, small = false) =>
   api.apiURL(

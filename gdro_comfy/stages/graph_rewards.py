@@ -1,4 +1,5 @@
-"""Stages that make a reward of whatever nodes the graph has: pictures out, numbers in."""
+"""Stages that make a reward of whatever nodes the graph has, of a person's ratings, or of several
+rewards."""
 
 from __future__ import annotations
 
@@ -31,6 +32,13 @@ def _scores_from_graph(host: Host, rollout: Any, scores: list[Any], name: str) -
     values = read_numbers(rollout, scores)
     source = "GDRO Rollout Images, your nodes, GDRO Scores from Graph"
     return (GivenReward(name, rollout, values, source),)
+
+
+def _rating_reward(host: Host, rollout: Any, kind: str, least_groups: int) -> tuple[Any, str]:
+    from ..rewards import rating
+
+    reward = rating.from_ratings(rollout, kind, least_groups)
+    return reward, rating.in_words(rollout)
 
 
 def check_name(name: str) -> None:
@@ -147,6 +155,39 @@ STAGES: dict[str, Stage] = {
         output_node=True,
         preview="comparison",
         aliases=("evaluate", "a/b", "held-out"),
+    ),
+    "GDRO_RatingReward": Stage(
+        _rating_reward,
+        "GDRO Rating Reward",
+        "Your own taste: rate the pictures here, and what you like is the reward. Until enough groups are "
+        "rated, the nodes behind wait.",
+        (
+            Input("rollout", "GDRO_ROLLOUT", "The groups to rate, from GDRO Group Rollout."),
+            Input(
+                "kind",
+                "COMBO",
+                "stars: 1 to 5 count as 0 to 1. order: only which picture of a group is better counts, "
+                "not by how much; it trains as a ranking.",
+                default="stars",
+                options=("stars", "order"),
+            ),
+            Input(
+                "least_groups",
+                "INT",
+                "Wait until so many groups have two pictures that are rated differently (all groups, if "
+                "there are fewer).",
+                default=4,
+                minimum=1,
+                maximum=100000,
+            ),
+        ),
+        (
+            Output("reward", "GDRO_REWARD", "Your ratings, bound to the pictures of this rollout."),
+            Output("summary", "STRING", "How much is rated."),
+        ),
+        output_node=True,
+        aliases=("stars", "taste", "human feedback", "gallery", "rate"),
+        watches=("ratings.jsonl",),
     ),
     "GDRO_CombineRewards": Stage(
         _combine,
