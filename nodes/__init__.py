@@ -12,7 +12,7 @@ from .graph_rewards import (
     ScoresFromGraphNode,
 )
 from .judges import PreferenceRewardNode, VLMRewardNode
-from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
+from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode, ModelForComfyUINode
 from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
 from .rollout import GroupRolloutNode, PromptSetNode
 from .train import EvaluateAlignmentNode, TrainLoRANode
@@ -34,6 +34,7 @@ NODES: list[type[io.ComfyNode]] = [
     EvaluateAlignmentNode,
     GenerateNode,
     LoadAlignedLoRANode,
+    ModelForComfyUINode,
 ]
 
 

@@ -1,4 +1,5 @@
-"""ComfyUI's services for the engine. The only module that imports comfy, folder_paths or server."""
+"""ComfyUI's services for the engine. With native.py the only module that imports comfy,
+folder_paths or server."""
 
 from __future__ import annotations
 
@@ -19,10 +20,13 @@ from server import PromptServer
 
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.host import TOKENIZERS
+from . import native
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+
+    from ..gdro_comfy.models.base import FlowModel
 
 # Kinds of the engine that are several kinds of ComfyUI's.
 _FOLDERS = {"transformers": ("diffusion_models", "checkpoints")}
@@ -169,6 +173,9 @@ class ComfyHost:
                 "Use the model that the LoRA was trained for.",
             )
         return patched
+
+    def native_model(self, model: FlowModel) -> tuple[Any, Any, Any]:
+        return native.parts(model)
 
 
 def _remember(row: Mapping[str, object]) -> None:
