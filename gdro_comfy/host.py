@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from .models.base import FlowModel
+
 log = logging.getLogger(__name__)
 
 
@@ -110,6 +112,10 @@ class Host(Protocol):
 
     def patch_model(self, model: Any, lora_file: Path, strength: float) -> Any:
         """Put a LoRA file onto a model of the surroundings (ComfyUI's MODEL)."""
+        ...
+
+    def native_model(self, model: FlowModel) -> tuple[Any, Any, Any]:
+        """A model of the engine as one of the surroundings: ComfyUI's MODEL, CLIP and VAE."""
         ...
 
 
@@ -224,3 +230,6 @@ class ConsoleHost:
             "a ComfyUI MODEL exists only inside ComfyUI",
             "Open the workflow there, or use GDRO Generate here.",
         )
+
+    def native_model(self, model: FlowModel) -> tuple[Any, Any, Any]:
+        return self.patch_model(model, Path(), 0.0)

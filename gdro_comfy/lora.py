@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 _PREFIX = "transformer."
 
+BUNDLED = {
+    "bundled: signs (tiny SD3)": Path(__file__).parent
+    / "assets"
+    / "loras"
+    / "tiny_sd3_signs.safetensors"
+}
+"""LoRAs of the bundled model, by the name shown to users."""
+
 
 def to_file_keys(parameters: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """Adapter parameters (``<module>.lora_A`` / ``.lora_B``) as the tensors of a LoRA file, float32

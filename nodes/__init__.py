@@ -14,7 +14,7 @@ from .graph_rewards import (
     ScoresFromGraphNode,
 )
 from .judges import PreferenceRewardNode, VLMRewardNode
-from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode
+from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode, ModelForComfyUINode
 from .rewards import (
     CompositionRewardNode,
     InstalledRewardNode,
@@ -45,6 +45,7 @@ NODES: list[type[io.ComfyNode]] = [
     CompareRolloutsNode,
     GenerateNode,
     LoadAlignedLoRANode,
+    ModelForComfyUINode,
 ]
 
 

@@ -1,4 +1,5 @@
-"""ComfyUI's services for the engine. The only module that imports comfy, folder_paths or server."""
+"""ComfyUI's services for the engine. With native.py the only module that imports comfy,
+folder_paths or server."""
 
 from __future__ import annotations
 
@@ -23,10 +24,13 @@ from ..gdro_comfy import runs
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.host import TOKENIZERS, picture_folders
 from ..gdro_comfy.rewards.openai_wire import KEYS_VARIABLE
+from . import native
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+
+    from ..gdro_comfy.models.base import FlowModel
 
 # Kinds of the engine that are several kinds of ComfyUI's.
 _FOLDERS = {"transformers": ("diffusion_models", "checkpoints")}
@@ -197,6 +201,9 @@ class ComfyHost:
                 "Use the model that the LoRA was trained for.",
             )
         return patched
+
+    def native_model(self, model: FlowModel) -> tuple[Any, Any, Any]:
+        return native.parts(model)
 
 
 def _remember(row: Mapping[str, object]) -> None:

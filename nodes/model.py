@@ -1,4 +1,4 @@
-"""Nodes around models: load the base, generate with it, use the LoRA in ComfyUI."""
+"""Nodes around models: load the base, generate with it, use both in ComfyUI."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ class GenerateNode(StageNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(node_id="GDRO_Generate", category="model")
+
+
+class ModelForComfyUINode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_ModelForComfyUI", category="model")
 
 
 class LoadAlignedLoRANode(StageNode):

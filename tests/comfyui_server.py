@@ -64,6 +64,7 @@ def to_api(workflow: dict[str, Any]) -> Graph:
         if node["type"] in ("MarkdownNote", "Note"):
             continue
         inputs = dict(node.get("widgets_values_named") or {})
+        inputs.pop("control_after_generate", None)  # the canvas's own
         for slot in node["inputs"]:
             if slot.get("link") is not None:
                 inputs[slot["name"]] = origins[slot["link"]]

@@ -1,11 +1,13 @@
 """The command line as a stranger uses it, and every shipped workflow through it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from gdro_comfy import cli, workflow
+from gdro_comfy.models import loading
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted((ROOT / "workflows").glob("*.json"))
@@ -29,9 +31,33 @@ def small():
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_workflows_are_whole(path, capsys):
-    assert cli.main(["run", str(path), "--check"]) == 0
-    assert "nothing wrong" in capsys.readouterr().out
+    code = cli.main(["run", str(path), "--check"])
+    shown = capsys.readouterr()
+    if path.stem == "use_aligned_lora":
+        assert code == 2
+        assert (
+            "do not run here: CLIPTextEncode, EmptySD3LatentImage, KSampler, VAEDecode" in shown.err
+        )
+    else:
+        assert code == 0
+        assert "nothing wrong" in shown.out
     assert path.with_suffix(".jpg").is_file()
+
+
+@pytest.mark.parametrize("path", [p for p in SHIPPED if p.stem.startswith(("sd35", "flux"))])
+def test_a_workflow_for_a_real_model_says_which_file_it_wants(path, tmp_path, capsys, monkeypatch):
+    networks = tmp_path / "models" / "diffusion_models"
+    networks.mkdir(parents=True)
+    bundled = loading.bundled_folder() / "transformer" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(bundled, networks / "mine.safetensors")
+    (networks / "notes.safetensors").write_text("no model")
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    output = tmp_path / "output"
+    assert cli.main(["run", str(path), "--output", str(output), "--quiet"]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "GDRO Load Base Model (node 2), transformer: no file is chosen" in message
+    assert message.endswith("There is: mine.safetensors.")
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

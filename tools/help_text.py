@@ -7,19 +7,6 @@ the case; ``tests/test_docs.py`` holds these messages to the code.
 from __future__ import annotations
 
 ADVICE = {
-    "GDRO_LoadBaseModel": """The first node of a GDRO graph. Use the bundled model to learn how
-the nodes work, and a diffusers folder for a model of your own: a folder in `models/diffusers` that
-has `model_index.json` beside `transformer/`, `vae/`, `text_encoder/` and so on.
-
-With *single files* you use the files that ComfyUI's own workflows use. For FLUX.1-dev:
-`flux1-dev.safetensors` in `models/diffusion_models`, `clip_l.safetensors` and
-`t5xxl_fp8_e4m3fn.safetensors` (or `t5xxl_fp16`) in `models/text_encoders`, `ae.safetensors` in
-`models/vae`. For SD3.5: `sd3.5_medium.safetensors`, which holds its VAE, beside `clip_l`, `clip_g` and
-`t5xxl`. A file is told by its header; a wrong pick says what it is and where it belongs.
-
-*Hugging Face id* is the only choice that downloads. It shows its progress, you may cancel, and the next
-Run goes on where it stopped. For a model behind a license, accept that on its page, then give your
-token with `hf auth login` or in the environment variable `HF_TOKEN`, never in a workflow.""",
     "GDRO_PromptSet": """Use two of these: one for the rollout, one with other prompts for the
 evaluation. If they are the same, the figures flatter. Some 100 prompts that the model gets right
 *sometimes* teach most: where every picture of a group is equally good, there is nothing to learn.
@@ -102,8 +89,6 @@ pictures of one prompt are (their colours at 8 x 8 pixels): if it falls far, the
 picture for every seed. `report.html`, in the folder of the training, opens in any browser.""",
     "GDRO_Generate": """For a quick look at one prompt. Use the same seed with and without `aligned`
 to see what the LoRA changed.""",
-    "GDRO_LoadAlignedLoRA": """For ComfyUI's own samplers. The stock *LoraLoaderModelOnly* loads the
-same file, and *Load LoRA Model* takes the `lora` output of GDRO Train LoRA.""",
 }
 """What a node is for and what to know of it, by node id."""
 
@@ -111,14 +96,6 @@ _STEPS = "8 with the bundled model, 10 to 28 with SD3 and FLUX.1-dev, 4 with FLU
 _GUIDANCE = "1 to 2 with the bundled model, 3.5 with FLUX.1-dev, as you use it with others"
 
 TYPICAL = {
-    "GDRO_LoadBaseModel": {
-        "source.transformer": "`flux1-dev.safetensors`, `sd3.5_medium.safetensors`",
-        "source.clip_l": "`clip_l.safetensors`",
-        "source.clip_g": "`clip_g.safetensors` with SD3",
-        "source.t5": "`t5xxl_fp8_e4m3fn.safetensors`",
-        "source.vae": "`ae.safetensors` with FLUX.1, `none` with SD3",
-        "quantization": "`nf4` or `8-bit` for FLUX.1 on 24 GB, `none` for SD3.5-medium",
-    },
     "GDRO_PromptSet": {"limit": "0, or 64 to 128 for a first try"},
     "GDRO_GroupRollout": {
         "steps": _STEPS,
@@ -150,7 +127,6 @@ TYPICAL = {
         "guidance": _GUIDANCE,
         "strength": "0 and 1, to compare",
     },
-    "GDRO_LoadAlignedLoRA": {"strength": "1; less for a weaker effect"},
 }
 """What people set, by node id and input; inputs that are not here have only their range and default."""
 
@@ -172,60 +148,6 @@ _OTHER_LORA = (
 )
 
 MISTAKES = {
-    "GDRO_LoadBaseModel": [
-        (
-            "`folder: … is not among the diffusers folders`",
-            "The folder belongs in `models/diffusers`. Put it there, press R in ComfyUI to read the lists "
-            "again, and choose it.",
-        ),
-        (
-            "`folder: … holds a …. Choose a folder of: …`",
-            "The folder holds another architecture. SD3, SD3.5 and FLUX.1 can be trained.",
-        ),
-        ("`… lacks its part …`", "A download was not finished. Copy the folder again."),
-        (
-            "`… has no readable model_index.json`",
-            "That is no folder in diffusers' layout. For a checkpoint file choose *single files*.",
-        ),
-        (
-            "`quantization: … needs bitsandbytes, which cannot be used here (…)`",
-            "`pip install bitsandbytes` with ComfyUI's Python, then restart; or choose `none`.",
-        ),
-        (
-            "`repo_id: … is gated: its owner wants to know who downloads it`",
-            "Accept the license on the model's page, then `hf auth login`, or set `HF_TOKEN`.",
-        ),
-        (
-            "`repo_id: the hub cannot be reached (…)`",
-            "There is no network, or `HF_HUB_OFFLINE` is set. Run again later: it goes on where it stopped.",
-        ),
-        (
-            "`repo_id: … still needs … GB, and the disk of … has … GB free`",
-            "Make room on that disk, or choose single files that you have already.",
-        ),
-        (
-            "`… is …. This input wants …`",
-            "The file is another model than this input takes. The message says what it is, and where it "
-            "belongs.",
-        ),
-        (
-            "`… needs one, and … has none`",
-            "Choose a file at the input that the message names: the transformer's file does not hold that "
-            "part.",
-        ),
-        (
-            "`… is incomplete: … bytes of …`",
-            "The download was not finished, or the disk was full. Download the file again.",
-        ),
-        (
-            "`… is a pickle, which can run any code when it is opened`",
-            "Use the `.safetensors` file of the same model.",
-        ),
-        (
-            "`… is a GGUF file, which is made for inference`",
-            "Training needs the `.safetensors` file; `quantization` makes it as small in memory.",
-        ),
-    ],
     "GDRO_PromptSet": [
         (
             "`there are no prompts in it`",
@@ -421,25 +343,6 @@ MISTAKES = {
         (
             "The pictures of base and aligned are the same",
             "`strength` is 0, or nothing is connected to `aligned`.",
-        ),
-    ],
-    "GDRO_LoadAlignedLoRA": [
-        (
-            "`lora_name: … is not among the LoRA files`",
-            "Connect `aligned`, or choose a file from the list. Press R if the file is new.",
-        ),
-        (
-            "`model: none of the layers in … exists in this model`",
-            "Load the model that the LoRA was trained for.",
-        ),
-        (
-            "`model: … was trained for another model …`",
-            "The LoRA is of another family (SD3, FLUX.1) or of another size. Load the model that it was "
-            "trained for.",
-        ),
-        (
-            "The pictures do not change",
-            "`strength` is 0, or the sampler is connected to the model before this node.",
         ),
     ],
 }

@@ -16,12 +16,13 @@ from pathlib import Path
 import help_graph_rewards
 import help_import
 import help_judges
+import help_models
 from help_text import ADVICE, MISTAKES, TYPICAL
 
 from gdro_comfy.stage import MISSING, Input, Stage
 from gdro_comfy.stages import STAGES
 
-for topic in (help_judges, help_graph_rewards, help_import):
+for topic in (help_judges, help_graph_rewards, help_import, help_models):
     ADVICE.update(topic.ADVICE)
     TYPICAL.update(topic.TYPICAL)
     MISTAKES.update(topic.MISTAKES)

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import graphs
 import graphs_by_hand
+import graphs_models
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-GRAPHS = {**graphs.GRAPHS, **graphs_by_hand.GRAPHS}
+GRAPHS = {**graphs.GRAPHS, **graphs_by_hand.GRAPHS, **graphs_models.GRAPHS}
 FOLDER = Path(__file__).parent.parent / "workflows"
 FLAGS = [
     "--no-sandbox",
@@ -108,7 +109,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--url", default="http://127.0.0.1:8188")
-    parser.add_argument("--only", choices=GRAPHS)
+    parser.add_argument("--only", choices=tuple(GRAPHS))
     parser.add_argument(
         "--picture", type=Path, help="make the thumbnail of this, e.g. before_after.png"
     )

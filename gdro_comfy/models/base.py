@@ -88,8 +88,15 @@ class FlowModel(Protocol):
     """Width and height that the model was trained for, in pixels."""
     size_multiple: int
     """Widths and heights must be multiples of this."""
+    latent_scale: tuple[float, float]
+    """(scale, shift): latents are ``(z - shift) * scale`` of what the VAE gives."""
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def noise_shift(self) -> float | None:
+        """What the noise levels of sampling are shifted by; None where that depends on the size."""
+        ...
 
     def active(self) -> AbstractContextManager[None]:
         """Within this context the weights are on ``device``, so that the methods below may be called;
@@ -172,6 +179,18 @@ class FlowModel(Protocol):
 
     def weights_in_bytes(self) -> int:
         """Bytes of the network's weights, without text encoders and VAE."""
+        ...
+
+    def network_weights(self) -> dict[str, Tensor]:
+        """Copies of the network's weights on the CPU, in diffusers' names, for another program.
+
+        Raises:
+            InputError: they are quantized.
+        """
+        ...
+
+    def text_tensors(self, cond: Conditioning) -> tuple[Tensor, Tensor]:
+        """Encoded prompts as other programs know them: tokens ``[n, t, d]`` and summary ``[n, d]``."""
         ...
 
 

@@ -56,6 +56,12 @@ class PipelineModel:
         parts = {NETWORK: [self.transformer], ENCODERS: self._encoders, VAE: [self.vae]}
         self._places = Places(parts, device)
         self.dtype = self.transformer.dtype
+        self.latent_scale = (self.vae.config.scaling_factor, self.vae.config.shift_factor)
+
+    @property
+    def noise_shift(self) -> float | None:
+        schedule = self.pipeline.scheduler.config
+        return None if schedule.get("use_dynamic_shifting") else schedule.shift
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -92,21 +98,18 @@ class PipelineModel:
     @without_graph
     def decode(self, latents: Tensor) -> Tensor:
         with self._places.using(VAE):
-            config = self.vae.config
-            z = (
-                latents.to(self.device, self.vae.dtype) / config.scaling_factor
-                + config.shift_factor
-            )
+            scale, shift = self.latent_scale
+            z = latents.to(self.device, self.vae.dtype) / scale + shift
             images = self.vae.decode(z, return_dict=False)[0].float()
             return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
 
     @without_graph
     def encode_images(self, images: Tensor) -> Tensor:
         with self._places.using(VAE):
-            config = self.vae.config
+            scale, shift = self.latent_scale
             pixels = images.permute(0, 3, 1, 2).to(self.device, self.vae.dtype) * 2 - 1
             z = self.vae.encode(pixels).latent_dist.mode().float()
-            return (z - config.shift_factor) * config.scaling_factor
+            return (z - shift) * scale
 
     @contextmanager
     def adapters(
@@ -164,6 +167,19 @@ class PipelineModel:
 
     def weights_in_bytes(self) -> int:
         return size_in_bytes([self.transformer])
+
+    def network_weights(self) -> dict[str, Tensor]:
+        weights = self.transformer.state_dict()
+        if not all(weight.is_floating_point() for weight in weights.values()):
+            raise InputError(
+                "model",
+                "it is quantized, which other programs do not read",
+                "Load it with quantization none.",
+            )
+        return {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
+
+    def text_tensors(self, cond: Conditioning) -> tuple[Tensor, Tensor]:
+        return cond.tensors["hidden"], cond.tensors["pooled"]
 
 
 def _unreadable(tokenizer: Any, word: str) -> bool:

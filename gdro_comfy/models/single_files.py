@@ -56,19 +56,31 @@ def choose(chosen: Mapping[str, Path]) -> tuple[Family, dict[str, Source]]:
         part = file.part(kind)
         if part is not None:
             sources[kind] = Source(file, part)
-    for kind in _NEEDS[family.key]:
-        if kind not in sources:
-            raise InputError(
-                INPUTS[kind],
-                f"{family.title} needs one, and {main.path.name} has none",
-                f"Choose {_WANTED[kind]}.",
-            )
+    missing = [kind for kind in _NEEDS[family.key] if kind not in sources]
+    if missing:
+        raise InputError(
+            ", ".join(INPUTS[kind] for kind in missing),
+            f"{family.title} needs {'one' if len(missing) == 1 else 'them'}, and {main.path.name} has none",
+            f"Choose {'; '.join(_WANTED[kind] for kind in missing)}.",
+        )
     wanted = _joint_width(family, sources[TRANSFORMER])
     if T5 in sources and (found := sources[T5].shape("shared.weight")[1]) != wanted:
         raise InputError(
             "t5", f"it is {found} wide, the transformer reads {wanted}", "Choose T5-XXL."
         )
     return family, sources
+
+
+def networks(files: Mapping[str, Path]) -> list[str]:
+    """Names of the files that hold a transformer of a known family, told by their headers."""
+    found = []
+    for name, path in files.items():
+        try:
+            if read(path, "transformer").part(TRANSFORMER) is not None:
+                found.append(name)
+        except InputError:
+            continue
+    return found
 
 
 _WANTED = {

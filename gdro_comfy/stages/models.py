@@ -1,4 +1,4 @@
-"""Stages around models: load the base, generate with it, put the LoRA into ComfyUI."""
+"""Stages around models: load the base, generate with it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 NONE = "none"
 """Of an optional file: not needed, or taken from the checkpoint."""
+CHOOSE = "choose a file"
+"""Of a file that is needed: in the list also where there is none, so that a workflow opens anywhere."""
 
 _PLACES = {
     "transformer": "models/diffusion_models or models/checkpoints",
@@ -30,6 +32,8 @@ _FILES = (
         "COMBO",
         "The network, from models/diffusion_models, or a whole checkpoint, from models/checkpoints. "
         "SD3, SD3.5 or FLUX.1, in fp16, bf16 or fp8.",
+        default=CHOOSE,
+        options=(CHOOSE,),
         files="transformers",
     ),
     Input(
@@ -76,11 +80,11 @@ def _load_base_model(
     from ..models import quantization as quantizing
 
     device, kind = host.device(), source["source"]
+    chosen = _single_files(host, source) if kind == "single files" else {}
     quantizing.check(quantization, device)
-    if kind == "single files":
+    if chosen:
         from ..models import single_files
 
-        chosen = _single_files(host, source)
         model = single_files.load(host, chosen, device, loading.dtype_of(dtype, device))
         model.quantize(host, quantization)
         return (model,)
@@ -110,7 +114,7 @@ def _single_files(host: Host, source: dict[str, Any]) -> dict[str, Path]:
     chosen: dict[str, Path] = {}
     for item in _FILES:
         name = source.get(item.name) or NONE
-        if name == NONE:
+        if name in (NONE, CHOOSE):
             continue
         found = host.model_files(item.files or "")
         if name not in found:
@@ -121,8 +125,15 @@ def _single_files(host: Host, source: dict[str, Any]) -> dict[str, Path]:
             )
         chosen[item.name] = found[name]
     if "transformer" not in chosen:
+        from ..models import single_files
+
+        usable = single_files.networks(host.model_files("transformers"))
+        there = f" There is: {', '.join(usable[:6])}." if usable else ""
         raise InputError(
-            "transformer", "no file is chosen", f"Put one into {_PLACES['transformer']}."
+            "transformer",
+            "no file is chosen",
+            f"Choose a model of SD3, SD3.5 or FLUX.1; it belongs in {_PLACES['transformer']}, press R "
+            f"when it is there.{there}",
         )
     return chosen
 
@@ -133,23 +144,6 @@ def _generate(
     from .. import generate
 
     return (generate.generate(host, model, prompt, images, seed, **rest),)
-
-
-def _load_aligned_lora(
-    host: Host, model: Any, lora_name: str, strength: float, aligned: Any = None
-) -> tuple[Any]:
-    if aligned is not None:
-        path = aligned.path
-    else:
-        files = host.model_files("loras")
-        if lora_name not in files:
-            raise InputError(
-                "lora_name",
-                f"{lora_name!r} is not among the LoRA files",
-                "Connect GDRO Train LoRA, or choose a file from the list.",
-            )
-        path = files[lora_name]
-    return (host.patch_model(model, path, strength),)
 
 
 STAGES: dict[str, Stage] = {
@@ -249,31 +243,5 @@ STAGES: dict[str, Stage] = {
         ),
         (Output("images", "IMAGE", "The images."),),
         aliases=("sample",),
-    ),
-    "GDRO_LoadAlignedLoRA": Stage(
-        _load_aligned_lora,
-        "GDRO Load Aligned LoRA",
-        "Puts a trained LoRA onto a ComfyUI model, for any sampler of ComfyUI.",
-        (
-            Input("model", "MODEL", "A ComfyUI model of the same architecture."),
-            Input(
-                "lora_name",
-                "COMBO",
-                "A LoRA file. Not looked at while aligned is connected.",
-                files="loras",
-            ),
-            Input(
-                "strength",
-                "FLOAT",
-                "0 is the base model, 1 the aligned one.",
-                default=1.0,
-                minimum=-5.0,
-                maximum=5.0,
-                step=0.05,
-            ),
-            Input("aligned", "GDRO_ALIGNED", "From GDRO Train LoRA.", optional=True),
-        ),
-        (Output("model", "MODEL", "The model with the LoRA."),),
-        aliases=("lora",),
     ),
 }

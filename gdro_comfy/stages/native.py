@@ -1,0 +1,87 @@
+"""Stages that lead to ComfyUI's own nodes: the base as its MODEL, and the LoRA on one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import lora
+from ..errors import InputError
+from ..stage import Input, Output, Stage
+from .models import CHOOSE
+from .shared import MODEL
+
+if TYPE_CHECKING:
+    from ..host import Host
+
+
+def _model_for_comfyui(host: Host, model: Any) -> tuple[Any, Any, Any]:
+    return host.native_model(model)
+
+
+def _load_aligned_lora(
+    host: Host, model: Any, lora_name: str, strength: float, aligned: Any = None
+) -> tuple[Any]:
+    if aligned is not None:
+        path = aligned.path
+    elif lora_name in lora.BUNDLED:
+        path = lora.BUNDLED[lora_name]
+    else:
+        files = host.model_files("loras")
+        if lora_name not in files:
+            if lora_name == CHOOSE:
+                raise InputError(
+                    "lora_name", "no file is chosen", "Choose one, or connect GDRO Train LoRA."
+                )
+            raise InputError(
+                "lora_name",
+                f"{lora_name!r} is not among the LoRA files",
+                "Connect GDRO Train LoRA, or choose a file from the list.",
+            )
+        path = files[lora_name]
+    return (host.patch_model(model, path, strength),)
+
+
+STAGES: dict[str, Stage] = {
+    "GDRO_LoadAlignedLoRA": Stage(
+        _load_aligned_lora,
+        "GDRO Load Aligned LoRA",
+        "Puts a trained LoRA onto a ComfyUI model, for any sampler of ComfyUI.",
+        (
+            Input("model", "MODEL", "A ComfyUI model of the same architecture."),
+            Input(
+                "lora_name",
+                "COMBO",
+                "A LoRA file. Not looked at while aligned is connected. The bundled one is for the tiny "
+                "SD3, which then draws signs that can be read.",
+                default=CHOOSE,
+                options=(CHOOSE, *lora.BUNDLED),
+                files="loras",
+            ),
+            Input(
+                "strength",
+                "FLOAT",
+                "0 is the base model, 1 the aligned one.",
+                default=1.0,
+                minimum=-5.0,
+                maximum=5.0,
+                step=0.05,
+            ),
+            Input("aligned", "GDRO_ALIGNED", "From GDRO Train LoRA.", optional=True),
+        ),
+        (Output("model", "MODEL", "The model with the LoRA."),),
+        aliases=("lora",),
+    ),
+    "GDRO_ModelForComfyUI": Stage(
+        _model_for_comfyui,
+        "GDRO Model for ComfyUI",
+        "The base model as ComfyUI's MODEL, CLIP and VAE, for its samplers and LoRA loaders: the bundled "
+        "model, or one in diffusers' layout that ComfyUI has no loader for.",
+        (MODEL,),
+        (
+            Output("model", "MODEL", "The network, as a copy."),
+            Output("clip", "CLIP", "The text encoders, for CLIP Text Encode."),
+            Output("vae", "VAE", "The autoencoder, for VAE Decode and VAE Encode."),
+        ),
+        aliases=("checkpoint", "ksampler", "unet", "clip", "vae"),
+    ),
+}
