@@ -1,6 +1,7 @@
 /** Small line charts, drawn as SVG: raw and smoothed, linear or logarithmic, with a shared cursor. */
 
 import { el, figure } from "./dom.js";
+import { t } from "./words.js";
 
 const WIDTH = 300;
 const HEIGHT = 100;
@@ -167,9 +168,12 @@ export class Chart {
       shown.push(this.series.length > 1 ? `${one.name} ${both}` : both);
     }
     this.values.textContent = shown.join(", ");
+    const chart = this.title;
     this.area.setAttribute(
       "aria-label",
-      shown.length ? `${this.title}: ${shown.join(", ")} at step ${at}` : `${this.title}: no values`,
+      shown.length
+        ? t("{chart}: {values} at step {step}", { chart, values: shown.join(", "), step: at })
+        : t("{chart}: no values", { chart }),
     );
     if (!this.line) return;
     this.line.setAttribute("visibility", step == null || at == null ? "hidden" : "visible");

@@ -9,6 +9,7 @@ import { isOpen, learn, nodeOf, placesOf } from "./places.js";
 import { RatingView } from "./rating_view.js";
 import { RunsTab } from "./runs_tab.js";
 import { TrainingView } from "./training_view.js";
+import { t, translateChoices } from "./words.js";
 
 /** The view on each node; nodes/stage_node.py has the same names. */
 const VIEWS = {
@@ -31,7 +32,7 @@ class Panel {
     this.node = node;
     this.view = new View(() => this.#resize());
     this.chooser = el("select", {
-      "aria-label": "Which use of this subgraph", hidden: true, change: () => this.#select(),
+      "aria-label": t("Which use of this subgraph"), hidden: true, change: () => this.#select(),
     });
     this.element = el("div", { class: "gdro-panel" }, this.chooser, this.view.element);
     const widget = node.addDOMWidget("gdro_panel", "gdro", this.element, {
@@ -61,7 +62,9 @@ class Panel {
     const places = placesOf(this.node);
     this.chooser.hidden = places.size < 2;
     this.chooser.replaceChildren(
-      ...[...places.keys()].map((key) => el("option", { value: key, text: `Node ${key}` })),
+      ...[...places.keys()].map((key) =>
+        el("option", { value: key, text: t("Node {key}", { key }) }),
+      ),
     );
     if (!places.size) return;
     this.chooser.value = places.has(id) ? id : places.keys().next().value;
@@ -135,11 +138,12 @@ app.registerExtension({
     app.extensionManager.registerSidebarTab({
       id: "gdro-runs",
       icon: "pi pi-chart-line",
-      title: "GDRO runs",
-      tooltip: "GDRO runs",
+      title: t("GDRO runs"),
+      tooltip: t("GDRO runs"),
       type: "custom",
       render: (container) => runs.show(container),
     });
   },
+  beforeRegisterNodeDef: (_, definition) => translateChoices(definition),
   nodeCreated: attach,
 });

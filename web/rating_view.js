@@ -7,36 +7,39 @@
 
 import { el, figure, openWindow, throttled } from "./dom.js";
 import * as routes from "./routes.js";
+import { t } from "./words.js";
 
 const PAGE = 200;
-const HINT = "1–5 rate · 0 clear · ←→ picture · ↑↓ group · U undo · S skip · Z large";
 
 export class RatingView {
   constructor(onResize = () => {}) {
     this.onResize = onResize;
     this.status = el("p", {
-      class: "gdro-status", "aria-live": "polite", text: "Groups to rate appear here.",
+      class: "gdro-status", "aria-live": "polite", text: t("Groups to rate appear here."),
     });
-    this.progress = el("progress", { max: 1, value: 0, "aria-label": "Groups rated" });
+    this.progress = el("progress", { max: 1, value: 0, "aria-label": t("Groups rated") });
     this.blind = el("input", { type: "checkbox", checked: true, change: () => this.#draw() });
     const button = (text, click) => el("button", { type: "button", text, click });
     this.bar = el(
       "div",
       { class: "gdro-bar", hidden: true },
-      button("‹ Group", () => this.#go(-1)),
-      button("Group ›", () => this.#go(1)),
-      button("Next unrated", () => this.#unrated()),
-      button("Undo", () => this.#undo()),
-      el("label", { title: "Hides numbers and scores" }, this.blind, " Blind"),
+      button(t("‹ Group"), () => this.#go(-1)),
+      button(t("Group ›"), () => this.#go(1)),
+      button(t("Next unrated"), () => this.#unrated()),
+      button(t("Undo"), () => this.#undo()),
+      el("label", { title: t("Hides numbers and scores") }, this.blind, ` ${t("Blind")}`),
       this.progress,
     );
     this.prompt = el("p", { class: "gdro-prompt" });
-    this.cards = el("div", { class: "gdro-cards", role: "group", "aria-label": "Pictures to rate" });
-    this.hint = el("p", { class: "gdro-faint", text: HINT, hidden: true });
+    this.cards = el("div", { class: "gdro-cards", role: "group", "aria-label": t("Pictures to rate") });
+    this.hint = el("p", {
+      class: "gdro-faint", hidden: true,
+      text: t("1–5 rate · 0 clear · ←→ picture · ↑↓ group · U undo · S skip · Z large"),
+    });
     this.element = el(
       "section",
       {
-        class: "gdro-rating", "aria-label": "Rating", tabindex: 0, keydown: (event) => this.#key(event),
+        class: "gdro-rating", "aria-label": t("Rating"), tabindex: 0, keydown: (event) => this.#key(event),
       },
       this.status,
       this.bar,
@@ -158,7 +161,7 @@ export class RatingView {
       .then(
         () => (this.problem = null),
         (error) => {
-          this.problem = `not saved: ${error.message}`;
+          this.problem = t("not saved: {reason}", { reason: error.message });
           this.#say();
         },
       );
@@ -205,7 +208,8 @@ export class RatingView {
     const group = this.groups[this.group];
     const image = this.#images(group)[this.picture];
     const url = routes.imageUrl(this.place.run, group.group, image.image);
-    const picture = el("img", { src: url, alt: `Picture ${this.picture + 1} of ${group.prompt}` });
+    const named = { number: this.picture + 1, prompt: group.prompt };
+    const picture = el("img", { src: url, alt: t("Picture {number} of {prompt}", named) });
     openWindow(group.prompt, el("div", { class: "gdro-large" }, picture), () => this.element.focus());
   }
 
@@ -213,8 +217,8 @@ export class RatingView {
     const done = this.groups.filter((group) => this.#done(group)).length;
     this.progress.max = this.groups.length || 1;
     this.progress.value = done;
-    const parts = [`${done} of ${this.groups.length} groups rated`];
-    if (this.groups.length) parts.push(`group ${this.group + 1}`);
+    const parts = [t("{done} of {total} groups rated", { done, total: this.groups.length })];
+    if (this.groups.length) parts.push(t("group {number}", { number: this.group + 1 }));
     if (this.problem) parts.push(this.problem);
     this.status.textContent = parts.join(" · ");
   }
@@ -233,11 +237,12 @@ export class RatingView {
   }
 
   #card(group, image, place, rating) {
-    const name = `Picture ${place + 1}`;
+    const name = t("Picture {number}", { number: place + 1 });
     const stars = [1, 2, 3, 4, 5].map((star) =>
       el("button", {
         type: "button", role: "radio", class: star <= (rating ?? 0) ? "gdro-lit" : "",
-        "aria-checked": star === rating, "aria-label": `${name}: ${star} of 5`,
+        "aria-checked": star === rating,
+        "aria-label": t("{picture}: {star} of 5", { picture: name, star }),
         text: star <= (rating ?? 0) ? "★" : "☆",
         click: () => {
           this.picture = place;
@@ -251,7 +256,10 @@ export class RatingView {
       { class: `gdro-card${place === this.picture ? " gdro-now" : ""}` },
       el("img", {
         src: routes.imageUrl(this.place.run, group.group, image.image),
-        alt: `${name}${rating ? `, rated ${rating}` : ", not rated"}`, draggable: "false",
+        draggable: "false",
+        alt: rating
+          ? t("{picture}, rated {rating}", { picture: name, rating })
+          : t("{picture}, not rated", { picture: name }),
         click: () => this.#choose(place), dblclick: () => this.#large(),
       }),
       el("div", { class: "gdro-stars", role: "radiogroup", "aria-label": name }, ...stars),
