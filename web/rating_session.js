@@ -6,6 +6,7 @@
  */
 
 import * as routes from "./routes.js";
+import { t } from "./words.js";
 
 const PAGE = 200;
 const BEST = 5;
@@ -135,7 +136,7 @@ export class RatingSession {
       .then(() => routes.writeRatings(this.run, group, given))
       .then(
         () => (this.problem = null),
-        (error) => (this.problem = `not saved: ${error.message}`),
+        (error) => (this.problem = t("not saved: {reason}", { reason: error.message })),
       )
       .then(() => this.onProblem());
   }

@@ -4,13 +4,14 @@ import { el, figure, openWindow, throttled } from "./dom.js";
 import { ends, makeDraggable, position, stars } from "./rating_cards.js";
 import { RatingSession } from "./rating_session.js";
 import * as routes from "./routes.js";
+import { t } from "./words.js";
 
-const COMMON = "←→ picture · ↑↓ group · U undo · S skip · Z large";
-const MODES = {
-  stars: ["Stars", `1–5 rate · 0 clear · ${COMMON}`],
-  ends: ["Best and worst", `B best · W worst · ${COMMON}`],
-  order: ["Order", `drag, or Shift+←→ to move · Enter keeps the order · ${COMMON}`],
-};
+/** The ways to rate: a name and the keys of each. */
+const modes = () => ({
+  stars: [t("Stars"), t("1–5 rate · 0 clear")],
+  ends: [t("Best and worst"), t("B best · W worst")],
+  order: [t("Order"), t("drag, or Shift+←→ to move · Enter keeps the order")],
+});
 
 export class RatingView {
   /** Its node shows what a rollout before it draws, while it draws. */
@@ -19,36 +20,36 @@ export class RatingView {
   constructor(onResize = () => {}) {
     this.onResize = onResize;
     this.status = el("p", {
-      class: "gdro-status", "aria-live": "polite", text: "Groups to rate appear here.",
+      class: "gdro-status", "aria-live": "polite", text: t("Groups to rate appear here."),
     });
-    this.progress = el("progress", { max: 1, value: 0, "aria-label": "Groups rated" });
+    this.progress = el("progress", { max: 1, value: 0, "aria-label": t("Groups rated") });
     this.blind = el("input", { type: "checkbox", checked: true, change: () => this.#draw() });
     this.mode = el(
       "select",
-      { "aria-label": "How to rate", change: () => this.#draw() },
-      ...Object.entries(MODES).map(([value, [text]]) => el("option", { value, text })),
+      { "aria-label": t("How to rate"), change: () => this.#draw() },
+      ...Object.entries(modes()).map(([value, [text]]) => el("option", { value, text })),
     );
     const button = (text, click) => el("button", { type: "button", text, click });
-    this.keep = button("Keep order", () => this.#keep());
+    this.keep = button(t("Keep order"), () => this.#keep());
     this.bar = el(
       "div",
       { class: "gdro-bar", hidden: true },
       this.mode,
-      button("‹ Group", () => this.#go(-1)),
-      button("Group ›", () => this.#go(1)),
-      button("Next unrated", () => this.#unrated()),
-      button("Undo", () => this.#undo()),
+      button(t("‹ Group"), () => this.#go(-1)),
+      button(t("Group ›"), () => this.#go(1)),
+      button(t("Next unrated"), () => this.#unrated()),
+      button(t("Undo"), () => this.#undo()),
       this.keep,
-      el("label", { title: "Hides numbers and scores" }, this.blind, " Blind"),
+      el("label", { title: t("Hides numbers and scores") }, this.blind, ` ${t("Blind")}`),
       this.progress,
     );
     this.prompt = el("p", { class: "gdro-prompt" });
-    this.cards = el("div", { class: "gdro-cards", role: "group", "aria-label": "Pictures to rate" });
+    this.cards = el("div", { class: "gdro-cards", role: "group", "aria-label": t("Pictures to rate") });
     this.hint = el("p", { class: "gdro-faint", hidden: true });
     this.element = el(
       "section",
       {
-        class: "gdro-rating", "aria-label": "Rating", tabindex: 0, keydown: (event) => this.#key(event),
+        class: "gdro-rating", "aria-label": t("Rating"), tabindex: 0, keydown: (event) => this.#key(event),
       },
       this.status,
       this.bar,
@@ -223,7 +224,7 @@ export class RatingView {
   #large() {
     if (this.large) return this.large.close();
     const content = el("div", { class: "gdro-large" });
-    this.large = openWindow("Large picture", content, () => {
+    this.large = openWindow(t("Large picture"), content, () => {
       this.large = null;
       this.element.focus();
     });
@@ -234,7 +235,7 @@ export class RatingView {
 
   #drawLarge(group) {
     const { image } = group.images[this.picture];
-    const name = `Picture ${this.picture + 1}${this.#rated(group, this.picture)}`;
+    const name = this.#named(group, this.picture);
     this.large.querySelector("h2").textContent = group.prompt;
     this.large.content.replaceChildren(
       el("img", { src: routes.imageUrl(this.session.run, group.group, image), alt: name }),
@@ -242,10 +243,14 @@ export class RatingView {
     );
   }
 
-  #rated(group, place) {
+  /** A picture and what it was given, in words. */
+  #named(group, place) {
     const { ranked, numbers } = this.session.of(group);
-    if (numbers[place] == null) return ", not rated";
-    return ranked ? `, number ${numbers[place]}` : `, rated ${numbers[place]}`;
+    const values = {
+      picture: t("Picture {number}", { number: place + 1 }), rating: numbers[place],
+    };
+    if (numbers[place] == null) return t("{picture}, not rated", values);
+    return ranked ? t("{picture}, number {rating}", values) : t("{picture}, rated {rating}", values);
   }
 
   #say() {
@@ -254,9 +259,9 @@ export class RatingView {
     const alike = groups.filter((g) => this.session.isDone(g) && !this.session.counts(g)).length;
     this.progress.max = groups.length || 1;
     this.progress.value = done;
-    const parts = [`${done} of ${groups.length} groups rated`];
-    if (groups.length) parts.push(`group ${this.group + 1}`);
-    if (alike) parts.push(`${alike} all alike, which teach nothing`);
+    const parts = [t("{done} of {total} groups rated", { done, total: groups.length })];
+    if (groups.length) parts.push(t("group {number}", { number: this.group + 1 }));
+    if (alike) parts.push(t("{alike} all alike, which teach nothing", { alike }));
     if (problem) parts.push(problem);
     const text = parts.join(" · ");
     if (this.status.textContent !== text) this.status.textContent = text;
@@ -273,7 +278,8 @@ export class RatingView {
     const now = JSON.stringify([group, session.of(group), mode, this.picture, this.blind.checked]);
     if (now === this.drawn && !again) return;
     this.drawn = now;
-    this.hint.textContent = MODES[mode][1];
+    const keys = t("←→ picture · ↑↓ group · U undo · S skip · Z large");
+    this.hint.textContent = `${modes()[mode][1]} · ${keys}`;
     this.keep.hidden = mode !== "order";
     this.prompt.textContent = this.prompt.title = group.prompt;
     const focused = this.cards.contains(document.activeElement);
@@ -287,7 +293,7 @@ export class RatingView {
 
   #card(group, place, at, mode) {
     const { image, value } = group.images[place];
-    const name = `Picture ${place + 1}`;
+    const name = t("Picture {number}", { number: place + 1 });
     const score = value == null ? "" : ` · ${figure(value)}`;
     const { session } = this;
     const controls = {
@@ -302,7 +308,7 @@ export class RatingView {
       { class: `gdro-card${place === this.picture ? " gdro-now" : ""}` },
       el("img", {
         src: routes.imageUrl(session.run, group.group, image),
-        alt: `${name}${this.#rated(group, place)}`, draggable: "false",
+        alt: this.#named(group, place), draggable: "false",
         click: () => this.#choose(place), dblclick: () => this.#large(),
       }),
       controls,

@@ -25,6 +25,7 @@ function send(path, method, body) {
 
 export const listRuns = () => ask("/gdro/runs");
 export const deleteRun = (name) => ask(run(name), { method: "DELETE" });
+export const readWorkflow = (name) => ask(`${run(name)}/workflow`);
 export const readGroups = (name, query) =>
   ask(`${run(name)}/groups?${new URLSearchParams(query)}`);
 export const readTraining = (place) => ask(training(place));
@@ -41,7 +42,6 @@ export const imageUrl = (name, group, image, small = false) =>
   );
 export const sampleUrl = (place, kind, step) =>
   api.apiURL(`${training(place)}/pictures/${kind}/${step}`);
-export const comparisonUrl = (place) => api.apiURL(`${evaluation(place)}/comparison`);
 export const reportUrl = (place) => api.apiURL(`${evaluation(place)}/report`);
 export const pairUrl = (place, pair, model) =>
   api.apiURL(`${evaluation(place)}/pairs/${pair}/${model}`);
