@@ -104,17 +104,16 @@ def check_trained_for(aligned: TrainResult, model: FlowModel) -> None:
 
 def check_fits(state: Mapping[str, Tensor], model: FlowModel, source: str) -> None:
     """Raise ``InputError`` unless every module of the LoRA exists in the model with these shapes."""
-    from .models.families import of_modules
+    from .models.files import lora_title
 
-    linears = model.linear_shapes()
-    family = of_modules(shapes(state))
+    linears, title = model.linear_shapes(), lora_title(shapes(state))
+    if title not in ("a LoRA", f"a LoRA for {model.title}"):
+        raise InputError(
+            "lora",
+            f"{source} is {title}, this model is {model.title}",
+            "Choose a LoRA that was trained for this model.",
+        )
     for module, (rows, columns) in shapes(state).items():
-        if family is not None and family.title != model.title:
-            raise InputError(
-                "lora",
-                f"{source} is a LoRA for {family.title}, this model is {model.title}",
-                "Choose a LoRA that was trained for this model.",
-            )
         if module not in linears:
             raise InputError(
                 "lora",

@@ -28,14 +28,17 @@ def header(title: str, model: FlowModel, record: dict[str, Any]) -> dict[str, st
     now = datetime.now(timezone.utc)
     method = record["objective"]["name"]
     reward = str(record["reward"]).rpartition("-")[0]
+    beside = "".join(f"; with {one} on the base, as in training" for one in model.merged)
+    merged = {"gdro.merged": ", ".join(model.merged)} if model.merged else {}
     return {
+        **merged,
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.title": title,
         "modelspec.architecture": f"{model.architecture}/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.date": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "modelspec.description": f"{method} on the reward {reward}, made with ComfyUI-GDRO",
-        "modelspec.usage_hint": "strength 1; no trigger word",
+        "modelspec.usage_hint": f"strength 1; no trigger word{beside}",
         "modelspec.resolution": size,
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(adapter["rank"]),

@@ -13,6 +13,10 @@ With *single files* you use the files that ComfyUI's own workflows use. For FLUX
 `models/vae`. For SD3.5: `sd3.5_medium.safetensors`, which holds its VAE, beside `clip_l`, `clip_g` and
 `t5xxl`. A file is told by its header; a wrong pick says what it is and where it belongs.
 
+With `loras` you train on the model as you use it: one or two LoRAs (a style, a character) are merged into
+the base first. The run and the trained LoRA say which. In ComfyUI, load them beside the trained one, with
+the same strengths.
+
 *Hugging Face id* is the only choice that downloads. It shows its progress, you may cancel, and the next
 Run goes on where it stopped. For a model behind a license, accept that on its page, then give your
 token with `hf auth login` or in the environment variable `HF_TOKEN`, never in a workflow.""",
@@ -84,6 +88,14 @@ MISTAKES = {
             "part.",
         ),
         (
+            "`… is …, this model is …`",
+            "Choose a LoRA of the model's own family. The message says what the file is for.",
+        ),
+        (
+            "`… is …, which cannot be merged here`",
+            "LoHa, LoKr, DoRA and the like: choose a plain LoRA, or convert the file to one.",
+        ),
+        (
             "`… is incomplete: … bytes of …`",
             "The download was not finished, or the disk was full. Download the file again.",
         ),
@@ -98,11 +110,11 @@ MISTAKES = {
     ],
     "GDRO_LoadAlignedLoRA": [
         (
-            "`lora_name: no file is chosen`",
+            "`no file is chosen`",
             "Choose your LoRA, or connect `aligned`.",
         ),
         (
-            "`lora_name: … is not among the LoRA files`",
+            "`… is not among the LoRA files`",
             "Connect `aligned`, or choose a file from the list. Press R if the file is new.",
         ),
         (

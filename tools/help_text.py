@@ -143,7 +143,7 @@ _TOO_LONG = (
     "Shorten that prompt. The bundled model reads 16 tokens.",
 )
 _OTHER_LORA = (
-    "`… is a LoRA for …, this model is …`, or `… was trained for a model of another size …`",
+    "`… is …, this model is …`, or `… was trained for a model of another size …`",
     "Connect the model that the LoRA was trained on.",
 )
 

@@ -291,7 +291,9 @@ export const tooltips = {
       "CLIP-G, for SD3 and SD3.5 only.": "CLIP-G。SD3 と SD3.5 のみ。",
       "T5-XXL in fp16 or fp8. FLUX.1 needs it; with SD3 none saves memory, and it reads long prompts less well.": "fp16 または fp8 の T5-XXL。FLUX.1 には必須です。SD3 では none にするとメモリを節約できますが、長いプロンプトの理解が落ちます。",
       "The family's VAE, from models/vae; none where the checkpoint has it.": "その系列の VAE。models/vae にあります。チェックポイントに含まれていれば none。",
-      "owner/name of a model in diffusers' layout. It is downloaded into models/diffusers (SD3.5-medium: 17 GB, FLUX.1-dev: 34 GB).": "diffusers 形式のモデルの owner/name。models/diffusers にダウンロードされます（SD3.5-medium：17 GB、FLUX.1-dev：34 GB）。"
+      "owner/name of a model in diffusers' layout. It is downloaded into models/diffusers (SD3.5-medium: 17 GB, FLUX.1-dev: 34 GB).": "diffusers 形式のモデルの owner/name。models/diffusers にダウンロードされます（SD3.5-medium：17 GB、FLUX.1-dev：34 GB）。",
+      "A LoRA of the same model, from models/loras, in the layout of any common tool. Its text encoder layers are left out.": "A LoRA of the same model, from models/loras, in the layout of any common tool. Its text encoder layers are left out.",
+      "As you use it in ComfyUI; 0 leaves the base as it is.": "As you use it in ComfyUI; 0 leaves the base as it is."
     },
     "GDRO_PromptSet": {
       "shapes and words: for the bundled model, with the composition and the OCR reward. signs: OCR on large models. things: composition with a detector. Evaluate on held-out ones.": "shapes と words：同梱モデル用で、それぞれ構図報酬と OCR 報酬に。signs：大きなモデルでの OCR に。things：検出器を使う構図報酬に。評価には held-out の方を使います。",
@@ -365,7 +367,9 @@ export const tooltips = {
       "CLIP-G, for SD3 and SD3.5 only.": "CLIP-G，仅用于 SD3 和 SD3.5。",
       "T5-XXL in fp16 or fp8. FLUX.1 needs it; with SD3 none saves memory, and it reads long prompts less well.": "fp16 或 fp8 的 T5-XXL。FLUX.1 必须有；SD3 选 none 可省内存，但对长提示词的理解会变差。",
       "The family's VAE, from models/vae; none where the checkpoint has it.": "该系列的 VAE，来自 models/vae；checkpoint 已包含时选 none。",
-      "owner/name of a model in diffusers' layout. It is downloaded into models/diffusers (SD3.5-medium: 17 GB, FLUX.1-dev: 34 GB).": "diffusers 格式模型的 owner/name，会下载到 models/diffusers（SD3.5-medium：17 GB，FLUX.1-dev：34 GB）。"
+      "owner/name of a model in diffusers' layout. It is downloaded into models/diffusers (SD3.5-medium: 17 GB, FLUX.1-dev: 34 GB).": "diffusers 格式模型的 owner/name，会下载到 models/diffusers（SD3.5-medium：17 GB，FLUX.1-dev：34 GB）。",
+      "A LoRA of the same model, from models/loras, in the layout of any common tool. Its text encoder layers are left out.": "A LoRA of the same model, from models/loras, in the layout of any common tool. Its text encoder layers are left out.",
+      "As you use it in ComfyUI; 0 leaves the base as it is.": "As you use it in ComfyUI; 0 leaves the base as it is."
     },
     "GDRO_PromptSet": {
       "shapes and words: for the bundled model, with the composition and the OCR reward. signs: OCR on large models. things: composition with a detector. Evaluate on held-out ones.": "shapes 和 words：用于内置模型，分别配构图奖励和 OCR 奖励。signs：用于大模型的 OCR。things：配检测器的构图奖励。评估请用 held-out 的那一套。",

@@ -14,6 +14,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ..host import Host
     from ..prompts import Prompt
+    from .merging import Style
 
 StepCallback = Callable[[int, int, Tensor], None]
 P = ParamSpec("P")
@@ -78,6 +79,8 @@ class FlowModel(Protocol):
 
     identity: dict[str, Any]
     """Which weights these are (JSON-able): runs and LoRAs made with others are not mixed."""
+    merged: tuple[str, ...]
+    """LoRAs that were merged into the base, in words."""
     title: str
     """The family's name for users."""
     architecture: str
@@ -163,6 +166,14 @@ class FlowModel(Protocol):
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """(out, in) of every linear layer that a LoRA may sit on, by module name."""
+        ...
+
+    def merge(self, host: Host, style: Style) -> None:
+        """Merge a LoRA file into the base, for good; it becomes part of the identity.
+
+        Raises:
+            InputError: the file is no LoRA, or one for another model.
+        """
         ...
 
     def quantize(self, host: Host, how: str) -> None:

@@ -5,7 +5,7 @@ A family's work is in its own module (``sd3.py``, ``flux.py``), imported when a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -53,11 +53,3 @@ SD3 = Family(
 FLUX = Family("flux", "FLUX.1", "FluxPipeline", "FluxModel", (), "flux1")
 
 FAMILIES = (SD3, FLUX)
-
-
-def of_modules(modules: Iterable[str]) -> Family | None:
-    """The family that a LoRA on these modules (diffusers' names) is for; None where they do not say."""
-    names = list(modules)
-    if any(name.startswith("single_transformer_blocks.") for name in names):
-        return FLUX
-    return SD3 if any(".attn2." in name for name in names) else None

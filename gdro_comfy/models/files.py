@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,16 +188,23 @@ def _recognise(shapes: _Shapes) -> tuple[str, str, tuple[Part, ...]]:
 def _lora(shapes: _Shapes) -> str | None:
     marks = (".lora_A.", ".lora_down.", ".lora_up.", ".lora_B.", ".hada_w1_a", ".lokr_w1")
     names = [name for name in shapes if any(mark in name for mark in marks)]
-    if not names:
-        return None
+    return lora_title(names) if names else None
+
+
+_LORAS = (
+    # Looked for in the names of its layers, with dots or underscores, in this order.
+    (r"down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block",
+     "a LoRA for Stable Diffusion 1, 2 or XL"),
+    (r"single_transformer_blocks|single_blocks|double_blocks", f"a LoRA for {FLUX.title}"),
+    (r"joint_blocks|transformer_blocks[._]\d+[._]attn2[._]", f"a LoRA for {SD3.title}"),
+    (r"(^|[._])blocks[._]\d+[._](self_attn|cross_attn)", "a LoRA for Wan"),
+)  # fmt: skip
+
+
+def lora_title(names: Iterable[str]) -> str:
+    """What a LoRA with these layers is for, in words; "a LoRA" where they do not say."""
     joined = "\n".join(names)
-    if "single_transformer_blocks" in joined or "single_blocks" in joined:
-        return f"a LoRA for {FLUX.title}"
-    if "joint_blocks" in joined or ".attn2." in joined or "transformer_blocks" in joined:
-        return (
-            f"a LoRA for {SD3.title}" if "add_q_proj" in joined or "joint" in joined else "a LoRA"
-        )
-    return "a LoRA"
+    return next((title for mark, title in _LORAS if re.search(mark, joined, re.M)), "a LoRA")
 
 
 def _prefixes(shapes: _Shapes, end: str) -> list[str]:

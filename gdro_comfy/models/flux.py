@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .base import Conditioning, StepCallback, seeded_noise, without_graph
 from .families import FLUX
+from .original_layouts import Names, flux_names
 from .pipeline_model import PipelineModel, dynamic_shift
 from .places import ENCODERS, NETWORK
 
@@ -53,6 +54,10 @@ class FluxModel(PipelineModel):
         self._guided = bool(self.transformer.config.guidance_embeds)
         self.architecture = "flux-1-dev" if self._guided else "flux-1-schnell"
         self.t5_length = self.text_tokens = _T5_LENGTH[self._guided]
+
+    def original_names(self) -> Names:
+        config = self.transformer.config
+        return flux_names(config.num_layers, config.num_single_layers)
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """T5 must read the whole prompt; CLIP gives a summary only, and may cut it off."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from . import fingerprints
 from .families import FAMILIES
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def load(folder: Path, device: torch.device, dtype: str = "auto") -> FlowModel:
                 f"{folder} cannot be loaded ({error})",
                 "Download or copy the folder again.",
             ) from error
-        return family.model_class()(pipeline, identity(folder, str(kind)), device)
+        identity = {"pipeline": kind, "transformer": fingerprints.of_transformer(folder)}
+        return family.model_class()(pipeline, identity, device)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -100,17 +101,3 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
         return torch.float16
     return torch.bfloat16
-
-
-def identity(folder: Path, kind: str) -> dict[str, Any]:
-    """Which transformer this is: its file sizes and its first and last megabyte, hashed. Where the
-    folder lies does not matter."""
-    summary = hashlib.sha256()
-    for path in sorted((folder / "transformer").glob("*.safetensors")):
-        size = path.stat().st_size
-        summary.update(f"{path.name} {size}".encode())
-        with open(path, "rb") as file:
-            summary.update(file.read(1 << 20))
-            file.seek(max(0, size - (1 << 20)))
-            summary.update(file.read(1 << 20))
-    return {"pipeline": kind, "transformer": summary.hexdigest()[:16]}

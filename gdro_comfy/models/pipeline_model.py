@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from . import lora_layers, quantization
+from . import fingerprints, lora_layers, merging, quantization
 from .base import AdapterConfig, Conditioning, without_graph
 from .places import ENCODERS, NETWORK, VAE, Places, size_in_bytes
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..host import Host
     from ..prompts import Prompt
     from .families import Family
+    from .merging import Style
+    from .original_layouts import Names
 
 
 class PipelineModel:
@@ -46,6 +48,7 @@ class PipelineModel:
         self.pipeline = pipeline
         self.identity = identity
         self.device = device
+        self.merged: tuple[str, ...] = ()
         self.title = self.family.title
         self.base_version = self.family.base_version
         self.transformer = pipeline.transformer.requires_grad_(False).eval()
@@ -138,6 +141,16 @@ class PipelineModel:
             for name, module in self.transformer.named_modules()
             if isinstance(module, torch.nn.Linear)
         }
+
+    def original_names(self) -> Names:
+        """What the original files call the network's modules."""
+        raise NotImplementedError
+
+    def merge(self, host: Host, style: Style) -> None:
+        merging.merge(host, self.transformer, self.original_names(), self.family, style)
+        this = [fingerprints.of_file(style.path), style.strength]
+        self.identity = {**self.identity, "loras": [*self.identity.get("loras", ()), this]}
+        self.merged = (*self.merged, f"{style.path.name} at strength {style.strength:g}")
 
     def quantize(self, host: Host, how: str) -> None:
         quantization.quantize(host, self.transformer, how, self.device)

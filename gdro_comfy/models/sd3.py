@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .base import Conditioning, StepCallback, seeded_noise, without_graph
 from .families import SD3
+from .original_layouts import Names, sd3_names
 from .pipeline_model import PipelineModel, dynamic_shift
 from .places import ENCODERS, NETWORK
 
@@ -46,6 +47,9 @@ class SD3Model(PipelineModel):
         self._t5_length = 0 if pipeline.text_encoder_3 is None and without_t5 else _T5_LENGTH
         self.text_tokens = pipeline.tokenizer_max_length + self._t5_length
         self._nothing: Conditioning | None = None
+
+    def original_names(self) -> Names:
+        return sd3_names(self.transformer.config.num_layers)
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """CLIP must know the words; where T5 reads along, a long prompt is cut off by CLIP alone."""

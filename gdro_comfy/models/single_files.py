@@ -6,7 +6,6 @@ and from the facts below, tokenizers from the surroundings: nothing is downloade
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import InputError
-from . import single_parts
+from . import fingerprints, single_parts
 from .families import FLUX, SD3, Family
 from .files import CLIP_G, CLIP_L, LORA, T5, TRANSFORMER, VAE, ModelFile, read
 from .weights import INPUTS, Source
@@ -133,20 +132,9 @@ def load(
         host.progress(3, 3, "loading")
         where = {
             "pipeline": family.pipeline,
-            "transformer": fingerprint(sources[TRANSFORMER].file.path),
+            "transformer": fingerprints.of_file(sources[TRANSFORMER].file.path),
         }
         return family.model_class()(pipeline, where, device)
-
-
-def fingerprint(path: Path) -> str:
-    """Of a file: its size and its first and last megabyte."""
-    size = path.stat().st_size
-    summary = hashlib.sha256(str(size).encode())
-    with open(path, "rb") as file:
-        summary.update(file.read(1 << 20))
-        file.seek(max(0, size - (1 << 20)))
-        summary.update(file.read(1 << 20))
-    return summary.hexdigest()[:16]
 
 
 def _schedule(family: Family, config: Any) -> dict[str, Any]:

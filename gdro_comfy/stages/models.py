@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .. import lora
 from ..errors import InputError
 from ..stage import Input, Output, Stage
 from .shared import MODEL, SEED, SIZE, sampling
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..host import Host
+    from ..models.merging import Style
 
 NONE = "none"
 """Of an optional file: not needed, or taken from the checkpoint."""
@@ -73,40 +75,99 @@ _FILES = (
 """The inputs of the source "single files"."""
 
 
+_LORAS = {"none": 0, "one": 1, "two": 2}
+
+
+def _lora_inputs(number: int) -> tuple[Input, ...]:
+    return (
+        Input(
+            f"lora_{number}",
+            "COMBO",
+            "A LoRA of the same model, from models/loras, in the layout of any common tool. Its text "
+            "encoder layers are left out.",
+            default=CHOOSE,
+            options=(CHOOSE, *lora.BUNDLED),
+            files="loras",
+        ),
+        Input(
+            f"strength_{number}",
+            "FLOAT",
+            "As you use it in ComfyUI; 0 leaves the base as it is.",
+            default=1.0,
+            minimum=-5.0,
+            maximum=5.0,
+            step=0.05,
+        ),
+    )
+
+
 def _load_base_model(
-    host: Host, source: dict[str, Any], dtype: str, quantization: str = "none"
+    host: Host,
+    source: dict[str, Any],
+    dtype: str,
+    quantization: str = "none",
+    loras: dict[str, Any] | None = None,
 ) -> tuple[Any]:
-    from ..models import loading
+    from ..models import loading, merging, single_files
     from ..models import quantization as quantizing
 
-    device, kind = host.device(), source["source"]
-    chosen = _single_files(host, source) if kind == "single files" else {}
+    device = host.device()
+    chosen = _single_files(host, source) if source["source"] == "single files" else {}
     quantizing.check(quantization, device)
+    styles = _styles(host, loras or {"loras": "none"})
+    for style in styles:
+        merging.read(style)
     if chosen:
-        from ..models import single_files
-
         model = single_files.load(host, chosen, device, loading.dtype_of(dtype, device))
-        model.quantize(host, quantization)
-        return (model,)
-    if kind == "Hugging Face id":
-        from ..models import hub
-
-        folder = hub.download(host, source["repo_id"])
-    elif kind == "bundled":
-        folder = loading.bundled_folder(source["model"])
     else:
-        found = host.model_files("diffusers")
-        name = source.get("folder")
-        if name not in found:
-            raise InputError(
-                "folder",
-                f"{name!r} is not among the diffusers folders",
-                f"There are: {', '.join(found) or 'none'}. Put one into models/diffusers.",
-            )
-        folder = found[name]
-    model = loading.load(folder, device, dtype)
+        model = loading.load(_folder(host, source), device, dtype)
+    for style in styles:
+        model.merge(host, style)
     model.quantize(host, quantization)
     return (model,)
+
+
+def _folder(host: Host, source: dict[str, Any]) -> Path:
+    """The model's folder in diffusers' layout, downloaded where that was asked for."""
+    from ..models import loading
+
+    if source["source"] == "Hugging Face id":
+        from ..models import hub
+
+        return hub.download(host, source["repo_id"])
+    if source["source"] == "bundled":
+        return loading.bundled_folder(source["model"])
+    found, name = host.model_files("diffusers"), source.get("folder")
+    if name not in found:
+        raise InputError(
+            "folder",
+            f"{name!r} is not among the diffusers folders",
+            f"There are: {', '.join(found) or 'none'}. Put one into models/diffusers.",
+        )
+    return found[name]
+
+
+def _styles(host: Host, loras: dict[str, Any]) -> list[Style]:
+    """The LoRAs to merge; those of strength 0 are not in it."""
+    from ..models.merging import Style
+
+    numbers = range(1, _LORAS[loras["loras"]] + 1)
+    return [
+        Style(lora_file(host, loras[f"lora_{n}"], f"lora_{n}"), loras[f"strength_{n}"], f"lora_{n}")
+        for n in numbers
+        if loras[f"strength_{n}"]
+    ]
+
+
+def lora_file(host: Host, name: str, input_name: str) -> Path:
+    """The LoRA that was chosen at an input."""
+    found = {**host.model_files("loras"), **lora.BUNDLED}
+    if name in found:
+        return found[name]
+    remedy = "Choose one from the list (models/loras); press R if it is new."
+    if name == CHOOSE:
+        raise InputError(input_name, "no file is chosen", remedy)
+    raise InputError(input_name, f"{name!r} is not among the LoRA files", remedy)
 
 
 def _single_files(host: Host, source: dict[str, Any]) -> dict[str, Path]:
@@ -205,6 +266,18 @@ STAGES: dict[str, Stage] = {
                 optional=True,
                 options=("none", "8-bit", "nf4"),
                 advanced=True,
+            ),
+            Input(
+                "loras",
+                "DYNAMIC",
+                "LoRAs of yours, such as a style, that are merged into the base before anything else. What "
+                "is trained on it is used together with them.",
+                default="none",
+                optional=True,
+                choices={
+                    name: tuple(i for n in range(1, count + 1) for i in _lora_inputs(n))
+                    for name, count in _LORAS.items()
+                },
             ),
         ),
         (Output("model", "GDRO_MODEL", "The base model."),),

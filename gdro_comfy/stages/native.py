@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import lora
-from ..errors import InputError
 from ..stage import Input, Output, Stage
-from .models import CHOOSE
+from .models import CHOOSE, lora_file
 from .shared import MODEL
 
 if TYPE_CHECKING:
@@ -21,23 +20,7 @@ def _model_for_comfyui(host: Host, model: Any) -> tuple[Any, Any, Any]:
 def _load_aligned_lora(
     host: Host, model: Any, lora_name: str, strength: float, aligned: Any = None
 ) -> tuple[Any]:
-    if aligned is not None:
-        path = aligned.path
-    elif lora_name in lora.BUNDLED:
-        path = lora.BUNDLED[lora_name]
-    else:
-        files = host.model_files("loras")
-        if lora_name not in files:
-            if lora_name == CHOOSE:
-                raise InputError(
-                    "lora_name", "no file is chosen", "Choose one, or connect GDRO Train LoRA."
-                )
-            raise InputError(
-                "lora_name",
-                f"{lora_name!r} is not among the LoRA files",
-                "Connect GDRO Train LoRA, or choose a file from the list.",
-            )
-        path = files[lora_name]
+    path = lora_file(host, lora_name, "lora_name") if aligned is None else aligned.path
     return (host.patch_model(model, path, strength),)
 
 

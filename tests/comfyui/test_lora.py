@@ -12,6 +12,7 @@ from gdro_comfy import lora
 from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
 from gdro_comfy.models.flux import FluxModel
+from gdro_comfy.models.merging import Style
 from gdro_comfy.prompts import Prompt
 
 from .conftest import CHECKOUT
@@ -50,6 +51,11 @@ def velocities(request, bundled_model, comfy_python, tmp_path_factory):
             ours["base"] = model.velocity(x, sigma, cond)
         save_file(lora.to_file_keys(parameters, config.alpha), folder / "lora.safetensors")
     inputs = {"x": x, "sigma": sigma, **cond.tensors}
+    return ours, comfyuis(folder, comfy_python, transformer, inputs)
+
+
+def comfyuis(folder, comfy_python, transformer, inputs):
+    """The velocities of ComfyUI with the file ``lora.safetensors`` in a folder."""
     save_file({k: v.contiguous() for k, v in inputs.items()}, folder / "inputs.safetensors")
     script = __file__.replace("test_lora.py", "velocities.py")
     arguments = [str(folder / f"{name}.safetensors") for name in ("lora", "inputs", "output")]
@@ -60,7 +66,7 @@ def velocities(request, bundled_model, comfy_python, tmp_path_factory):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "lora key not loaded" not in done.stderr
-    return ours, load_file(folder / "output.safetensors")
+    return load_file(folder / "output.safetensors")
 
 
 def test_comfyui_loads_the_tiny_transformer_as_it_is(velocities):
@@ -83,3 +89,29 @@ def test_strength_is_between(velocities):
 def test_no_module_is_left_over(velocities):
     _, theirs = velocities
     assert theirs["modules"] == theirs["patches"]
+
+
+def test_a_style_in_kohyas_layout_is_merged_as_comfyui_patches_it(host, comfy_python, tmp_path):
+    """Layers of the original, query, key and value in one."""
+    model = loading.load(loading.bundled_folder("tiny SD3"), torch.device("cpu"))
+    shapes, generator, tensors = model.linear_shapes(), torch.Generator().manual_seed(0), {}
+    for old, modules in model.original_names().items():
+        if not set(modules) <= shapes.keys() or not old.startswith("joint_blocks"):
+            continue
+        name, rows = f"lora_unet_{old.replace('.', '_')}", sum(shapes[m][0] for m in modules)
+        columns = shapes[modules[0]][1]
+        tensors[f"{name}.lora_down.weight"] = torch.randn(4, columns, generator=generator) * 0.05
+        tensors[f"{name}.lora_up.weight"] = torch.randn(rows, 4, generator=generator) * 0.05
+        tensors[f"{name}.alpha"] = torch.tensor(2.0)
+    save_file(tensors, tmp_path / "lora.safetensors")
+    x, sigma, cond = (
+        seeded_noise([1, 2], (16, 16, 16)),
+        torch.tensor([0.35, 0.8]),
+        model.encode(PROMPTS),
+    )
+    file = next((loading.bundled_folder("tiny SD3") / "transformer").glob("*.safetensors"))
+    inputs = {"x": x, "sigma": sigma, **cond.tensors}
+    theirs = comfyuis(tmp_path, comfy_python, file, inputs)["aligned"]
+    model.merge(host, Style(tmp_path / "lora.safetensors", 1.0))
+    with torch.no_grad():
+        assert (model.velocity(x, sigma, cond) - theirs).abs().max() < 1e-4

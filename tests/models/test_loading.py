@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gdro_comfy.errors import InputError
-from gdro_comfy.models import loading
+from gdro_comfy.models import fingerprints, loading
 
 CPU = torch.device("cpu")
 
@@ -57,12 +57,12 @@ def test_a_folder_without_an_index_is_refused(tmp_path, content):
 
 def test_identity_is_of_the_weights_not_of_the_place(copy):
     original = loading.bundled_folder("tiny SD3")
-    assert loading.identity(copy, "x") == loading.identity(original, "x")
+    assert fingerprints.of_transformer(copy) == fingerprints.of_transformer(original)
     path = next((copy / "transformer").glob("*.safetensors"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    assert loading.identity(copy, "x") != loading.identity(original, "x")
+    assert fingerprints.of_transformer(copy) != fingerprints.of_transformer(original)
 
 
 def test_unknown_names_are_refused():
