@@ -200,6 +200,7 @@ export class TrainingView {
       return;
     }
     const parts = [`Step ${last.step}${this.total ? ` of ${this.total}` : ""}`];
+    if (last.groups) parts.push(`on ${last.groups} groups`);
     const recent = this.rows.slice(-20).filter((row) => row.seconds > 0);
     const speed = recent.reduce((sum, row) => sum + row.seconds, 0) / (recent.length || 1);
     if (recent.length) parts.push(`${speed.toPrecision(2)} s a step`);
