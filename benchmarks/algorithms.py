@@ -149,7 +149,7 @@ def contestants(bench: Bench) -> dict[str, Callable[[int], TrainResult]]:
     return {
         "gdro": lambda seed: bench.offline(gdro, seed),
         "dgpo": bench.dgpo,
-        "dpo": lambda seed: bench.offline(DPO(beta=8.0), seed),
+        "dpo": lambda seed: bench.offline(DPO(), seed),
         "ranking": lambda seed: bench.offline(ranking, seed),
         "best-of-group": lambda seed: bench.offline(BestOfGroup(), seed),
         "flow-grpo": bench.flow_grpo,

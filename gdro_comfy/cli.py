@@ -21,6 +21,10 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for runs, pictures and LoRAs (default: output)",
     )  # fmt: skip
     common.add_argument(
+        "--input", type=Path, metavar="DIR",
+        help="folder of pictures to import (default: ComfyUI's where COMFYUI_PATH is set, else input)",
+    )  # fmt: skip
+    common.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="settings",
         help="change an input; NODE is an id, a title or a type; may be repeated",
     )  # fmt: skip
@@ -36,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--check", action="store_true", help="only check the file")
     commands.add_parser("demo", parents=[common], help="the quickstart on the bundled tiny model")
     commands.add_parser("nodes", help="list the nodes")
+    commands.add_parser("rewards", help="list the rewards of other installed packages")
     prompts = commands.add_parser("prompts", help="write a file of prompts")
     prompts.add_argument("kind", choices=("signs", "things"), help="texts to read, things to count")
     prompts.add_argument("--count", type=int, default=100, help="how many (default: 100)")
@@ -43,6 +48,18 @@ def _parser() -> argparse.ArgumentParser:
     prompts.add_argument(
         "--out", type=Path, required=True, help="a .jsonl file that is not there yet"
     )
+    rate = commands.add_parser(
+        "rate", help="take ratings of a run's pictures from a CSV file",
+        description="Takes over ratings from a CSV file: columns group (or prompt) and image, or file; "
+        "and rating (1 to 5) or rank (1 is the best). With --template it writes such a file instead.",
+    )  # fmt: skip
+    rate.add_argument("name", metavar="RUN", help="name of the run, or of its folder in DIR/gdro")
+    rate.add_argument("csv", metavar="CSV", type=Path, help="the file with the ratings")
+    rate.add_argument("--template", action="store_true", help="write the file, to be filled in")
+    rate.add_argument(
+        "--output", type=Path, default=Path("output"), metavar="DIR",
+        help="folder that the run is in, as for run (default: output)",
+    )  # fmt: skip
     return parser
 
 
@@ -57,14 +74,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "nodes":
         _list_nodes()
         return 0
+    if options.command == "rewards":
+        _list_rewards()
+        return 0
     if options.command == "prompts":
         return _write_prompts(options)
+    if options.command == "rate":
+        return _rate(options)
     level = logging.DEBUG if options.debug else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger(__package__).setLevel(level)
     from . import workflow
 
-    host = ConsoleHost(options.output, quiet=options.quiet)
+    host = ConsoleHost(options.output, options.quiet, options.input)
     # The first Ctrl-C ends the step in hand, so that what is saved is whole; a second one ends at once.
     previous = signal.signal(signal.SIGINT, lambda *_: _stop(host))
     try:
@@ -125,6 +147,33 @@ def _write_prompts(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     print(f"{options.count} prompts in {options.out}")
+    return 0
+
+
+def _list_rewards() -> None:
+    from .rewards import installed
+
+    found = installed.offers()
+    for offer in found:
+        print(f"{offer.label} ({offer.version})")
+    if not found:
+        print(f"None. A package offers some by the entry point group {installed.GROUP}.")
+
+
+def _rate(options: argparse.Namespace) -> int:
+    from . import rating_file
+
+    try:
+        run = rating_file.find_run(options.output, options.name)
+        if options.template:
+            count = rating_file.write_template(run, options.csv)
+            print(f"{count} pictures to rate in {options.csv}; they are in {run / 'prompts'}")
+            return 0
+        given = rating_file.read_into(run, options.csv)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{run.name}: {rating_file.in_words(given)}")
     return 0
 
 

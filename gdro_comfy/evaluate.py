@@ -138,12 +138,8 @@ def evaluate(
     loras = list(aligned) if isinstance(aligned, Sequence) else [aligned]
     if len(prompts) < 2:
         raise InputError("prompts", f"{len(prompts)} is too few", "Evaluate on at least 2 prompts.")
-    if any(one.model != model.identity for one in loras):
-        raise InputError(
-            "aligned",
-            "this LoRA was trained for another model",
-            "Connect the model it was trained on.",
-        )
+    for one in loras:
+        lora.check_trained_for(one, model)
     size = image_size(model, config.width, config.height)
     model.check_prompts(prompts.prompts)
     for judge in filter(None, (reward, guard)):

@@ -15,30 +15,39 @@ if TYPE_CHECKING:
 DRAWS = ("random", "best and worst")
 
 
-def teaching_groups(rewards: np.ndarray, least_spread: float = 1e-6) -> list[int]:
-    """Places of the groups that can teach something: all scored, and not all alike.
+def teaching_groups(rewards: np.ndarray, k: int = 0, least_spread: float = 1e-6) -> list[int]:
+    """Places of the groups that can teach something: with enough rewards, and not all alike.
+
+    A group of which fewer than ``k`` images have a reward is passed over, and not trained on with fewer:
+    every group of a step has the same number of images.
 
     Args:
-        rewards: ``[groups, G]``; NaN where an image has no score.
+        rewards: ``[groups, G]``; NaN where an image is left out.
+        k: images of a group that train together; 0 is all of them.
 
     Raises:
-        InputError: no group is left, or one has images without a score.
+        InputError: no group is left.
     """
     import numpy as np
 
-    unscored = np.isnan(rewards).any(1)
-    if unscored.any():
+    k = min(k or rewards.shape[1], rewards.shape[1])
+    scored = (~np.isnan(rewards)).sum(1)
+    enough = np.flatnonzero(scored >= k)
+    if not len(enough):
+        most = int(scored.max())
+        remedy = f", or let {most} or fewer train together (group_size)" if most > 1 else ""
         raise InputError(
-            "rollout",
-            f"{int(unscored.sum())} of {len(rewards)} groups have images without a score",
-            "Run GDRO Score Rollout on the same rollout first.",
+            "group_size",
+            f"{k} images of a prompt are to train together, and no group has more than {most} with "
+            "a reward",
+            f"Rate more images of each group{remedy}.",
         )
-    spread = rewards.max(1) - rewards.min(1)
-    places = np.flatnonzero(spread > least_spread).tolist()
+    spread = np.nanmax(rewards[enough], 1) - np.nanmin(rewards[enough], 1)
+    places = enough[spread > least_spread].tolist()
     if not places:
         raise InputError(
             "rollout",
-            f"in all {len(rewards)} groups every image has the same reward",
+            f"in all {len(enough)} groups every image has the same reward",
             "There is nothing to learn from: choose a reward that tells the images apart, use more "
             "images per prompt, or prompts that the model gets right only sometimes.",
         )
@@ -49,12 +58,15 @@ def draw(rewards: Tensor, k: int, how: str, generator: torch.Generator) -> Tenso
     """Places of ``k`` images of one group, ``[k]`` int64.
 
     Args:
-        rewards: ``[G]``, G >= k.
+        rewards: ``[G]``, of which k or more are numbers; those that are NaN are not drawn.
         how: "random" (the paper), or "best and worst": half from the top, half from the bottom, ties
             broken at random. Random draws are repeated a few times if all rewards come out alike.
     """
     if how not in DRAWS:
         raise ValueError(f"how must be one of {DRAWS}, not {how!r}")
+    known = (~rewards.isnan()).nonzero().flatten()
+    if len(known) < len(rewards):
+        return known[draw(rewards[known], k, how, generator)]
     shuffled = torch.randperm(len(rewards), generator=generator)
     if how == "best and worst":
         order = shuffled[rewards[shuffled].argsort(descending=True, stable=True)]

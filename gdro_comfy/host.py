@@ -6,6 +6,7 @@ every loop, because progress alone does not stop anything.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping
@@ -40,6 +41,19 @@ def _comfyui() -> Path | None:
     return Path(given) if given and Path(given).is_dir() else None
 
 
+def picture_folders(input_dir: Path, output_dir: Path) -> dict[str, Path]:
+    """Folders of pictures by the name shown to users: those in the input folder, then those in the
+    output folder as "NAME [output]". Links, hidden folders and the runs are left out."""
+    found: dict[str, Path] = {}
+    for root, mark in ((input_dir, ""), (output_dir, " [output]")):
+        with os.scandir(root) if root.is_dir() else contextlib.nullcontext([]) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                hidden = entry.name.startswith(".") or (mark and entry.name == "gdro")
+                if not hidden and entry.is_dir(follow_symlinks=False):
+                    found.setdefault(entry.name + mark, Path(entry.path))
+    return found
+
+
 class Cancelled(Exception):
     """The user stopped the run. What was finished before is on disk."""
 
@@ -72,8 +86,8 @@ class Host(Protocol):
         ...
 
     def model_files(self, kind: str) -> dict[str, Path]:
-        """Files or folders of a kind ("diffusers", "loras", "transformers", "text_encoders", "vae"): the
-        name shown to users -> path."""
+        """Files or folders of a kind ("diffusers", "loras", "transformers", "text_encoders", "vae",
+        "pictures"): the name shown to users -> path."""
         ...
 
     def model_dir(self, kind: str) -> Path:
@@ -82,6 +96,10 @@ class Host(Protocol):
 
     def tokenizer_dir(self, kind: str) -> Path:
         """Folder of the tokenizer of CLIP ("clip") or T5 ("t5"), in transformers' layout."""
+        ...
+
+    def judge_keys(self) -> str:
+        """The user's keys for judging servers, by host (``rewards.openai_wire.key_for``)."""
         ...
 
     def device(self) -> torch.device:
@@ -107,10 +125,18 @@ class ConsoleHost:
     Args:
         output_dir: where runs, pictures and LoRA files go; made when first needed.
         quiet: no progress bars.
+        input_dir: whose folders of pictures may be imported; without one, the input folder of the
+            ComfyUI that COMFYUI_PATH names, or else "input".
     """
 
-    def __init__(self, output_dir: Path | str = "output", quiet: bool = False) -> None:
+    def __init__(
+        self,
+        output_dir: Path | str = "output",
+        quiet: bool = False,
+        input_dir: Path | str | None = None,
+    ) -> None:
         self._output = Path(output_dir).absolute()
+        self._input = Path(input_dir or (_comfyui() or Path()) / "input").absolute()
         self._quiet = quiet
         self._bar = None
         self._stage = ""
@@ -155,6 +181,8 @@ class ConsoleHost:
         log.debug("%s %s", event, payload)
 
     def model_files(self, kind: str) -> dict[str, Path]:
+        if kind == "pictures":
+            return picture_folders(self._input, self._output)
         comfyui = _comfyui()
         folders = [self._output / kind]
         if comfyui is not None:
@@ -178,6 +206,11 @@ class ConsoleHost:
                 "folder.",
             )
         return found / TOKENIZERS[kind]
+
+    def judge_keys(self) -> str:
+        from .rewards.openai_wire import KEYS_VARIABLE
+
+        return os.environ.get(KEYS_VARIABLE, "")
 
     def device(self) -> torch.device:
         import torch

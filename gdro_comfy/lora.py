@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .models.base import FlowModel
+    from .train import TrainResult
 
 _PREFIX = "transformer."
 
@@ -89,6 +90,16 @@ def load(path: Path) -> dict[str, Tensor]:
             "lora", f"{path} cannot be read ({error})", "Choose a .safetensors LoRA file."
         ) from error
     return from_file_keys(tensors, str(path))
+
+
+def check_trained_for(aligned: TrainResult, model: FlowModel) -> None:
+    """Raise ``InputError`` unless this very model was the base of the training."""
+    if aligned.model != model.identity:
+        raise InputError(
+            "aligned",
+            "this LoRA was trained for another model",
+            "Connect the model it was trained on.",
+        )
 
 
 def check_fits(state: Mapping[str, Tensor], model: FlowModel, source: str) -> None:

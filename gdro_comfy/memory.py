@@ -104,3 +104,23 @@ def _budget(device: torch.device) -> float | None:
         return None
     free, _ = torch.cuda.mem_get_info(device)
     return float(free + torch.cuda.memory_reserved(device))
+
+
+def watch(device: torch.device) -> None:
+    """What ``used`` says of a GPU counts from now on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def used(device: torch.device) -> int | None:
+    """Bytes that this process has on the device: by PyTorch on a GPU, the most since ``watch``; resident
+    now on a CPU. None where that is not known."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if device.type != "cpu":
+        return None
+    try:
+        import psutil
+    except ImportError:  # it comes with accelerate, but nothing else here needs it
+        return None
+    return int(psutil.Process().memory_info().rss)

@@ -75,10 +75,10 @@ class Rounds:
             )
 
 
-def first_round(model: FlowModel, scored: Rollout) -> GroupData:
-    """The teaching groups of a scored rollout."""
+def first_round(model: FlowModel, scored: Rollout, k: int) -> GroupData:
+    """The teaching groups of a scored rollout, for k images of each (0: all)."""
     rewards = scored.scores()
-    places = groups.teaching_groups(rewards)
+    places = groups.teaching_groups(rewards, k)
     log.info("training on %d of %d groups", len(places), len(rewards))
     return _read(model, scored, places, rewards)
 
@@ -100,9 +100,13 @@ def next_round(
     base, seed = first.run.settings, trainer.config.seed
     settings = dataclasses.replace(
         base,
-        model={**base.model, "training": trainer.folder.name, "round": number},
+        model={
+            **base.model,
+            rollout.SAMPLED_WITH: {"training": trainer.folder.name, "round": number},
+        },
         steps=rounds.sampling_steps or base.steps,
         seed=base.seed + number,
+        pictures=None,
     )
     run = Run.at(trainer.folder / "rounds" / f"{number:02d}", f"round {number}", settings)
     prompts = first.prompts
@@ -117,7 +121,7 @@ def next_round(
     rewards = new.scores()
     log.info("round %d: mean reward %.3f", number, float(rewards.mean()))
     try:
-        places = groups.teaching_groups(rewards)
+        places = groups.teaching_groups(rewards, trainer.objective.group_size)
     except InputError:
         log.warning("round %d: all rewards of every group are equal; training ends here", number)
         return None

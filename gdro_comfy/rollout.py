@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from . import lora
 from .errors import InputError
 from .store import Group, Run, RunSettings, image_seed
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from .host import Host
     from .models.base import Conditioning, FlowModel
     from .prompts import Prompt, PromptSet
+    from .train import TrainResult
+
+
+SAMPLED_WITH = "sampled_with"
+"""The key of a run's model under which stands what was on it while it sampled."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,12 @@ class Rollout:
         return dataclasses.replace(self, score_file=score_file)
 
     def scores(self) -> np.ndarray:
-        """Rewards float32 ``[prompts, G]`` of the chosen score file; NaN where one is missing."""
+        """Rewards float32 ``[prompts, G]`` of the chosen score file; NaN where the reward left an image
+        out.
+
+        Raises:
+            InputError: there is no score file, or it lacks some of the images.
+        """
         import numpy as np
 
         from .store import read_lines
@@ -76,16 +88,19 @@ class Rollout:
                 "Put GDRO Score Rollout before this node.",
             )
         found = {
-            (row["prompt"], row["image"]): row["value"]
+            (row["prompt"], row["image"]): math.nan if row["value"] is None else row["value"]
             for row in read_lines(self.run.folder / "scores" / self.score_file)
         }
-        return np.array(
-            [
-                [found.get((group.folder.name, i), math.nan) for i in range(self.images_per_prompt)]
-                for group in self.groups()
-            ],
-            dtype=np.float32,
-        )
+        count = self.images_per_prompt
+        keys = [(group.folder.name, place) for group in self.groups() for place in range(count)]
+        missing = len(keys) - sum(key in found for key in keys)
+        if missing:
+            raise InputError(
+                "rollout",
+                f"{missing} of {len(keys)} images have no score",
+                "Run GDRO Score Rollout on the same rollout first.",
+            )
+        return np.array([found[key] for key in keys], dtype=np.float32).reshape(-1, count)
 
 
 def image_size(model: FlowModel, width: int, height: int) -> tuple[int, int]:
@@ -102,11 +117,18 @@ def image_size(model: FlowModel, width: int, height: int) -> tuple[int, int]:
     return size
 
 
-def generate(host: Host, model: FlowModel, prompts: PromptSet, config: RolloutConfig) -> Rollout:
+def generate(
+    host: Host,
+    model: FlowModel,
+    prompts: PromptSet,
+    config: RolloutConfig,
+    aligned: TrainResult | None = None,
+) -> Rollout:
     """Sample what is missing of ``prompts`` x ``images_per_prompt`` images, and return the handle.
 
     A repeated or interrupted call makes only what is not on disk yet. More prompts or more images
-    per prompt add to the run; any other setting opens another run.
+    per prompt add to the run; any other setting opens another run. ``aligned`` samples with that
+    LoRA on, at strength 1.
     """
     if config.images_per_prompt < 2:
         raise InputError(
@@ -118,15 +140,34 @@ def generate(host: Host, model: FlowModel, prompts: PromptSet, config: RolloutCo
         raise InputError("prompts", "there are none", "Give at least one prompt.")
     size = image_size(model, config.width, config.height)
     model.check_prompts(prompts.prompts)
-    settings = RunSettings(model.identity, config.steps, config.guidance, size, config.seed)
+    identity, state = model.identity, None
+    if aligned is not None:
+        lora.check_trained_for(aligned, model)
+        state = lora.load(aligned.path)
+        lora.check_fits(state, model, aligned.path.name)
+        identity = {**identity, SAMPLED_WITH: {"lora": aligned.path.stem}}
+    settings = RunSettings(identity, config.steps, config.guidance, size, config.seed)
     run = Run.open(host.output_dir, config.run_name, settings)
     rollout = Rollout(run, tuple(prompts), config.images_per_prompt)
     host.emit("rollout", {"run": run.folder.name})
-    return fill(host, model, rollout, config.batch_size)
+    return fill(host, model, rollout, config.batch_size, state)
 
 
-def fill(host: Host, model: FlowModel, rollout: Rollout, batch_size: int = 0) -> Rollout:
-    """Sample the images of a rollout that are not on disk yet, with the model as it is now."""
+def made_by(rollout: Rollout, model: FlowModel) -> bool:
+    """Whether a rollout is of this model, by itself or with a LoRA on it."""
+    found = {k: v for k, v in rollout.run.settings.model.items() if k != SAMPLED_WITH}
+    return found == model.identity
+
+
+def fill(
+    host: Host,
+    model: FlowModel,
+    rollout: Rollout,
+    batch_size: int = 0,
+    lora_state: dict[str, Tensor] | None = None,
+) -> Rollout:
+    """Sample the images of a rollout that are not on disk yet, with the model as it is now, and a LoRA
+    (as ``lora.load`` returns it) on it."""
     settings, count = rollout.run.settings, rollout.images_per_prompt
     missing = [
         (group, place) for group in rollout.groups() for place in range(group.count(), count)
@@ -136,8 +177,9 @@ def fill(host: Host, model: FlowModel, rollout: Rollout, batch_size: int = 0) ->
     total = len(rollout.prompts) * count
     batch_size = batch_size or default_batch(settings.size)
     host.free_memory()
-    with model.active():
-        _encode(host, model, list(dict.fromkeys(group for group, _ in missing)))
+    with_lora = model.with_lora(lora_state) if lora_state else contextlib.nullcontext()
+    with model.active(), with_lora:
+        encode_prompts(host, model, list(dict.fromkeys(group for group, _ in missing)))
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
             done = total - len(missing) + start
@@ -148,7 +190,7 @@ def fill(host: Host, model: FlowModel, rollout: Rollout, batch_size: int = 0) ->
     return rollout
 
 
-def _encode(host: Host, model: FlowModel, groups: list[Group], at_once: int = 16) -> None:
+def encode_prompts(host: Host, model: FlowModel, groups: list[Group], at_once: int = 16) -> None:
     """Encode the prompts that are not encoded yet, before anything is sampled: the text encoders go
     onto the device once, and a large one need not share it with the network."""
     waiting = [group for group in groups if not group.is_encoded()]

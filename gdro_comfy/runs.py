@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .store import digest, read_lines
+from .store import digest, read_lines, write_json
 
 ORDERS = ("arrival", "spread", "mean", "best", "prompt")
 """How groups may be sorted: as they were made, by what their scores are, or by their prompt."""
@@ -92,12 +92,12 @@ def summaries(output_dir: Path) -> list[dict[str, Any]]:
 def summary(folder: Path) -> dict[str, Any]:
     """Model, sizes, rewards and trainings of a run, and a group to show as its picture."""
     record = _json(folder / "run.json")
-    groups = list(_below(folder / "prompts"))
-    size = latest = 0
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            stat = path.stat()
-            size, latest = size + stat.st_size, max(latest, stat.st_mtime)
+    groups = _below(folder / "prompts")
+    size, latest = _extent(folder, skip="prompts")
+    for group in groups.values():
+        # Thousands of them: what a group takes is counted again only if its folder has changed.
+        stamp = group.stat().st_mtime_ns
+        size, latest = size + _group_bytes(group, stamp), max(latest, stamp / 1e9)
     finished = (g for g in groups if (folder / "prompts" / g / "000.png").is_file())
     return {
         "run": folder.name,
@@ -110,7 +110,28 @@ def summary(folder: Path) -> dict[str, Any]:
         "trainings": [training(path) for path in _below(folder / "train").values()],
         "bytes": size,
         "modified": latest,
+        "workflow": (folder / "workflow.json").is_file(),
     }
+
+
+def _extent(folder: Path, skip: str = "") -> tuple[int, float]:
+    """Bytes of the files in a folder and below, and when the last of them was written; without the
+    folder ``skip`` at its top."""
+    size, latest = 0, 0.0
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            below = (0, 0.0) if entry.name == skip else _extent(Path(entry.path))
+            size, latest = size + below[0], max(latest, below[1])
+        elif entry.is_file(follow_symlinks=False):
+            stat = entry.stat(follow_symlinks=False)
+            size, latest = size + stat.st_size, max(latest, stat.st_mtime)
+    return size, latest
+
+
+@lru_cache(maxsize=65536)
+def _group_bytes(folder: Path, stamp: int) -> int:
+    """Bytes of a group; every file in it is written by a rename, which changes the folder's ``stamp``."""
+    return _extent(folder)[0]
 
 
 def _model_name(identity: Any) -> str:
@@ -134,6 +155,23 @@ def training(folder: Path) -> dict[str, Any]:
         "asked": settings.get("steps") if isinstance(settings, dict) else None,
         "reward": config.get("reward"),
     }
+
+
+def keep_workflow(output_dir: Path, name: str, workflow: Mapping[str, Any]) -> None:
+    """Keep the graph that worked on a run last, so that the run can be gone on with from the list."""
+    write_json(find(output_dir, name) / "workflow.json", dict(workflow))
+
+
+def workflow(folder: Path) -> dict[str, Any]:
+    """The graph that worked on a run last.
+
+    Raises:
+        UnknownName: there is none, as with runs of the console.
+    """
+    found = _json(folder / "workflow.json")
+    if not found:
+        raise UnknownName(f"{folder.name} has no workflow: it was not made on the canvas")
+    return found
 
 
 def delete(output_dir: Path, name: str) -> None:

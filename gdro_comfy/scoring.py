@@ -27,7 +27,8 @@ _EQUAL = 1e-6
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What the scores of a rollout look like."""
+    """What the scores of a rollout look like: the counts are of groups and images that have scores,
+    ``left_out`` are images that have none."""
 
     mean: float
     best_of_group: float
@@ -35,6 +36,7 @@ class ScoreSummary:
     teaching_groups: int
     groups: int
     images: int
+    left_out: int = 0
 
     def text(self) -> str:
         still = self.groups - self.teaching_groups
@@ -46,8 +48,9 @@ class ScoreSummary:
             taught = f"{still} groups teach nothing (all rewards equal)"
         images = "1 image" if self.images == 1 else f"{self.images} images"
         groups = "1 group" if self.groups == 1 else f"{self.groups} groups"
+        without = f" ({self.left_out} without a score are left out)" if self.left_out else ""
         return (
-            f"{images} in {groups}: mean {self.mean:.3f}, best of a group "
+            f"{images} in {groups}{without}: mean {self.mean:.3f}, best of a group "
             f"{self.best_of_group:.3f}, deviation inside a group {self.spread:.3f}; {taught}"
         )
 
@@ -73,6 +76,12 @@ def _judge(host: Host, rollout: Rollout, reward: RolloutReward) -> Rollout:
     pictures = [
         (group, place) for group in rollout.groups() for place in range(rollout.images_per_prompt)
     ]
+    if result.left_out is not None and result.left_out.all():
+        raise InputError(
+            "reward",
+            f"{reward.name} leaves out every picture of these groups",
+            "Rate some of them, or score the rollout that was rated.",
+        )
     rows = _rows(reward, pictures, result)
     which = digest([[digest(p.to_json()) for p in rollout.prompts], rollout.images_per_prompt])
     path = rollout.run.score_file(reward.name, {**reward.settings, "pictures": which})
@@ -115,16 +124,20 @@ def _score_missing(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
 def _rows(
     reward: Reward, pictures: list[tuple[Group, int]], result: RewardResult
 ) -> list[dict[str, Any]]:
-    """Lines of a score file. Raises ``RewardError`` unless there is a finite number for each picture."""
+    """Lines of a score file; a picture that is left out gets null. Raises ``RewardError`` unless there is
+    a finite number for each of the others."""
     values = np.asarray(result.values, dtype=np.float32)
     if values.shape != (len(pictures),):
         raise RewardError(
             f"{reward.name} returned {values.shape} values for {len(pictures)} images"
         )
     details = result.details or [{}] * len(pictures)
+    left_out = np.zeros(len(values), bool) if result.left_out is None else result.left_out
     rows = []
-    for (group, place), value, detail in zip(pictures, values, details, strict=True):
-        if not math.isfinite(value):
+    for (group, place), value, detail, without in zip(
+        pictures, values, details, left_out, strict=True
+    ):
+        if not without and not math.isfinite(value):
             raise RewardError(
                 f"{reward.name} gave {value} for {group.image_path(place).name} of the prompt "
                 f"{group.prompt.text!r}"
@@ -133,7 +146,7 @@ def _rows(
             {
                 "prompt": group.folder.name,
                 "image": place,
-                "value": float(value),
+                "value": None if without else float(value),
                 "asked": digest(group.prompt.to_json(), 8),
                 "details": detail,
             }
@@ -155,20 +168,25 @@ def score_images(
 
 
 def summarise(rewards: np.ndarray) -> ScoreSummary:
-    """Summary of rewards ``[groups, G]``."""
+    """Summary of rewards ``[groups, G]``, at least one of which is a number; NaN is left out."""
+    left_out = int(np.isnan(rewards).sum())
+    rewards = rewards[~np.isnan(rewards).all(1)]
+    spans = np.nanmax(rewards, 1) - np.nanmin(rewards, 1)
     return ScoreSummary(
-        mean=float(rewards.mean()),
-        best_of_group=float(rewards.max(1).mean()),
-        spread=float(rewards.std(1).mean()),
-        teaching_groups=int((rewards.max(1) - rewards.min(1) > _EQUAL).sum()),
+        mean=float(np.nanmean(rewards)),
+        best_of_group=float(np.nanmax(rewards, 1).mean()),
+        spread=float(np.nanstd(rewards, 1).mean()),
+        teaching_groups=int((spans > _EQUAL).sum()),
         groups=len(rewards),
-        images=rewards.size,
+        images=int((~np.isnan(rewards)).sum()),
+        left_out=left_out,
     )
 
 
 def histogram(rewards: np.ndarray, value_range: tuple[float, float]) -> Image.Image:
     """How often each reward occurs, as a 480 x 240 picture with the mean marked."""
     low, high = value_range
+    rewards = rewards[~np.isnan(rewards)]
     low, high = min(low, float(rewards.min())), max(high, float(rewards.max()))
     counts, _ = np.histogram(rewards, bins=24, range=(low, high if high > low else low + 1))
     width, height, margin = 480, 240, 28
@@ -195,9 +213,9 @@ def strongest_groups(rollout: Rollout, rewards: np.ndarray, rows: int = 6) -> st
     lines = []
     for place in _by_spread(rewards)[:rows]:
         row = rewards[place]
-        if row.max() - row.min() <= _EQUAL:
+        if np.nanmax(row) - np.nanmin(row) <= _EQUAL:
             break
-        best, worst = int(row.argmax()), int(row.argmin())
+        best, worst = int(np.nanargmax(row)), int(np.nanargmin(row))
         lines.append(
             f"{rollout.prompts[place].text!r}: best {row[best]:.3f} (picture {best + 1}), worst "
             f"{row[worst]:.3f} (picture {worst + 1})"
@@ -206,8 +224,11 @@ def strongest_groups(rollout: Rollout, rewards: np.ndarray, rows: int = 6) -> st
 
 
 def _by_spread(rewards: np.ndarray) -> list[int]:
-    """Groups by how far their best and worst reward are apart, the widest first."""
-    return [int(place) for place in np.argsort(rewards.min(1) - rewards.max(1), kind="stable")]
+    """Groups by how far their best and worst reward are apart, the widest first; without those that
+    have none."""
+    known = np.flatnonzero(~np.isnan(rewards).all(1))
+    spans = np.nanmax(rewards[known], 1) - np.nanmin(rewards[known], 1)
+    return [int(place) for place in known[np.argsort(-spans, kind="stable")]]
 
 
 def best_and_worst(rollout: Rollout, rewards: np.ndarray, rows: int = 6) -> Image.Image:
@@ -216,7 +237,7 @@ def best_and_worst(rollout: Rollout, rewards: np.ndarray, rows: int = 6) -> Imag
     groups = rollout.groups()
     pictures = []
     for place in order:
-        for which in (rewards[place].argmax(), rewards[place].argmin()):
+        for which in (np.nanargmax(rewards[place]), np.nanargmin(rewards[place])):
             pictures.append(groups[place].image(int(which)))
     if not pictures:
         raise InputError("rollout", "it has no groups", "Give at least one prompt.")

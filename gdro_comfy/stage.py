@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ class Input:
         optional: may be left out; the stage then gets None, unless there is a default.
         minimum, maximum, step: of numbers.
         options: of a COMBO.
+        listing: gives the options of a COMBO that depend on what is installed.
         files: a COMBO of the host's files of this kind; ``options``, where there are any, come first.
         choices: of a DYNAMIC, the inputs that come with each choice.
         grows: of a GROW, what each of its connections is.
@@ -43,6 +44,7 @@ class Input:
     maximum: float | None = None
     step: float | None = None
     options: tuple[str, ...] | None = None
+    listing: Callable[[], Sequence[str]] | None = None
     files: str | None = None
     choices: dict[str, tuple[Input, ...]] | None = None
     grows: Input | None = None
@@ -50,6 +52,12 @@ class Input:
     advanced: bool = False
     is_list: bool = False
     label: str = ""
+
+    @property
+    def holds_list(self) -> bool:
+        """Whether it, or one of the inputs that come with its choices, is a list."""
+        inner = [item for items in (self.choices or {}).values() for item in items]
+        return self.is_list or any(item.holds_list for item in inner)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,8 @@ class Stage:
     """A stage of the work: the node's words, its inputs and outputs, and the function behind it.
 
     ``run(host, **inputs)`` returns a tuple, one value for each output. ``preview`` names the IMAGE
-    output that a canvas shows on the node.
+    output that a canvas shows on the node. ``watches`` are files in the folders of runs: a change of one
+    makes the stage run again.
     """
 
     run: Callable[..., tuple[Any, ...]]
@@ -79,11 +88,12 @@ class Stage:
     output_node: bool = False
     preview: str | None = None
     aliases: tuple[str, ...] = field(default=())
+    watches: tuple[str, ...] = ()
 
     @property
     def takes_lists(self) -> bool:
         """Whether it runs once, on whole lists. ComfyUI then gives every input as a list."""
-        return any(declared.is_list for declared in self.inputs)
+        return any(declared.holds_list for declared in self.inputs)
 
     def __call__(self, host: Host, **inputs: Any) -> tuple[Any, ...]:
         return self.run(host, **inputs)

@@ -139,7 +139,8 @@ def _allowed(item: Input) -> str:
         return "true or false"
     if item.type in ("COMBO", "DYNAMIC"):
         options = item.options if item.type == "COMBO" else tuple(item.choices or ())
-        return f"one of: {', '.join(options)}" if options else "the name of a file"
+        kind = "a name from the list" if item.listing else "the name of a file"
+        return f"one of: {', '.join(options)}" if options else kind
     if item.type not in ("INT", "FLOAT"):
         return "text"
     kind = "a whole number" if item.type == "INT" else "a number"

@@ -128,6 +128,8 @@ class RunSettings:
         guidance: classifier-free guidance scale; 1 is none.
         size: width and height in pixels.
         seed: of the whole run; each image has its own seed made from it.
+        pictures: of imported groups, a digest of their prompts and pictures; steps and guidance are
+            then those of what is drawn while training.
     """
 
     model: dict[str, Any]
@@ -135,6 +137,7 @@ class RunSettings:
     guidance: float
     size: tuple[int, int]
     seed: int
+    pictures: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -143,6 +146,7 @@ class RunSettings:
             "guidance": self.guidance,
             "size": list(self.size),
             "seed": self.seed,
+            **({} if self.pictures is None else {"pictures": self.pictures}),
         }
 
 
@@ -231,14 +235,22 @@ class Run:
             InputError: the name is not usable, the folder cannot be written, or the folder found
                 there was made with other settings.
         """
+        return cls.at(cls.place(output_dir, name, settings), name, settings)
+
+    @staticmethod
+    def place(output_dir: Path, name: str, settings: RunSettings) -> Path:
+        """The folder of the run of this name and these settings, whether it is there or not.
+
+        Raises:
+            InputError: the name is not usable.
+        """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}", name) or name.endswith((".", " ")):
             raise InputError(
                 "run_name",
                 f"{name!r} cannot be a folder's name here",
                 "Use 1 to 40 letters, digits, spaces, dots, - and _, starting with a letter or digit.",
             )
-        folder = output_dir / "gdro" / f"{name}-{digest(settings.as_json(), 8)}"
-        return cls.at(folder, name, settings)
+        return output_dir / "gdro" / f"{name}-{digest(settings.as_json(), 8)}"
 
     @classmethod
     def at(cls, folder: Path, name: str, settings: RunSettings) -> Run:

@@ -19,6 +19,7 @@ from .algorithms import GDRO, Objective
 from .errors import InputError
 from .models.base import AdapterConfig
 from .online import Rounds
+from .rollout import made_by
 from .store import digest, read_lines, write_atomic, write_json
 from .trainer import Trainer, Watcher
 from .validation import Monitor, Previews, Validation
@@ -130,7 +131,7 @@ def train(
     if validation is not None:
         validation.check(model)
     rewards = rollout.scores()
-    groups.teaching_groups(rewards)
+    groups.teaching_groups(rewards, objective.group_size)
     record = _record(rollout, rewards, objective, config, rounds, reward, validation)
     folder = rollout.run.folder / "train" / digest(record, 10)
     target = host.lora_dir / "gdro" / f"{rollout.run.name}_{digest(record, 10)}.safetensors"
@@ -195,7 +196,7 @@ def _run(trainer: Trainer, rollout: Rollout, rounds: Rounds, reward: Reward | No
         data = (
             online.next_round(host, trainer, rollout, reward, rounds, number)
             if number and reward is not None
-            else online.first_round(model, rollout)
+            else online.first_round(model, rollout, trainer.objective.group_size)
         )
         if data is None:
             break
@@ -210,7 +211,7 @@ def _steps(done: Path, config: TrainConfig) -> int:
 
 
 def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: TrainConfig) -> None:
-    if rollout.run.settings.model != model.identity:
+    if not made_by(rollout, model):
         raise InputError(
             "model",
             "these groups were made by another model",

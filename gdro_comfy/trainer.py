@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import checkpoint, flow, microbatch
+from . import checkpoint, flow, memory, microbatch
 from .algorithms import Objective, Signals, old_policy_decay, top1_error
 from .beta_control import BetaControl
 from .errors import InputError
@@ -89,14 +89,19 @@ class Trainer:
     def run(self, data: GroupData, until: int) -> None:
         """Train up to step ``until`` on these groups."""
         config, host = self.config, self.host
+        memory.watch(self.model.device)
         try:
             while self.step < until and not self.stopped:
                 host.check_cancelled()
-                self._rows.append(self._train_step(data))
-                self._watch(self._rows[-1])
+                row = self._train_step(data)
+                self._rows.append(row)
+                every = config.checkpoint_every
+                due = self.step == until or bool(every and self.step % every == 0)
+                if due:
+                    row["checkpoint"] = True
+                self._watch(row)
                 host.progress(self.step, config.steps, "training")
-                last = self.step == until or self.stopped
-                if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
+                if due or self.stopped:
                     self.save()
         except BaseException:
             # Cancelled, interrupted or failed: what is learned so far is not lost.
@@ -184,6 +189,7 @@ class Trainer:
             "learning_rate": rate,
             "images": batch.rewards.numel(),
             "seconds": round(time.perf_counter() - started, 4),
+            "memory": memory.used(self.model.device),
             "finite": finite,
             "watched": False,
         }

@@ -7,31 +7,42 @@ from comfy_api.latest import ComfyExtension, io
 from . import routes
 from .graph_rewards import (
     CombineRewardsNode,
+    CompareRolloutsNode,
     MeasureImageNode,
+    RatingRewardNode,
     RolloutImagesNode,
     ScoresFromGraphNode,
 )
 from .judges import PreferenceRewardNode, VLMRewardNode
 from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode, ModelForComfyUINode
-from .rewards import CompositionRewardNode, OCRRewardNode, ScoreRolloutNode
-from .rollout import GroupRolloutNode, PromptSetNode
+from .rewards import (
+    CompositionRewardNode,
+    InstalledRewardNode,
+    OCRRewardNode,
+    ScoreRolloutNode,
+)
+from .rollout import GroupRolloutNode, ImportGroupsNode, PromptSetNode
 from .train import EvaluateAlignmentNode, TrainLoRANode
 
 NODES: list[type[io.ComfyNode]] = [
     LoadBaseModelNode,
     PromptSetNode,
     GroupRolloutNode,
+    ImportGroupsNode,
     OCRRewardNode,
     CompositionRewardNode,
     VLMRewardNode,
     PreferenceRewardNode,
+    InstalledRewardNode,
     RolloutImagesNode,
     MeasureImageNode,
     ScoresFromGraphNode,
+    RatingRewardNode,
     CombineRewardsNode,
     ScoreRolloutNode,
     TrainLoRANode,
     EvaluateAlignmentNode,
+    CompareRolloutsNode,
     GenerateNode,
     LoadAlignedLoRANode,
     ModelForComfyUINode,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..gdro_comfy.stage import Input, Stage
+from ..gdro_comfy.stage_inputs import unlist
 from .host import model_files
 
 _WRITES = frozenset({"GDRO_ROLLOUT", "GDRO_ALIGNED"})
@@ -34,7 +35,13 @@ def remember(stage: Stage, outputs: Iterable[Any]) -> None:
 
 def fingerprint(stage: Stage, inputs: Mapping[str, Any]) -> list[Any]:
     """Differs from that of the last run if the stage has to run again although its inputs are the same."""
+    if stage.takes_lists:
+        inputs = unlist(stage.inputs, inputs)
     stamps = [_stamp(path) for path in _read(stage.inputs, inputs)]
+    # Which run it is comes over a connection, which is not known here: those of all runs count.
+    folders = sorted({path.parent for path in _written if path.name == "run.json"})
+    watched = [folder / name for name in stage.watches for folder in folders]
+    stamps += [_stamp(path) for path in watched if path.is_file()]
     writes = any(declared.type in _WRITES for declared in stage.outputs)
     return [_count_losses() if writes else 0, *stamps]
 
@@ -63,7 +70,7 @@ def _read(declared: Sequence[Input], given: Mapping[str, Any]) -> list[Path]:
 
 
 def _stamp(path: Path) -> list[Any]:
-    """When a file, or any file in a folder, was last written, and its size."""
+    """Name of a file, or of each in a folder, when it was last written, and its size."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    stats = [file.stat() for file in files if file.is_file()]
-    return [(stat.st_mtime_ns, stat.st_size) for stat in stats]
+    stats = [(file.relative_to(path), file.stat()) for file in files if file.is_file()]
+    return [(name.as_posix(), stat.st_mtime_ns, stat.st_size) for name, stat in stats]

@@ -25,6 +25,18 @@ class ScoresFromGraphNode(StageNode):
         return schema(node_id="GDRO_ScoresFromGraph", category="rewards")
 
 
+class CompareRolloutsNode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_CompareRollouts", category="training")
+
+
+class RatingRewardNode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_RatingReward", category="rewards")
+
+
 class CombineRewardsNode(StageNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +20,10 @@ import folder_paths
 from comfy_api.latest import ComfyAPISync
 from server import PromptServer
 
+from ..gdro_comfy import runs
 from ..gdro_comfy.errors import InputError
-from ..gdro_comfy.host import TOKENIZERS
+from ..gdro_comfy.host import TOKENIZERS, picture_folders
+from ..gdro_comfy.rewards.openai_wire import KEYS_VARIABLE
 from . import native
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 _FOLDERS = {"transformers": ("diffusion_models", "checkpoints")}
 _PROMPT_FILES = (".txt", ".jsonl", ".csv")
 
+_BEGINNINGS = frozenset({"rollout", "training", "evaluation"})
 _PLACES = ("run", "scores", "training", "evaluation")
 
 _complaining: set[str | None] = set()  # ids of nodes that show an error
@@ -48,6 +53,9 @@ def model_files(kind: str) -> dict[str, Path]:
     if kind == "prompts":
         folder = Path(folder_paths.get_input_directory())
         return {p.name: p for p in folder.iterdir() if p.suffix.lower() in _PROMPT_FILES}
+    if kind == "pictures":
+        roots = folder_paths.get_input_directory(), folder_paths.get_output_directory()
+        return picture_folders(*map(Path, roots))
     if kind == "diffusers":
         found: dict[str, Path] = {}
         for root in folder_paths.get_folder_paths("diffusers"):
@@ -80,11 +88,14 @@ class ComfyHost:
     """The engine's Host inside ComfyUI, for one execution of one node."""
 
     def __init__(
-        self, node_id: str | None, panel: bool = False, workflow_id: str | None = None
+        self,
+        node_id: str | None,
+        panel: bool = False,
+        workflow: Mapping[str, Any] | None = None,
     ) -> None:
         """``panel``: the node has a panel of ours, which shows previews and results in the place of
-        the canvas's own pictures."""
-        self._node_id, self._panel, self._workflow_id = node_id, panel, workflow_id
+        the canvas's own pictures. ``workflow``: the graph that was queued, as the canvas saves it."""
+        self._node_id, self._panel, self._workflow = node_id, panel, workflow or {}
         self._api = ComfyAPISync()
         self.shown: dict[str, object] = {}  # the run, training, ... that the node's panel shows
 
@@ -142,8 +153,16 @@ class ComfyHost:
         self.shown.update(place)
         if event == "train_step":
             _remember(payload)
+        if event in _BEGINNINGS and self._workflow:
+            runs.keep_workflow(self.output_dir, str(payload["run"]), self._workflow)
         server = PromptServer.instance
-        message = {**payload, "node": self._node_id, "workflow": self._workflow_id}
+        # Its id tells nodes of the same number in two workflows apart.
+        workflow = self._workflow.get("id")
+        message = {
+            **payload,
+            "node": self._node_id,
+            "workflow": workflow if isinstance(workflow, str) else None,
+        }
         server.send_sync(f"gdro.{event}", message, server.client_id)
 
     def model_files(self, kind: str) -> dict[str, Path]:
@@ -154,6 +173,15 @@ class ComfyHost:
 
     def tokenizer_dir(self, kind: str) -> Path:
         return Path(comfy.__path__[0]).parent / TOKENIZERS[kind]
+
+    def judge_keys(self) -> str:
+        """Those of the environment, and those of ComfyUI's settings (``web/settings.js``)."""
+        path = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+        try:
+            typed = json.loads(path.read_text(encoding="utf-8")).get("GDRO.JudgeKeys", "")
+        except (OSError, ValueError, AttributeError):
+            typed = ""
+        return f"{typed} {os.environ.get(KEYS_VARIABLE, '')}"
 
     def device(self) -> torch.device:
         return comfy.model_management.get_torch_device()

@@ -19,6 +19,18 @@ class CompositionRewardNode(StageNode):
         return schema(node_id="GDRO_CompositionReward", category="rewards")
 
 
+class InstalledRewardNode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_InstalledReward", category="rewards")
+
+    @classmethod
+    def validate_inputs(cls, reward: str = "") -> bool:
+        # In the place of ComfyUI's own check: the stage says which package a workflow lacks, and a
+        # package may have got another summary, which is part of the list's words.
+        return True
+
+
 class ScoreRolloutNode(StageNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

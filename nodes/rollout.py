@@ -13,6 +13,12 @@ class PromptSetNode(StageNode):
         return schema(node_id="GDRO_PromptSet", category="groups")
 
 
+class ImportGroupsNode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_ImportGroups", category="groups")
+
+
 class GroupRolloutNode(StageNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

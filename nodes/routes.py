@@ -140,12 +140,18 @@ def _wish(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rate(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
-    folder, given = _run(request), body.get("ratings")
+    folder, ranked = _run(request), "ranks" in body
     group = runs.group_folder(folder, str(body.get("group")))
+    given = body.get("ranks" if ranked else "ratings")
     if not isinstance(given, list):
         raise ValueError("ratings have to be a list")
-    ratings.write(folder, group.name, given)
+    ratings.write(folder, {group.name: ratings.Given(given, ranked)})
     return {"rated": group.name}
+
+
+def _ratings(request: web.Request) -> dict[str, Any]:
+    found = ratings.read(_run(request))
+    return {"ratings": {group: given.to_json() for group, given in found.items()}}
 
 
 def _picture(thumbnail: bool) -> Callable[[web.Request], bytes]:
@@ -178,8 +184,9 @@ def _report(request: web.Request) -> bytes:
 _image = "/images/" + _NUMBER % "image"
 _routes.get("/gdro/runs")(_answer(lambda request: runs.summaries(_output())))
 _routes.delete(_RUN)(_answer(_delete))
+_routes.get(_RUN + "/workflow")(_answer(lambda request: runs.workflow(_run(request))))
 _routes.get(_RUN + "/groups")(_answer(_groups))
-_routes.get(_RUN + "/ratings")(_answer(lambda request: {"ratings": ratings.read(_run(request))}))
+_routes.get(_RUN + "/ratings")(_answer(_ratings))
 _routes.put(_RUN + "/ratings")(_answer(_rate))
 _routes.get(_GROUP + _image + "/thumbnail")(_answer(_picture(thumbnail=True), "image/jpeg"))
 _routes.get(_GROUP + _image)(_answer(_picture(thumbnail=False), "image/png"))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..gdro_comfy.errors import InputError
+from ..gdro_comfy.errors import InputError, NotYet
 from ..gdro_comfy.stage import MISSING, Input, Output, Stage
 from ..gdro_comfy.stage_inputs import unlist
 from ..gdro_comfy.stages import STAGES
@@ -58,10 +59,17 @@ class StageNode(io.ComfyNode):
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
         stage, panel = STAGES[cls.SCHEMA.node_id], cls.SCHEMA.node_id in PANELS
-        host = ComfyHost(cls.hidden.unique_id, panel, _workflow_id(cls.hidden.extra_pnginfo))
+        host = ComfyHost(cls.hidden.unique_id, panel, _workflow(cls.hidden.extra_pnginfo))
         host.clear_error()
+        if panel and (given := inputs.get("rollout")) is not None:
+            host.shown["run"] = given.run.folder.name
         try:
             outputs = _run(stage, host, inputs)
+        except NotYet as waiting:
+            # What is behind this node is left out until the user has done their part.
+            host.show_text(waiting.note)
+            shown = {**ui.PreviewText(waiting.note).as_dict(), "gdro": [host.shown]}
+            return io.NodeOutput(*(ExecutionBlocker(None) for _ in stage.outputs), ui=shown)
         except Exception as error:
             host.show_error(error)
             raise
@@ -82,11 +90,10 @@ class StageNode(io.ComfyNode):
         return io.NodeOutput(*outputs, ui=shown or None)
 
 
-def _workflow_id(extra: Any) -> str | None:
-    """The id of the workflow on the canvas, which tells nodes of the same number apart."""
-    workflow = extra.get("workflow") if isinstance(extra, dict) else None
-    found = workflow.get("id") if isinstance(workflow, dict) else None
-    return found if isinstance(found, str) else None
+def _workflow(extra: Any) -> dict[str, Any] | None:
+    """The workflow on the canvas, as it is put into pictures too."""
+    found = extra.get("workflow") if isinstance(extra, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _run(stage: Stage, host: ComfyHost, inputs: dict[str, Any]) -> tuple[Any, ...]:
@@ -123,6 +130,7 @@ def _left_out(declared: Input) -> Any:
 def _options(declared: Input) -> list[str]:
     first = list(declared.options or ())
     found = sorted(model_files(declared.files)) if declared.files else []
+    found += declared.listing() if declared.listing else []
     return first + found or [""]
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from example_package import install, install_example
 
 PACK = Path(__file__).parent.parent
 CHECKOUT = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "ComfyUI")
@@ -185,6 +186,9 @@ def comfy_base(tmp_path_factory) -> Path:
     (base / "custom_nodes" / "ComfyUI-GDRO").symlink_to(PACK, target_is_directory=True)
     for name in ("input", "output", "models/loras", "models/diffusion_models", "models/diffusers"):
         (base / name).mkdir(parents=True)
+    # Packages as pip installs them: one that works, and one that does not.
+    install_example(base / "site")
+    install(base / "site", "broken-rewards", "import gone_away", {"mine": "broken_rewards:Mine"})
     return base
 
 
@@ -197,6 +201,8 @@ def server(comfy_base, comfy_python) -> Iterator[Server]:
     command = [comfy_python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
     command += ["--base-directory", str(comfy_base), "--database-url", "sqlite:///:memory:"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    paths = [str(comfy_base / "site"), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     with open(log, "wb") as output:
         process = subprocess.Popen(
             command, cwd=CHECKOUT, stdout=output, stderr=subprocess.STDOUT, env=environment

@@ -165,9 +165,9 @@ def by_light(asked):
     return Reply(completion(f'{{"score": {round(1 + 4 * level)}}}'))
 
 
-def reward_at(server, rubric=COSY, on_refusal="stop", folder=None, **config):
+def reward_at(server, rubric=COSY, on_refusal="stop", folder=None, keys="", **config):
     config = {"address": server.address, "model": "eye", "first_wait": 0.01, **config}
-    judge = Endpoint(EndpointConfig(**config))
+    judge = Endpoint(EndpointConfig(**config), lambda: keys)
     return create("vlm", rubric=rubric, judge=judge, on_refusal=on_refusal, folder=folder)
 
 

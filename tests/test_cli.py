@@ -92,6 +92,28 @@ def test_a_second_run_makes_nothing_new(tmp_path, capsys):
     assert "same seeds" in capsys.readouterr().out
 
 
+def test_a_workflow_that_waits_for_ratings_says_so_and_goes_on(tmp_path, capsys):
+    path = ROOT / "workflows" / "rate_by_hand.json"
+    command = ["run", str(path), "--output", str(tmp_path), "--quiet", *small()]
+    assert cli.main(command) == 2
+    told = capsys.readouterr().err
+    assert "Rate here (node " in told
+    assert "0 of 4 groups rated, and 4 are needed. Rate more of taste-" in told
+    assert "Traceback" not in told
+    assert not list(tmp_path.rglob("*.safetensors.part")) + list((tmp_path / "loras").rglob("*.*"))
+    table, output = tmp_path / "ratings.csv", ["--output", str(tmp_path)]
+    assert cli.main(["rate", "taste", str(table), "--template", *output]) == 0
+    lines = table.read_text(encoding="utf-8-sig").splitlines()
+    rated = [lines[0], *(f"{line}{1 + i % 4}" for i, line in enumerate(lines[1:]))]
+    table.write_text("\n".join(rated), encoding="utf-8")
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    assert cli.main(["rate", "taste", str(table), *output]) == 0
+    assert cli.main(command) == 0
+    assert "16 of 16 pictures rated; 4 of 4 groups" in capsys.readouterr().out
+    assert len(list((tmp_path / "loras").rglob("*.safetensors"))) == 1
+    assert {path: path.stat().st_mtime_ns for path in made} == made, "pictures were drawn again"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

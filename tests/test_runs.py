@@ -9,7 +9,7 @@ from PIL import Image
 
 from gdro_comfy import runs, wishes
 from gdro_comfy.errors import InputError
-from gdro_comfy.store import append_lines, digest, write_json
+from gdro_comfy.store import append_lines, digest, write_json, write_png
 
 GROUPS = {"a red circle": [0.1, 0.9], "<img src=x onerror=alert(1)>": [0.5, 0.5], "stars": [0, 0.4]}
 
@@ -55,6 +55,24 @@ def test_the_list_shows_what_a_run_is(output):
     assert found["bytes"] > 1000
     [training] = found["trainings"]
     assert (training["state"], training["asked"], training["lora"]) == ("unfinished", 9, None)
+
+
+def test_the_size_grows_with_new_pictures_and_is_that_of_all_files(output, run):
+    before = runs.summary(run)["bytes"]
+    assert before == sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
+    write_png(run / "prompts" / digest("stars") / "002.png", Image.new("RGB", (40, 30)))
+    after = runs.summary(run)
+    assert after["bytes"] == sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
+    assert after["bytes"] > before
+
+
+def test_the_graph_of_a_run_is_kept_and_is_none_for_runs_of_the_console(output, run):
+    assert runs.summary(run)["workflow"] is False
+    with pytest.raises(runs.UnknownName, match="not made on the canvas"):
+        runs.workflow(run)
+    runs.keep_workflow(output, run.name, {"id": "x", "nodes": []})
+    assert runs.summary(run)["workflow"] is True
+    assert runs.workflow(run) == {"id": "x", "nodes": []}
 
 
 def test_an_empty_output_folder_has_no_runs(tmp_path):

@@ -96,7 +96,8 @@ def test_cancelling_keeps_what_is_scored(host, rollout):
 def test_a_reward_that_goes_wrong_says_so_and_scores_nothing(host, rollout, how, message):
     with pytest.raises(RewardError, match=message):
         score_rollout(host, rollout, Broken(how))
-    assert np.isnan(rollout.scored(f"redness-{'0' * 8}.jsonl").scores()).all()
+    with pytest.raises(InputError, match=r"40 of 40 images have no score. Run GDRO Score Rollout"):
+        rollout.scored(rollout.run.score_file("redness", RednessReward().settings).name).scores()
 
 
 def test_a_reward_that_goes_wrong_late_keeps_the_first_batch(host, rollout):

@@ -121,6 +121,22 @@ def test_other_settings_are_another_training(bundled_model, host, rollout):
     assert first.path.is_file()
 
 
+def same_every_time(result):
+    """The history without what differs from run to run."""
+    measured = ("seconds", "memory")
+    return [{k: v for k, v in row.items() if k not in measured} for row in result.history()]
+
+
+def test_the_history_says_what_a_step_took_and_where_it_can_go_on_from(
+    host, bundled_model, rollout
+):
+    rows = train(host, bundled_model, rollout, OBJECTIVE, config(checkpoint_every=2)).history()
+    assert all(row["seconds"] > 0 and row["memory"] > 1e7 for row in rows)
+    assert [row["step"] for row in rows if row.get("checkpoint")] == [
+        step for step in range(1, len(rows) + 1) if step % 2 == 0 or step == len(rows)
+    ]
+
+
 @pytest.mark.parametrize("after", [1, 3, 5])
 def test_a_cancelled_training_goes_on_to_the_same_lora(bundled_model, tmp_path, after):
     whole_host = RecordingHost(tmp_path / "whole")
@@ -133,9 +149,7 @@ def test_a_cancelled_training_goes_on_to_the_same_lora(bundled_model, tmp_path, 
     host.cancel_after = None
     result = train(host, bundled_model, rollout, OBJECTIVE, config())
     assert_same_lora(result, whole)
-    strip = [{k: v for k, v in row.items() if k != "seconds"} for row in result.history()]
-    expected = [{k: v for k, v in row.items() if k != "seconds"} for row in whole.history()]
-    assert strip == expected
+    assert same_every_time(result) == same_every_time(whole)
 
 
 @pytest.mark.slow

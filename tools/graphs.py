@@ -121,8 +121,8 @@ FROM_GRAPH = f"""## A reward from any nodes
 Measure Image**, run once for each picture, and **GDRO Scores from Graph** takes their numbers back as the
 reward. Here it is how colourful a picture is; exchange the node in the middle for any that ends in a number.
 
-Press **Run**. At the end both models draw the same prompt, which they were not trained on, with the same
-seeds; the numbers below the pictures are how colourful they are, before and after.
+Press **Run**. At the end both models draw prompts that they were not trained on, with the same seeds; the
+same nodes measure these pictures, and **GDRO Compare Rollouts** says by how much the aligned model is better.
 
 {WHERE}"""
 
@@ -140,8 +140,7 @@ def from_graph(name: str, about: str) -> Graph:
         {**GDRO_TINY, "algorithm.temperature": 0.01}, limits=(96, 0),
     )  # fmt: skip
     nodes = graph["nodes"]
-    for key in ("heldout", "evaluate"):
-        del nodes[key]
+    del nodes["evaluate"]
     nodes["images"] = ("GDRO_RolloutImages", None, (860, 60, 320, 90), {},
                        {"rollout": "rollout.rollout"})  # fmt: skip
     nodes["measure"] = ("GDRO_MeasureImage", "Put your own nodes here", (860, 200, 320, 110),
@@ -151,23 +150,35 @@ def from_graph(name: str, about: str) -> Graph:
                        {"rollout": "rollout.rollout", "scores": "measure.value"})  # fmt: skip
     nodes["score"] = ("GDRO_ScoreRollout", None, (860, 530, 320, 610), {},
                       {"rollout": "rollout.rollout", "reward": "reward.reward"})  # fmt: skip
-    for row, (key, title) in enumerate((("before", "Base model"), ("after", "Aligned model"))):
-        y = 60 + row * 660
-        links = {"model": "model.model"} | ({"aligned": "train.aligned"} if row else {})
-        nodes[key] = ("GDRO_Generate", title, (1720, y, 340, 440),
-                      {**TINY_SAMPLING, "images": 16, "seed": 7,
-                       "prompt": "one green triangle above two yellow circles"}, links)  # fmt: skip
-        nodes[f"{key}_show"] = ("PreviewImage", title, (2100, y, 320, 320), {},
-                                {"images": f"{key}.images"})  # fmt: skip
-        nodes[f"{key}_measure"] = ("GDRO_MeasureImage", f"{title}: how colourful", (2100, y + 370, 320, 90),
-                                   {"measure": "colourfulness"}, {"image": f"{key}.images"})  # fmt: skip
-        nodes[f"{key}_number"] = ("PreviewAny", f"{title}: colourfulness", (2100, y + 510, 320, 100), {},
-                                  {"source": f"{key}_measure.value"})  # fmt: skip
+    nodes["heldout"] = ("GDRO_PromptSet", "Prompts it has not seen", (1720, 60, 340, 120),
+                        {"source.set": "shapes_heldout", "limit": 48}, {})  # fmt: skip
+    for row, key in enumerate(("base", "aligned")):
+        y, links = 250 + row * 800, {"model": "model.model", "prompts": "heldout.prompts"}
+        if row:
+            links["aligned"] = "train.aligned"
+        graded = {"rollout": f"{key}_rollout.rollout"}
+        nodes[f"{key}_rollout"] = (
+            "GDRO_GroupRollout", f"{key.capitalize()} model", (1720, y, 340, 740),
+            {**TINY_SAMPLING, "images_per_prompt": 4, "seed": 1_000_000, "run_name": f"{name}_heldout"},
+            links,
+        )  # fmt: skip
+        nodes[f"{key}_images"] = ("GDRO_RolloutImages", None, (2100, y, 320, 90), {}, graded)
+        nodes[f"{key}_measure"] = ("GDRO_MeasureImage", "The same nodes again", (2100, y + 140, 320, 110),
+                                   {"measure": "colourfulness"},
+                                   {"image": f"{key}_images.images"})  # fmt: skip
+        nodes[f"{key}_reward"] = ("GDRO_ScoresFromGraph", None, (2100, y + 300, 320, 120),
+                                  {"name": "colourfulness"},
+                                  {**graded, "scores": f"{key}_measure.value"})  # fmt: skip
+        nodes[f"{key}_score"] = ("GDRO_ScoreRollout", f"{key.capitalize()}: how colourful",
+                                 (2460, y, 320, 610), {},
+                                 {**graded, "reward": f"{key}_reward.reward"})  # fmt: skip
+    nodes["compare"] = ("GDRO_CompareRollouts", None, (2820, 250, 560, 900), {},
+                        {"base": "base_score.rollout", "aligned": "aligned_score.rollout"})  # fmt: skip
     graph["groups"] = [
         ("1  Model and prompts", (20, -20, 400, 680), BLUE),
         ("2  Pictures out, numbers in", (440, -20, 780, 1180), GREEN),
         ("3  Train", (1240, -20, 440, 1960), ORANGE),
-        ("4  Before and after", (1700, -20, 760, 1380), PURPLE),
+        ("4  Is it better?", (1700, -20, 1700, 1840), PURPLE),
     ]
     return graph
 

@@ -213,7 +213,7 @@ def use_lora() -> Graph:
     }
 
 
-LARGE: dict[str, Callable[[], Graph]] = {
+GRAPHS: dict[str, Callable[[], Graph]] = {
     "sd35_medium_ocr": lambda: full_size(
         "sd35_ocr", "Teach SD3.5 medium to write (GDRO)", SD35, ("signs_train", "signs_heldout"),
         ("GDRO_OCRReward", {"mode": "detect"}), _GDRO_OCR, _OCR_NEEDS,

@@ -27,12 +27,55 @@ Number*. Higher is better: to want less of something, turn it round with *Math E
 
 The reward is for these pictures only. It scores this rollout (or a part of it), alone or in GDRO Combine
 Rewards; it cannot judge pictures that come later, so rounds, validation and GDRO Evaluate Alignment refuse
-it. To see what changed, measure pictures of GDRO Generate with and without the LoRA, as
+it. To see whether it rose on new prompts, make two more rollouts, one with the LoRA on its `aligned`
+input, score both with the same nodes, and connect them to **GDRO Compare Rollouts**, as
 `custom_reward_from_graph.json` does.
 
 Look at the size of your numbers: GDRO's temperature is in their units. If the pictures of a group
 differ by 0.02, a temperature of 0.05 sees no difference; take about a fifth of the spread inside a group
 that GDRO Score Rollout shows, or scale the numbers up.""",
+    "GDRO_CompareRollouts": """GDRO Evaluate Alignment makes its own pictures and needs a reward that can
+judge them. Where the reward comes from your own nodes, or from your own stars, do the same by hand:
+
+1. a **GDRO Group Rollout** on prompts that were not trained on (4 images each are enough), with a seed of
+   its own,
+2. the same once more, with the LoRA on its `aligned` input,
+3. the same reward for both, and a **GDRO Score Rollout** each,
+4. both into this node.
+
+Everything but the LoRA has to be the same, or the node says what differs. The interval is over prompts:
+more prompts make it narrower, more images of the same prompts hardly.""",
+    "GDRO_RatingReward": """What no other reward knows: what *you* like. Press **Run** once: the groups are
+made, this node stops what is behind it, and the pictures stand in its gallery (in fact they arrive there
+while the rollout still draws). Rate some groups, press **Run** again: nothing is drawn twice, and the
+training starts. Rate more later, and Run again: the LoRA is trained on all of it.
+
+Click into the gallery, then use the keys. **Stars**: `1` to `5` rate the picture that is marked and go on
+to the next, `0` takes a rating back. **Best and worst**: `B` and `W` on two pictures; the others count as
+in between, and the next group comes by itself: the fastest way. **Order**: drag the pictures, or move the
+marked one with Shift and the arrows, best first; `Enter` keeps it. In all of them: arrows choose picture
+and group, `U` undoes, `S` skips, `Z` shows the picture large. *Blind* hides numbers and scores, so
+that they do not sway you. Each rating is written at once into `ratings.jsonl` in the run's folder, never
+into the workflow, and it works while the queue is busy.
+
+Not everything has to be rated. Pictures without a rating are left out: they are not trained on, and count
+in no mean. A group counts as rated when two of its pictures differ. In GDRO Train LoRA, groups with fewer
+rated pictures than its `group_size` are passed over: rate whole groups, or set `group_size` to how many you
+rate. dgpo needs whole groups.
+
+**stars** become 0 to 1 (1 star is 0, 5 are 1), so the usual temperature of 0.05 fits; an order or ranks count
+evenly from 0 to 1. **order** gives the worst picture of a group 0, the next better one 1, and so on: steps
+so large that at temperatures up to 0.1 it is a ranking, exactly so at 0. Use it if your stars are stricter
+on some days than on others. To combine it, choose a normalisation in GDRO Combine Rewards.
+
+About 20 groups of 8 pictures already move a model; more prompts help more than more pictures. The ratings are
+for these pictures only, so evaluate with your eyes (GDRO Generate), with another reward, as
+`rate_by_hand.json` does, or rate two more rollouts blind and connect them to GDRO Compare Rollouts.
+
+Without the canvas: `gdro-comfy rate RUN FILE.csv --template` writes a table of all pictures, and `gdro-comfy
+rate RUN FILE.csv` reads it back. It takes columns `file`, or `prompt` (or `group`) and `image` (the number
+of its file, from 0), and `rating` (1 to 5) or `rank` (1 is the best); commas, semicolons or tabs, UTF-8 or
+UTF-16. Every line is checked before anything is written.""",
     "GDRO_CombineRewards": """One wish is easily fooled; two keep each other honest. `ocr` alone may learn
 ugly lettering, `ocr` and an aesthetic reward together do not.
 
@@ -63,9 +106,20 @@ TYPICAL = {
         "rule.formula": "`ocr * composition`",
     },
     "GDRO_ScoresFromGraph": {"name": "what you measure: `sharpness`"},
+    "GDRO_RatingReward": {"kind": "`stars`", "least_groups": "`4` to look, `20` to train"},
 }
 
 MISTAKES = {
+    "GDRO_CompareRollouts": [
+        (
+            "`aligned: it differs from base in its …`",
+            "Make both rollouts with the same settings; only the LoRA differs.",
+        ),
+        (
+            "`aligned: it is the same rollout as base`",
+            "Connect the LoRA to the `aligned` input of the second GDRO Group Rollout.",
+        ),
+    ],
     "GDRO_RolloutImages": [
         ("`the list is empty`", "The rollout has no pictures; look at the node before."),
         (
@@ -100,6 +154,25 @@ MISTAKES = {
         (
             "`reward: … has numbers for the pictures of … only`",
             "Connect another reward to the rounds, validation and evaluation.",
+        ),
+    ],
+    "GDRO_RatingReward": [
+        (
+            "*12 of 40 groups rated; rate more and press Run*",
+            "No failure: the nodes behind wait. Rate until enough groups have two pictures that differ, or "
+            "lower `least_groups`.",
+        ),
+        (
+            "`group_size: … images of a prompt are to train together, and no group has more than …`",
+            "Rate more pictures of each group, or lower `group_size` in GDRO Train LoRA.",
+        ),
+        (
+            "`reward: … leaves out every picture of these groups`",
+            "The rollout that is scored has none of the rated groups: connect the one that was rated.",
+        ),
+        (
+            "`reward: … has numbers for the pictures of … only`",
+            "Ratings know no new pictures. Connect another reward to rounds, validation and evaluation.",
         ),
     ],
     "GDRO_CombineRewards": [

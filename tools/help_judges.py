@@ -10,16 +10,17 @@ office, 5: you want to stay.` Write `{prompt}` where the model should read the p
 **Who answers.** *endpoint* is any server that speaks OpenAI's protocol. Nothing is sent before you type
 its address; then the pictures and the question go there, so mind whose pictures they are.
 
-| Server | `address` | `key_variable` |
+| Server | `address` | key |
 |---|---|---|
-| Ollama | `http://localhost:11434/v1` | empty |
-| LM Studio | `http://localhost:1234/v1` | empty |
-| vLLM | `http://localhost:8000/v1` | empty |
-| a paid service | what its pages say, mostly with `/v1` at the end | name of a variable |
+| Ollama | `http://localhost:11434/v1` | none |
+| LM Studio | `http://localhost:1234/v1` | none |
+| vLLM | `http://localhost:8000/v1` | none |
+| a paid service | what its pages say, mostly with `/v1` at the end | in ComfyUI's settings |
 
-A key never belongs on a node: a workflow is shared, and every picture carries it. Put the key into an
-environment variable (`setx JUDGE_KEY ...` on Windows, `export JUDGE_KEY=...` elsewhere), start ComfyUI
-again, and type `JUDGE_KEY` here. It is sent over https only, or inside your own network.
+A key never belongs on a node: a workflow is shared, and every picture carries it. Open ComfyUI's settings,
+*GDRO*, and type the host and its key as `api.openai.com=sk-...` (several with commas between), or set the
+environment variable `GDRO_KEYS` to the same. A key goes to its own host and to no other, whatever a
+workflow asks, over https or inside your own network. ComfyUI keeps its settings as plain text on the server.
 
 *local model* is a folder in `models/LLM` or `models/gdro`: `config.json`, `*.safetensors`, a processor with
 a chat template (Qwen2.5-VL, SmolVLM, LLaVA, UnifiedReward). Code that lies in the folder is not run.
@@ -129,12 +130,8 @@ MISTAKES = {
             "Add `/v1` to the address, and write the model's name as the server lists it.",
         ),
         (
-            "`key_variable: there is no environment variable of that name`",
-            "Set it in the shell or the settings that ComfyUI is started from, and start it again.",
-        ),
-        (
-            "`key_variable: that is no name of an environment variable`",
-            "You typed the key itself. Take it out, and save the workflow again before you share it.",
+            "`address: … wants … key (…)`",
+            "Type it into ComfyUI's settings under *GDRO*, with the host as it stands in the address.",
         ),
         (
             "`address: the key would travel unprotected over http`",

@@ -255,7 +255,7 @@ MISTAKES = {
     "GDRO_TrainLoRA": [
         ("`rollout: these groups have no scores yet`", "Put GDRO Score Rollout before this node."),
         (
-            "`… groups have images without a score`",
+            "`… images have no score`",
             "Run GDRO Score Rollout on the same rollout, and connect its output here.",
         ),
         (

@@ -3,8 +3,8 @@
     python tools/make_workflows.py --url http://127.0.0.1:8188 [--only quickstart]
 
 Needs a running ComfyUI with this pack, and Playwright with Chromium. The graphs are described in
-``graphs.py`` and ``graphs_models.py``, built by the front end itself from the nodes that the server
-offers, and written as it saves them.
+``graphs.py`` and the like, built by the front end itself from the nodes that the server offers, and
+written as it saves them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import json
 import tempfile
 from pathlib import Path
 
-from graphs import GRAPHS
-from graphs_models import LARGE
+import graphs
+import graphs_by_hand
+import graphs_models
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+GRAPHS = {**graphs.GRAPHS, **graphs_by_hand.GRAPHS, **graphs_models.GRAPHS}
 FOLDER = Path(__file__).parent.parent / "workflows"
 FLAGS = [
     "--no-sandbox",
@@ -107,13 +109,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--url", default="http://127.0.0.1:8188")
-    parser.add_argument("--only", choices=(*GRAPHS, *LARGE))
+    parser.add_argument("--only", choices=tuple(GRAPHS))
     parser.add_argument(
         "--picture", type=Path, help="make the thumbnail of this, e.g. before_after.png"
     )
     options = parser.parse_args()
     with sync_playwright() as play:
-        for name, describe in (GRAPHS | LARGE).items():
+        for name, describe in GRAPHS.items():
             if options.only not in (None, name):
                 continue
             # A page of its own: new nodes would begin with the choices of the graph before.

@@ -1,6 +1,7 @@
 /** Small line charts, drawn as SVG: raw and smoothed, linear or logarithmic, with a shared cursor. */
 
 import { el, figure } from "./dom.js";
+import { t } from "./words.js";
 
 const WIDTH = 300;
 const HEIGHT = 100;
@@ -101,7 +102,8 @@ export class Chart {
 
   /**
    * @param {{name: string, points: [number, number][], dashed?: boolean}[]} series
-   * @param {{from: number, to: number, smoothing: number, log: boolean, mark: number|null}} how
+   * @param {{from: number, to: number, smoothing: number, log: boolean, mark: number|null,
+   *   checkpoints?: number[]}} how
    */
   draw(series, how) {
     this.series = series.filter((one) => one.points.length);
@@ -140,6 +142,11 @@ export class Chart {
     }
     this.x = x;
     this.line = el("line", { class: "gdro-cursor", y1: 0, y2: HEIGHT, visibility: "hidden" });
+    for (const step of how.checkpoints ?? []) {
+      const title = el("title", { text: t("Checkpoint: a cancelled training goes on from here") });
+      const place = { x1: x(step), x2: x(step), y1: HEIGHT - 6, y2: HEIGHT };
+      lines.push(el("line", { class: "gdro-checkpoint", ...place }, title));
+    }
     if (this.mark != null) {
       lines.push(
         el("line", { class: "gdro-best", x1: x(this.mark), x2: x(this.mark), y1: 0, y2: HEIGHT }),
@@ -167,9 +174,12 @@ export class Chart {
       shown.push(this.series.length > 1 ? `${one.name} ${both}` : both);
     }
     this.values.textContent = shown.join(", ");
+    const chart = this.title;
     this.area.setAttribute(
       "aria-label",
-      shown.length ? `${this.title}: ${shown.join(", ")} at step ${at}` : `${this.title}: no values`,
+      shown.length
+        ? t("{chart}: {values} at step {step}", { chart, values: shown.join(", "), step: at })
+        : t("{chart}: no values", { chart }),
     );
     if (!this.line) return;
     this.line.setAttribute("visibility", step == null || at == null ? "hidden" : "visible");

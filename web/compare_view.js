@@ -2,39 +2,43 @@
 
 import { el, figure } from "./dom.js";
 import * as routes from "./routes.js";
+import { t } from "./words.js";
 
 export class CompareView {
+  /** The end of its work is worth a message. */
+  announces = true;
+
   constructor(onResize = () => {}) {
     this.onResize = onResize;
     this.pair = 0;
-    this.status = el("p", { class: "gdro-status", text: "The comparison appears here." });
-    this.preview = el("img", { class: "gdro-sheet", alt: "The latest pictures", hidden: true });
-    this.base = el("img", { alt: "Base model" });
-    this.aligned = el("img", { alt: "Aligned model", class: "gdro-over" });
+    this.status = el("p", { class: "gdro-status", text: t("The comparison appears here.") });
+    this.preview = el("img", { class: "gdro-sheet", alt: t("The latest pictures"), hidden: true });
+    this.base = el("img", { alt: t("Base model") });
+    this.aligned = el("img", { alt: t("Aligned model"), class: "gdro-over" });
     this.edge = el("span", { class: "gdro-edge", "aria-hidden": "true" });
     this.slider = el("input", {
-      type: "range", min: 0, max: 100, value: 50, "aria-label": "Base to aligned",
+      type: "range", min: 0, max: 100, value: 50, "aria-label": t("Base to aligned"),
       input: () => this.#divide(),
     });
     this.stack = el("div", { class: "gdro-stack" }, this.base, this.aligned, this.edge, this.slider);
     this.prompt = el("p", { class: "gdro-prompt" });
     this.previous = el("button", {
-      type: "button", text: "‹", "aria-label": "Previous prompt", click: () => this.#go(-1),
+      type: "button", text: "‹", "aria-label": t("Previous prompt"), click: () => this.#go(-1),
     });
     this.next = el("button", {
-      type: "button", text: "›", "aria-label": "Next prompt", click: () => this.#go(1),
+      type: "button", text: "›", "aria-label": t("Next prompt"), click: () => this.#go(1),
     });
     this.count = el("output", {});
-    this.model = el("select", { "aria-label": "Which LoRA", hidden: true, change: () => this.#draw() });
-    this.report = el("a", { target: "_blank", rel: "noopener", text: "Report", hidden: true });
+    this.model = el("select", { "aria-label": t("Which LoRA"), hidden: true, change: () => this.#draw() });
+    this.report = el("a", { target: "_blank", rel: "noopener", text: t("Report"), hidden: true });
     this.sides = el(
       "div",
       { class: "gdro-bar" },
-      el("span", { text: "base" }),
+      el("span", { text: t("base") }),
       this.previous,
       this.count,
       this.next,
-      el("span", { text: "aligned" }),
+      el("span", { text: t("aligned") }),
       this.model,
       this.report,
     );
@@ -42,7 +46,7 @@ export class CompareView {
     this.body = el("div", { hidden: true }, this.prompt, this.stack, this.sides, this.table);
     this.element = el(
       "section",
-      { class: "gdro-compare", "aria-label": "Base against aligned" },
+      { class: "gdro-compare", "aria-label": t("Base against aligned") },
       this.status,
       this.preview,
       this.body,
@@ -89,7 +93,7 @@ export class CompareView {
       this.preview.hidden = false;
       this.onResize();
     }
-    if (event === "end" && this.place) this.show({ ...this.place });
+    if (event === "end" && this.place) return this.show({ ...this.place });
   }
 
   #go(by) {
@@ -99,29 +103,23 @@ export class CompareView {
 
   #draw() {
     const pair = this.pairs[this.pair];
-    // Evaluations of before there were pairs have one picture of everything.
-    const whole = !pair;
-    for (const part of [this.aligned, this.edge, this.slider, this.sides]) part.hidden = whole;
-    this.stack.classList.toggle("gdro-whole", whole);
-    if (whole) {
-      this.prompt.textContent = "";
-      this.base.src = routes.comparisonUrl(this.place);
-      return;
-    }
     this.prompt.textContent = pair.prompt;
     this.base.src = routes.pairUrl(this.place, this.pair, 0);
     const model = Number(this.model.value);
     this.aligned.src = routes.pairUrl(this.place, this.pair, model + 1);
     const reward = (name) => figure(this.rewards[name]?.reward?.[pair.place]?.[0]);
     const change = `${reward("base")} → ${reward(this.results[model].name)}`;
-    this.count.textContent = `${change} · ${this.pair + 1} of ${this.pairs.length}`;
+    this.count.textContent = t("{change} · {number} of {total}", {
+      change, number: this.pair + 1, total: this.pairs.length,
+    });
   }
 
   #divide() {
     const left = Number(this.slider.value);
     this.aligned.style.clipPath = `inset(0 0 0 ${left}%)`;
     this.edge.style.left = `${left}%`;
-    this.slider.setAttribute("aria-valuetext", `${left} % base, ${100 - left} % aligned`);
+    const shares = { left, right: 100 - left };
+    this.slider.setAttribute("aria-valuetext", t("{left} % base, {right} % aligned", shares));
   }
 
   #tabulate() {
@@ -137,24 +135,26 @@ export class CompareView {
             el("td", { text: figure(c.base) }),
             el("td", { text: figure(c.aligned) }),
             el("td", { text: figure(c.gain) }),
-            el("td", { text: `${figure(c.low)} to ${figure(c.high)}` }),
+            el("td", { text: t("{low} to {high}", { low: figure(c.low), high: figure(c.high) }) }),
           ),
         ),
     );
     const [{ comparison: first }] = this.results;
     this.table.replaceChildren(
-      el("caption", { text: `${first.prompts} prompts, ${first.images} images each, same seeds` }),
+      el("caption", { text: t("{prompts} prompts, {images} images each, same seeds", first) }),
       el(
         "tr",
         {},
-        ...["", "base", "aligned", "gain", "95 % interval"].map((text) =>
+        ...["", t("base"), t("aligned"), t("gain"), t("95 % interval")].map((text) =>
           el("th", { scope: "col", text }),
         ),
       ),
       ...rows,
     );
-    const verdict = first.low > 0 ? "better" : first.high < 0 ? "worse" : "no clear difference";
-    this.status.textContent =
-      `Aligned against base: ${verdict}; better on ${Math.round(100 * first.win_rate)} % of prompts`;
+    const verdict = first.low > 0 ? t("better") : first.high < 0 ? t("worse") : t("no clear difference");
+    this.status.textContent = t(
+      "Aligned against base: {verdict}; better on {share} % of prompts",
+      { verdict, share: Math.round(100 * first.win_rate) },
+    );
   }
 }

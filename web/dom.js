@@ -1,7 +1,8 @@
 /** Making elements. Data gets in as text and attributes only, never as markup. */
 
+import { t } from "./words.js";
 const SVG = "http://www.w3.org/2000/svg";
-const SVG_TAGS = new Set(["svg", "path", "line", "rect", "g"]);
+const SVG_TAGS = new Set(["svg", "path", "line", "rect", "g", "title"]);
 
 /**
  * An element.
@@ -74,7 +75,7 @@ export function openWindow(title, content, onClose = () => {}) {
       "header",
       {},
       el("h2", { text: title }),
-      el("button", { type: "button", "aria-label": "Close", text: "✕", click: () => dialog.close() }),
+      el("button", { type: "button", "aria-label": t("Close"), text: "✕", click: () => dialog.close() }),
     ),
     content,
   );

@@ -8,7 +8,10 @@ import { GroupsView } from "./groups_view.js";
 import { isOpen, learn, nodeOf, placesOf } from "./places.js";
 import { RatingView } from "./rating_view.js";
 import { RunsTab } from "./runs_tab.js";
+import { SETTINGS } from "./settings.js";
+import { toast } from "./toast.js";
 import { TrainingView } from "./training_view.js";
+import { t, translateChoices } from "./words.js";
 
 /** The view on each node; nodes/stage_node.py has the same names. */
 const VIEWS = {
@@ -23,6 +26,7 @@ const EVENTS = ["rollout", "training", "train_step", "preview", "evaluation"];
 const MARGIN = 10;
 
 const panels = new WeakMap();
+const worked = new Set(); // nodes that did something in this execution: a cached one has no news
 let running = null; // what the node that runs now is called, and in which workflow
 
 /** A view inside of a node, with a choice of instance where the node's subgraph is used more than once. */
@@ -31,7 +35,7 @@ class Panel {
     this.node = node;
     this.view = new View(() => this.#resize());
     this.chooser = el("select", {
-      "aria-label": "Which use of this subgraph", hidden: true, change: () => this.#select(),
+      "aria-label": t("Which use of this subgraph"), hidden: true, change: () => this.#select(),
     });
     this.element = el("div", { class: "gdro-panel" }, this.chooser, this.view.element);
     const widget = node.addDOMWidget("gdro_panel", "gdro", this.element, {
@@ -61,7 +65,9 @@ class Panel {
     const places = placesOf(this.node);
     this.chooser.hidden = places.size < 2;
     this.chooser.replaceChildren(
-      ...[...places.keys()].map((key) => el("option", { value: key, text: `Node ${key}` })),
+      ...[...places.keys()].map((key) =>
+        el("option", { value: key, text: t("Node {key}", { key }) }),
+      ),
     );
     if (!places.size) return;
     this.chooser.value = places.has(id) ? id : places.keys().next().value;
@@ -79,7 +85,7 @@ class Panel {
   /** Take a message about one instance, which is shown from now on. */
   async receive(event, detail) {
     await this.refresh(String(detail.node));
-    this.view.receive(event, detail);
+    await this.view.receive(event, detail);
   }
 }
 
@@ -99,15 +105,39 @@ function attach(node) {
 const queue = new WeakMap(); // panel -> the work on its messages, one after the other
 
 function tell(event, detail) {
+  const node = hear(event, detail);
+  if (event !== "end") {
+    running = { node: detail.node, workflow: detail.workflow };
+    if (event === "train_step" || event === "preview") worked.add(String(detail.node));
+  }
+  if (event !== "rollout" && event !== "preview") return;
+  for (const next of node?.getOutputNodes?.(0) ?? []) {
+    if (!VIEWS[next.comfyClass]?.follows) continue;
+    const id = [...String(detail.node).split(":").slice(0, -1), next.id].join(":");
+    hear(event, { ...detail, node: id });
+  }
+}
+
+/** Hand a message to the panel of its node; the node, if it is here. */
+function hear(event, detail) {
   const node = learn(detail);
-  if (event !== "end") running = { node: detail.node, workflow: detail.workflow };
   const panel = node && panels.get(node);
-  if (!panel) return;
+  if (!panel) return node;
   const work = (queue.get(panel) ?? Promise.resolve()).then(() => panel.receive(event, detail));
   queue.set(panel, work.catch((error) => console.error("GDRO", error)));
+  return node;
+}
+
+/** Say in the corner of the page that a long piece of work is done, once its panel has the news. */
+async function announce(node) {
+  const panel = node && panels.get(node);
+  if (!panel?.view.announces) return;
+  await queue.get(panel);
+  toast("success", node.title, panel.view.status.textContent);
 }
 
 function end() {
+  worked.clear();
   if (running && isOpen(running.workflow)) {
     const panel = panels.get(nodeOf(running.node) ?? {});
     if (panel) tell("end", running);
@@ -117,6 +147,7 @@ function end() {
 
 app.registerExtension({
   name: "GDRO.Canvas",
+  settings: SETTINGS,
   setup() {
     const link = el("link", { rel: "stylesheet", href: new URL("./gdro.css", import.meta.url).href });
     document.head.append(link);
@@ -127,6 +158,7 @@ app.registerExtension({
       const [place] = detail.output?.gdro ?? [];
       const node = detail.display_node ?? detail.node;
       if (place) tell("end", { ...place, node });
+      if (worked.delete(String(node))) announce(nodeOf(node));
     });
     for (const event of ["execution_error", "execution_interrupted"]) {
       api.addEventListener(event, end);
@@ -135,11 +167,12 @@ app.registerExtension({
     app.extensionManager.registerSidebarTab({
       id: "gdro-runs",
       icon: "pi pi-chart-line",
-      title: "GDRO runs",
-      tooltip: "GDRO runs",
+      title: t("GDRO runs"),
+      tooltip: t("GDRO runs"),
       type: "custom",
       render: (container) => runs.show(container),
     });
   },
+  beforeRegisterNodeDef: (_, definition) => translateChoices(definition),
   nodeCreated: attach,
 });

@@ -2,18 +2,19 @@
 
 import { el, figure, openWindow, throttled } from "./dom.js";
 import * as routes from "./routes.js";
+import { t } from "./words.js";
 
 const PAGE = 50;
 const GAP = 4;
 const CELL = 72 + GAP;
 const LINE = 96;
 const HEAD = 26;
-const ORDERS = [
-  ["spread", "Largest spread first"],
-  ["mean", "Highest mean first"],
-  ["best", "Highest reward first"],
-  ["arrival", "As they were made"],
-  ["prompt", "By prompt"],
+const orders = () => [
+  ["spread", t("Largest spread first")],
+  ["mean", t("Highest mean first")],
+  ["best", t("Highest reward first")],
+  ["arrival", t("As they were made")],
+  ["prompt", t("By prompt")],
 ];
 
 /** What a reward says of an image, in words. */
@@ -43,14 +44,14 @@ export class GroupsView {
     };
     this.order = el(
       "select",
-      { "aria-label": "Order of the groups", change: redo },
-      ...ORDERS.map(([value, text]) => el("option", { value, text })),
+      { "aria-label": t("Order of the groups"), change: redo },
+      ...orders().map(([value, text]) => el("option", { value, text })),
     );
-    this.scores = el("select", { "aria-label": "Reward", change: redo });
+    this.scores = el("select", { "aria-label": t("Reward"), change: redo });
     this.least = el("input", {
-      type: "number", min: 0, step: 0.05, value: 0, "aria-label": "Smallest spread", change: redo,
+      type: "number", min: 0, step: 0.05, value: 0, "aria-label": t("Smallest spread"), change: redo,
     });
-    this.status = el("p", { class: "gdro-status", text: "The groups appear here." });
+    this.status = el("p", { class: "gdro-status", text: t("The groups appear here.") });
     this.histogram = el("svg", {
       class: "gdro-histogram", viewBox: "0 0 240 30", preserveAspectRatio: "none", role: "img",
     });
@@ -59,14 +60,14 @@ export class GroupsView {
       { class: "gdro-bar", hidden: true },
       this.order,
       this.scores,
-      el("label", {}, "Spread at least ", this.least),
+      el("label", {}, `${t("Spread at least")} `, this.least),
     );
-    this.preview = el("img", { class: "gdro-sheet", alt: "The latest pictures", hidden: true });
+    this.preview = el("img", { class: "gdro-sheet", alt: t("The latest pictures"), hidden: true });
     this.space = el("div", { class: "gdro-space" });
     this.list = el(
       "div",
       {
-        class: "gdro-list", role: "list", tabindex: 0, "aria-label": "Groups", hidden: true,
+        class: "gdro-list", role: "list", tabindex: 0, "aria-label": t("Groups"), hidden: true,
         scroll: () => this.#fill(), wheel: (event) => event.stopPropagation(),
       },
       this.space,
@@ -74,7 +75,7 @@ export class GroupsView {
     this.details = el("p", { class: "gdro-details", "aria-live": "polite" });
     this.element = el(
       "section",
-      { class: "gdro-groups", "aria-label": "Groups of images" },
+      { class: "gdro-groups", "aria-label": t("Groups of images") },
       this.status,
       this.bar,
       this.histogram,
@@ -134,8 +135,11 @@ export class GroupsView {
     this.bar.hidden = this.list.hidden = !found.total;
     this.#offerScores(found);
     this.#drawHistogram(found);
-    const some = found.matching < found.total ? `${found.matching} of ${found.total}` : found.total;
-    this.status.textContent = `${some} groups in ${found.run}`;
+    const { matching, total, run } = found;
+    this.status.textContent =
+      matching < total
+        ? t("{matching} of {total} groups in {run}", { matching, total, run })
+        : t("{total} groups in {run}", { total, run });
     for (const row of [...this.space.children]) row.remove();
     this.onResize();
     this.#fill();
@@ -172,7 +176,8 @@ export class GroupsView {
       }),
     );
     const [low, high] = found.range.map(figure);
-    this.histogram.setAttribute("aria-label", `How often each reward occurs, from ${low} to ${high}`);
+    const label = t("How often each reward occurs, from {low} to {high}", { low, high });
+    this.histogram.setAttribute("aria-label", label);
   }
 
   /** Make the groups that are in sight, and ask for the pages that they are on. */
@@ -235,11 +240,14 @@ export class GroupsView {
     const value = image.value == null ? "" : figure(image.value);
     const tell = () => {
       this.details.textContent =
-        `${group.prompt} · image ${image.image}` +
+        `${group.prompt} · ${t("image {number}", { number: image.image })}` +
         (value ? ` · ${value}` : "") +
         (image.details && Object.keys(image.details).length ? ` · ${inWords(image.details)}` : "");
     };
-    const label = `Image ${image.image} of ${group.prompt}${value ? `, reward ${value}` : ""}`;
+    const named = { number: image.image, prompt: group.prompt, value };
+    const label = value
+      ? t("Image {number} of {prompt}, reward {value}", named)
+      : t("Image {number} of {prompt}", named);
     return el(
       "button",
       {

@@ -1,42 +1,55 @@
-/**
- * Rating by hand: one group at a time, stars under each picture, saved on the server with every star.
- *
- * Keys: 1 to 5 rate the chosen picture and go on to the next, 0 takes its rating away, left and right
- * choose a picture, up and down (or Enter) a group, U undoes, S skips the group, Z shows it large.
- */
+/** Rating by hand, a group at a time: with stars, by picking the best and the worst, or in order. */
 
 import { el, figure, openWindow, throttled } from "./dom.js";
+import { ends, makeDraggable, position, stars } from "./rating_cards.js";
+import { RatingSession } from "./rating_session.js";
 import * as routes from "./routes.js";
+import { t } from "./words.js";
 
-const PAGE = 200;
-const HINT = "1–5 rate · 0 clear · ←→ picture · ↑↓ group · U undo · S skip · Z large";
+/** The ways to rate: a name and the keys of each. */
+const modes = () => ({
+  stars: [t("Stars"), t("1–5 rate · 0 clear")],
+  ends: [t("Best and worst"), t("B best · W worst")],
+  order: [t("Order"), t("drag, or Shift+←→ to move · Enter keeps the order")],
+});
 
 export class RatingView {
+  /** Its node shows what a rollout before it draws, while it draws. */
+  static follows = true;
+
   constructor(onResize = () => {}) {
     this.onResize = onResize;
     this.status = el("p", {
-      class: "gdro-status", "aria-live": "polite", text: "Groups to rate appear here.",
+      class: "gdro-status", "aria-live": "polite", text: t("Groups to rate appear here."),
     });
-    this.progress = el("progress", { max: 1, value: 0, "aria-label": "Groups rated" });
+    this.progress = el("progress", { max: 1, value: 0, "aria-label": t("Groups rated") });
     this.blind = el("input", { type: "checkbox", checked: true, change: () => this.#draw() });
+    this.mode = el(
+      "select",
+      { "aria-label": t("How to rate"), change: () => this.#draw() },
+      ...Object.entries(modes()).map(([value, [text]]) => el("option", { value, text })),
+    );
     const button = (text, click) => el("button", { type: "button", text, click });
+    this.keep = button(t("Keep order"), () => this.#keep());
     this.bar = el(
       "div",
       { class: "gdro-bar", hidden: true },
-      button("‹ Group", () => this.#go(-1)),
-      button("Group ›", () => this.#go(1)),
-      button("Next unrated", () => this.#unrated()),
-      button("Undo", () => this.#undo()),
-      el("label", { title: "Hides numbers and scores" }, this.blind, " Blind"),
+      this.mode,
+      button(t("‹ Group"), () => this.#go(-1)),
+      button(t("Group ›"), () => this.#go(1)),
+      button(t("Next unrated"), () => this.#unrated()),
+      button(t("Undo"), () => this.#undo()),
+      this.keep,
+      el("label", { title: t("Hides numbers and scores") }, this.blind, ` ${t("Blind")}`),
       this.progress,
     );
     this.prompt = el("p", { class: "gdro-prompt" });
-    this.cards = el("div", { class: "gdro-cards", role: "group", "aria-label": "Pictures to rate" });
-    this.hint = el("p", { class: "gdro-faint", text: HINT, hidden: true });
+    this.cards = el("div", { class: "gdro-cards", role: "group", "aria-label": t("Pictures to rate") });
+    this.hint = el("p", { class: "gdro-faint", hidden: true });
     this.element = el(
       "section",
       {
-        class: "gdro-rating", "aria-label": "Rating", tabindex: 0, keydown: (event) => this.#key(event),
+        class: "gdro-rating", "aria-label": t("Rating"), tabindex: 0, keydown: (event) => this.#key(event),
       },
       this.status,
       this.bar,
@@ -45,75 +58,45 @@ export class RatingView {
       this.hint,
     );
     this.refresh = throttled(() => this.load(), 2000);
-    this.#forget();
+    this.#open("");
   }
 
   get height() {
-    return this.groups.length ? 440 : 60;
+    return this.session.groups.length ? 440 : 60;
   }
 
-  #forget() {
-    this.groups = [];
-    this.ratings = {};
-    this.place = {};
+  #open(run) {
+    this.session = new RatingSession(run, () => this.#say());
     this.group = this.picture = 0;
-    this.past = [];
-    this.saving = Promise.resolve();
+    this.drawn = null;
   }
 
   async show(place) {
     if (!place.run) return;
-    if (place.run !== this.place.run) {
-      this.#forget();
-      this.place = { run: place.run };
-      await this.load();
-      this.#unrated();
-    } else {
-      await this.load();
-    }
+    const other = place.run !== this.session.run;
+    if (other) this.#open(place.run);
+    await this.load();
+    if (other) this.#unrated();
   }
 
   receive(event) {
     if (event === "end" || event === "rollout" || event === "preview") this.refresh();
   }
 
-  /** Read groups and ratings; those that came meanwhile are added behind the others. */
   async load() {
-    const { place } = this;
-    const known = new Map(this.groups.map((group) => [group.group, group]));
+    const { session } = this;
+    if (!session.run) return;
     try {
-      await this.saving;
-      const saved = await routes.readRatings(place.run);
-      for (let offset = 0, total = 1; offset < total; offset += PAGE) {
-        const found = await routes.readGroups(place.run, { offset, limit: PAGE, order: "arrival" });
-        total = found.total;
-        for (const group of found.groups) known.set(group.group, group);
-      }
-      if (place !== this.place) return;
-      this.ratings = saved.ratings;
+      await session.load();
     } catch (error) {
-      this.status.textContent = error.message;
+      if (session === this.session) this.status.textContent = error.message;
       return;
     }
-    this.groups = [...known.values()].filter((group) => group.images.length > 1);
-    this.#draw();
-  }
-
-  #images(group) {
-    return [...group.images].sort((a, b) => a.image - b.image);
-  }
-
-  #of(group) {
-    const given = this.ratings[group.group] ?? [];
-    return this.#images(group).map((_, i) => given[i] ?? null);
-  }
-
-  #done(group) {
-    return this.#of(group).every((rating) => rating != null);
+    if (session === this.session) this.#draw();
   }
 
   #go(by) {
-    const { length } = this.groups;
+    const { length } = this.session.groups;
     if (!length) return;
     this.group = (this.group + by + length) % length;
     this.picture = 0;
@@ -121,10 +104,10 @@ export class RatingView {
   }
 
   #unrated() {
-    const { length } = this.groups;
-    for (let far = 0; far < length; far++) {
-      const place = (this.group + far) % length;
-      if (!this.#done(this.groups[place])) {
+    const { groups } = this.session;
+    for (let far = 0; far < groups.length; far++) {
+      const place = (this.group + far) % groups.length;
+      if (!this.session.isDone(groups[place])) {
         this.group = place;
         this.picture = 0;
         break;
@@ -133,67 +116,103 @@ export class RatingView {
     this.#draw();
   }
 
-  #rate(picture, rating) {
-    const group = this.groups[this.group];
-    const before = this.#of(group);
-    const after = [...before];
-    after[picture] = rating;
-    this.past.push({ place: this.group, picture, group: group.group, ratings: before });
-    this.#save(group.group, after);
-  }
-
   #undo() {
-    const last = this.past.pop();
-    if (!last) return;
-    this.group = last.place;
-    this.picture = last.picture;
-    this.#save(last.group, last.ratings);
-  }
-
-  #save(group, ratings) {
-    const { run } = this.place;
-    this.ratings = { ...this.ratings, [group]: ratings };
-    this.saving = this.saving
-      .then(() => routes.writeRatings(run, group, ratings))
-      .then(
-        () => (this.problem = null),
-        (error) => {
-          this.problem = `not saved: ${error.message}`;
-          this.#say();
-        },
-      );
+    const last = this.session.undo();
+    if (last) {
+      this.group = last.place;
+      this.picture = last.picture;
+    }
     this.#draw();
   }
 
+  #star(picture, star) {
+    this.session.rate(this.group, picture, star);
+    this.#choose(picture);
+  }
+
+  #pick(picture, end) {
+    this.session.pick(this.group, picture, end);
+    if (this.session.isDone(this.session.groups[this.group])) this.#unrated();
+    else this.#choose(picture);
+  }
+
+  /** Put a picture before (or behind) another one in the order. */
+  #move(picture, at) {
+    const order = this.session.order(this.session.groups[this.group]);
+    if (at < 0 || at >= order.length || !order.includes(picture)) return;
+    order.splice(order.indexOf(picture), 1);
+    order.splice(at, 0, picture);
+    this.session.rank(this.group, picture, order);
+    this.#choose(picture);
+  }
+
+  #keep() {
+    const group = this.session.groups[this.group];
+    this.session.rank(this.group, this.picture, this.session.order(group));
+    this.#unrated();
+  }
+
+  /** Places of the group's pictures as they are shown. */
+  #shown() {
+    const group = this.session.groups[this.group];
+    return this.mode.value === "order" ? this.session.order(group) : group.images.map((_, i) => i);
+  }
+
+  #step(by) {
+    const shown = this.#shown();
+    const next = shown.indexOf(this.picture) + by;
+    this.#choose(shown[(next + shown.length) % shown.length]);
+  }
+
   #key(event) {
-    if (!this.groups.length || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (["Enter", " "].includes(event.key) && event.target !== this.element) return;
-    const { length } = this.groups[this.group].images;
-    const rating = Number(event.key);
-    const actions = {
-      ArrowLeft: () => this.#choose((this.picture + length - 1) % length),
-      ArrowRight: () => this.#choose((this.picture + 1) % length),
+    if (!this.session.groups.length || event.ctrlKey || event.metaKey || event.altKey) return;
+    const inField = event.target instanceof HTMLSelectElement;
+    const onButton = event.target instanceof HTMLButtonElement || event.target === this.blind;
+    if (inField || (onButton && ["Enter", " "].includes(event.key))) return;
+    const action = this.#action(event);
+    if (action) {
+      action();
+      event.preventDefault();
+      // What was clicked may be gone now.
+      if (!this.large && this.element.isConnected) this.element.focus({ preventScroll: true });
+    }
+    // A letter that means nothing here would mean something to the graph, such as deleting this node.
+    if (action || event.key.length === 1) event.stopPropagation();
+  }
+
+  #action(event) {
+    const { picture } = this;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const move = (by) => () => this.#move(picture, this.#shown().indexOf(picture) + by);
+    const common = {
+      ArrowLeft: () => this.#step(-1),
+      ArrowRight: () => this.#step(1),
       ArrowUp: () => this.#go(-1),
       ArrowDown: () => this.#go(1),
       Enter: () => this.#go(1),
       s: () => this.#go(1),
       u: () => this.#undo(),
       z: () => this.#large(),
-      0: () => this.#rate(this.picture, null),
     };
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    if (rating >= 1 && rating <= 5) {
-      this.#rate(this.picture, rating);
-      if (this.picture + 1 < length) this.#choose(this.picture + 1);
-      else if (this.#done(this.groups[this.group])) this.#unrated();
-    } else if (actions[key]) {
-      actions[key]();
-    } else {
-      return;
-    }
-    event.preventDefault();
-    event.stopPropagation();
-    if (this.element.isConnected) this.element.focus({ preventScroll: true });
+    const clear = () => this.#star(picture, null);
+    const own = {
+      stars: { 0: clear, Delete: clear, Backspace: clear },
+      ends: { b: () => this.#pick(picture, "best"), w: () => this.#pick(picture, "worst") },
+      order: {
+        Enter: () => this.#keep(),
+        ...(event.shiftKey ? { ArrowLeft: move(-1), ArrowRight: move(1) } : {}),
+      },
+    }[this.mode.value];
+    const star = Number(key);
+    if (this.mode.value === "stars" && star >= 1 && star <= 5) return () => this.#starAndGoOn(star);
+    return own[key] ?? common[key];
+  }
+
+  #starAndGoOn(star) {
+    const group = this.session.groups[this.group];
+    this.#star(this.picture, star);
+    if (this.picture + 1 < group.images.length) this.#choose(this.picture + 1);
+    else if (this.session.isDone(group)) this.#unrated();
   }
 
   #choose(picture) {
@@ -201,61 +220,103 @@ export class RatingView {
     this.#draw();
   }
 
+  /** The chosen picture in a window, where the same keys work. */
   #large() {
-    const group = this.groups[this.group];
-    const image = this.#images(group)[this.picture];
-    const url = routes.imageUrl(this.place.run, group.group, image.image);
-    const picture = el("img", { src: url, alt: `Picture ${this.picture + 1} of ${group.prompt}` });
-    openWindow(group.prompt, el("div", { class: "gdro-large" }, picture), () => this.element.focus());
+    if (this.large) return this.large.close();
+    const content = el("div", { class: "gdro-large" });
+    this.large = openWindow(t("Large picture"), content, () => {
+      this.large = null;
+      this.element.focus();
+    });
+    this.large.addEventListener("keydown", (event) => this.#key(event));
+    this.large.content = content;
+    this.#draw(true);
+  }
+
+  #drawLarge(group) {
+    const { image } = group.images[this.picture];
+    const name = this.#named(group, this.picture);
+    this.large.querySelector("h2").textContent = group.prompt;
+    this.large.content.replaceChildren(
+      el("img", { src: routes.imageUrl(this.session.run, group.group, image), alt: name }),
+      el("p", { text: name }),
+    );
+  }
+
+  /** A picture and what it was given, in words. */
+  #named(group, place) {
+    const { ranked, numbers } = this.session.of(group);
+    const values = {
+      picture: t("Picture {number}", { number: place + 1 }), rating: numbers[place],
+    };
+    if (numbers[place] == null) return t("{picture}, not rated", values);
+    return ranked ? t("{picture}, number {rating}", values) : t("{picture}, rated {rating}", values);
   }
 
   #say() {
-    const done = this.groups.filter((group) => this.#done(group)).length;
-    this.progress.max = this.groups.length || 1;
+    const { groups, problem } = this.session;
+    const done = groups.filter((group) => this.session.counts(group)).length;
+    const alike = groups.filter((g) => this.session.isDone(g) && !this.session.counts(g)).length;
+    this.progress.max = groups.length || 1;
     this.progress.value = done;
-    const parts = [`${done} of ${this.groups.length} groups rated`];
-    if (this.groups.length) parts.push(`group ${this.group + 1}`);
-    if (this.problem) parts.push(this.problem);
-    this.status.textContent = parts.join(" · ");
+    const parts = [t("{done} of {total} groups rated", { done, total: groups.length })];
+    if (groups.length) parts.push(t("group {number}", { number: this.group + 1 }));
+    if (alike) parts.push(t("{alike} all alike, which teach nothing", { alike }));
+    if (problem) parts.push(problem);
+    const text = parts.join(" · ");
+    if (this.status.textContent !== text) this.status.textContent = text;
   }
 
-  #draw() {
-    const group = this.groups[this.group];
+  #draw(again = false) {
+    const { session } = this;
+    const group = session.groups[this.group];
     this.bar.hidden = this.hint.hidden = !group;
     this.#say();
     if (!group) return;
+    const mode = this.mode.value;
+    // Pictures that are looked at are not made anew when more groups arrive.
+    const now = JSON.stringify([group, session.of(group), mode, this.picture, this.blind.checked]);
+    if (now === this.drawn && !again) return;
+    this.drawn = now;
+    const keys = t("←→ picture · ↑↓ group · U undo · S skip · Z large");
+    this.hint.textContent = `${modes()[mode][1]} · ${keys}`;
+    this.keep.hidden = mode !== "order";
     this.prompt.textContent = this.prompt.title = group.prompt;
-    const given = this.#of(group);
+    const focused = this.cards.contains(document.activeElement);
     this.cards.replaceChildren(
-      ...this.#images(group).map((image, i) => this.#card(group, image, i, given[i])),
+      ...this.#shown().map((place, at) => this.#card(group, place, at, mode)),
     );
+    if (focused) this.element.focus({ preventScroll: true });
+    if (this.large) this.#drawLarge(group);
     this.onResize();
   }
 
-  #card(group, image, place, rating) {
-    const name = `Picture ${place + 1}`;
-    const stars = [1, 2, 3, 4, 5].map((star) =>
-      el("button", {
-        type: "button", role: "radio", class: star <= (rating ?? 0) ? "gdro-lit" : "",
-        "aria-checked": star === rating, "aria-label": `${name}: ${star} of 5`,
-        text: star <= (rating ?? 0) ? "★" : "☆",
-        click: () => {
-          this.picture = place;
-          this.#rate(place, star === rating ? null : star);
-        },
-      }),
-    );
-    const score = image.value == null ? "" : ` · ${figure(image.value)}`;
-    return el(
+  #card(group, place, at, mode) {
+    const { image, value } = group.images[place];
+    const name = t("Picture {number}", { number: place + 1 });
+    const score = value == null ? "" : ` · ${figure(value)}`;
+    const { session } = this;
+    const controls = {
+      stars: () =>
+        stars(name, session.stars(group)[place], (star) => this.#star(place, star)),
+      ends: () => ends(name, place, session.ends(group), (end) => this.#pick(place, end)),
+      order: () =>
+        position(name, at, session.of(group).ranked, (by) => this.#move(place, at + by)),
+    }[mode]();
+    const card = el(
       "div",
       { class: `gdro-card${place === this.picture ? " gdro-now" : ""}` },
       el("img", {
-        src: routes.imageUrl(this.place.run, group.group, image.image),
-        alt: `${name}${rating ? `, rated ${rating}` : ", not rated"}`, draggable: "false",
+        src: routes.imageUrl(session.run, group.group, image),
+        alt: this.#named(group, place), draggable: "false",
         click: () => this.#choose(place), dblclick: () => this.#large(),
       }),
-      el("div", { class: "gdro-stars", role: "radiogroup", "aria-label": name }, ...stars),
-      el("span", { class: "gdro-faint", text: `${image.image}${score}`, hidden: this.blind.checked }),
+      controls,
+      el("span", { class: "gdro-faint", text: `${image}${score}`, hidden: this.blind.checked }),
     );
+    if (mode === "order") {
+      makeDraggable(card, place, (dragged) => this.#move(dragged, at));
+    }
+    return card;
   }
 }

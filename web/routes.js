@@ -25,14 +25,16 @@ function send(path, method, body) {
 
 export const listRuns = () => ask("/gdro/runs");
 export const deleteRun = (name) => ask(run(name), { method: "DELETE" });
+export const readWorkflow = (name) => ask(`${run(name)}/workflow`);
 export const readGroups = (name, query) =>
   ask(`${run(name)}/groups?${new URLSearchParams(query)}`);
 export const readTraining = (place) => ask(training(place));
 export const wish = (place, what) => send(`${training(place)}/wish`, "POST", { wish: what });
 export const readEvaluation = (place) => ask(evaluation(place));
 export const readRatings = (name) => ask(`${run(name)}/ratings`);
-export const writeRatings = (name, group, ratings) =>
-  send(`${run(name)}/ratings`, "PUT", { group, ratings });
+/** `given` is {ratings: [...]} or {ranks: [...]}. */
+export const writeRatings = (name, group, given) =>
+  send(`${run(name)}/ratings`, "PUT", { group, ...given });
 
 export const imageUrl = (name, group, image, small = false) =>
   api.apiURL(
@@ -40,7 +42,6 @@ export const imageUrl = (name, group, image, small = false) =>
   );
 export const sampleUrl = (place, kind, step) =>
   api.apiURL(`${training(place)}/pictures/${kind}/${step}`);
-export const comparisonUrl = (place) => api.apiURL(`${evaluation(place)}/comparison`);
 export const reportUrl = (place) => api.apiURL(`${evaluation(place)}/report`);
 export const pairUrl = (place, pair, model) =>
   api.apiURL(`${evaluation(place)}/pairs/${pair}/${model}`);

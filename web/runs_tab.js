@@ -5,11 +5,9 @@ import { el, fileSize, openWindow } from "./dom.js";
 import { GroupsView } from "./groups_view.js";
 import { RatingView } from "./rating_view.js";
 import * as routes from "./routes.js";
+import { toast } from "./toast.js";
 import { TrainingView } from "./training_view.js";
-
-function toast(severity, summary, detail) {
-  app.extensionManager.toast.add({ severity, summary, detail, life: 5000 });
-}
+import { t } from "./words.js";
 
 export class RunsTab {
   constructor() {
@@ -21,8 +19,8 @@ export class RunsTab {
       el(
         "header",
         { class: "gdro-bar" },
-        el("h2", { text: "GDRO runs" }),
-        el("button", { type: "button", text: "Refresh", click: () => this.load() }),
+        el("h2", { text: t("GDRO runs") }),
+        el("button", { type: "button", text: t("Refresh"), click: () => this.load() }),
       ),
       this.status,
       this.list,
@@ -39,8 +37,8 @@ export class RunsTab {
       const runs = await routes.listRuns();
       const size = runs.reduce((sum, run) => sum + run.bytes, 0);
       this.status.textContent = runs.length
-        ? `${runs.length} runs, ${fileSize(size)}`
-        : "No runs yet: a GDRO Group Rollout makes one.";
+        ? t("{count} runs, {size}", { count: runs.length, size: fileSize(size) })
+        : t("No runs yet: a GDRO Group Rollout makes one.");
       this.list.replaceChildren(...runs.map((run) => this.#row(run)));
     } catch (error) {
       this.status.textContent = error.message;
@@ -51,10 +49,10 @@ export class RunsTab {
     const { trainings } = run;
     const finished = trainings.filter((training) => training.state === "finished").length;
     const state = !run.scores.length
-      ? "no scores yet"
+      ? t("no scores yet")
       : !trainings.length
-        ? "scored, not trained"
-        : `${finished} of ${trainings.length} trainings finished`;
+        ? t("scored, not trained")
+        : t("{finished} of {total} trainings finished", { finished, total: trainings.length });
     const rewards = [...new Set(run.scores.map((name) => name.replace(/-[0-9a-f]+\.jsonl$/, "")))];
     const loras = trainings.map((training) => training.lora).filter(Boolean);
     return el(
@@ -69,7 +67,7 @@ export class RunsTab {
         el("h3", { text: run.name }),
         el("p", { text: `${run.run} · ${run.model}` }),
         el("p", {
-          text: [`${run.groups} groups`, rewards.join(", "), fileSize(run.bytes)]
+          text: [t("{count} groups", { count: run.groups }), rewards.join(", "), fileSize(run.bytes)]
             .filter(Boolean)
             .join(" · "),
         }),
@@ -77,15 +75,22 @@ export class RunsTab {
         el(
           "div",
           { class: "gdro-bar" },
-          el("button", { type: "button", text: "Open", click: () => openRun(run) }),
-          el("button", { type: "button", text: "Rate", click: () => rateRun(run) }),
+          el("button", { type: "button", text: t("Open"), click: () => openRun(run) }),
+          run.workflow
+            ? el("button", {
+                type: "button", text: t("Go on"),
+                title: t("Opens the workflow that made this run; Run goes on where it stopped"),
+                click: () => goOn(run),
+              })
+            : null,
+          el("button", { type: "button", text: t("Rate"), click: () => rateRun(run) }),
           ...loras.map((name) =>
             el("button", {
-              type: "button", text: "Copy LoRA name", title: name, click: () => copy(`gdro/${name}`),
+              type: "button", text: t("Copy LoRA name"), title: name, click: () => copy(`gdro/${name}`),
             }),
           ),
           el("button", {
-            type: "button", text: "Delete", "aria-label": `Delete ${run.name}`,
+            type: "button", text: t("Delete"), "aria-label": t("Delete {name}", { name: run.name }),
             click: () => this.#delete(run),
           }),
         ),
@@ -95,17 +100,18 @@ export class RunsTab {
 
   async #delete(run) {
     const sure = await app.extensionManager.dialog.confirm({
-      title: `Delete ${run.name}?`,
-      message:
-        `Deletes ${run.run}: ${run.groups} groups, their scores and trainings, ${fileSize(run.bytes)}. ` +
-        "Finished LoRA files stay.",
+      title: t("Delete {name}?", { name: run.name }),
+      message: t(
+        "Deletes {run}: {count} groups, their scores and trainings, {size}. Finished LoRA files stay.",
+        { run: run.run, count: run.groups, size: fileSize(run.bytes) },
+      ),
       type: "delete",
     });
     if (!sure) return;
     try {
       await routes.deleteRun(run.run);
     } catch (error) {
-      toast("error", "Not deleted", error.message);
+      toast("error", t("Not deleted"), error.message);
     }
     await this.load();
   }
@@ -123,18 +129,31 @@ function openRun(run) {
   groups.show({ run: run.run });
 }
 
+/** Open the graph that worked on a run last, in a tab of its own. */
+async function goOn(run) {
+  try {
+    const workflow = await routes.readWorkflow(run.run);
+    await app.loadGraphData(workflow, true, true, run.name);
+  } catch (error) {
+    toast("error", t("The workflow cannot be opened"), error.message);
+  }
+}
+
 function rateRun(run) {
   const view = new RatingView();
-  openWindow(`Rate ${run.name}`, view.element);
+  openWindow(t("Rate {name}", { name: run.name }), view.element);
   view.show({ run: run.run });
 }
 
 async function copy(name) {
   try {
     await navigator.clipboard.writeText(name);
-    toast("success", "Copied", name);
+    toast("success", t("Copied"), name);
   } catch {
     // A page that is not served safely has no clipboard: show the name to be copied by hand.
-    openWindow("LoRA name", el("input", { value: name, readonly: true, "aria-label": "LoRA name" }));
+    openWindow(
+      t("LoRA name"),
+      el("input", { value: name, readonly: true, "aria-label": t("LoRA name") }),
+    );
   }
 }

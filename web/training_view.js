@@ -1,44 +1,49 @@
 /** A training: curves, step, speed, time left, pictures on the way, and wishes while it runs. */
 
 import { Chart } from "./charts.js";
-import { duration, el, throttled } from "./dom.js";
+import { duration, el, fileSize, throttled } from "./dom.js";
 import * as routes from "./routes.js";
+import { t } from "./words.js";
 
 const validation = (name) => (row) => row.validation?.[name];
-const base = (name) => (row) => row.validation?.base?.[name] ?? row.validation?.[`base_${name}`];
+const base = (name) => (row) => row.validation?.base?.[name];
 
 /** Charts, each with its curves: name, value of a row, and whether it is a reference. */
-const CHARTS = [
-  ["Validation reward", ["aligned", validation("reward")], ["base", base("reward"), true]],
-  ["Corrected score", ["aligned", validation("corrected")], ["base", base("corrected"), true]],
-  ["Guard (1 to 5)", ["aligned", validation("guard")], ["base", base("guard"), true]],
-  ["Loss", ["loss", (row) => row.loss]],
-  ["Ranking accuracy", ["accuracy", (row) => row.accuracy]],
-  ["Margin", ["margin", (row) => row.margin]],
+const charts = () => [
+  [t("Validation reward"), [t("aligned"), validation("reward")], [t("base"), base("reward"), true]],
+  [t("Corrected score"), [t("aligned"), validation("corrected")], [t("base"), base("corrected"), true]],
+  [t("Guard (1 to 5)"), [t("aligned"), validation("guard")], [t("base"), base("guard"), true]],
+  [t("Loss"), [t("loss"), (row) => row.loss]],
+  [t("Ranking accuracy"), [t("accuracy"), (row) => row.accuracy]],
+  [t("Margin"), [t("margin"), (row) => row.margin]],
   [
-    "Error of the best image",
+    t("Error of the best image"),
     ["LoRA", (row) => row.top_error],
-    ["base", (row) => row.top_reference_error ?? row.reference_error, true],
+    [t("base"), (row) => row.top_reference_error, true],
   ],
 ];
 
 export class TrainingView {
+  /** The end of its work is worth a message. */
+  announces = true;
+
   /** @param {() => void} onResize told when the view needs more or less room */
   constructor(onResize = () => {}) {
     this.onResize = onResize;
-    this.status = el("p", { class: "gdro-status", text: "The curves appear here once it trains." });
-    this.charts = CHARTS.map(([title]) => new Chart(title, (step) => this.#point(step)));
+    this.status = el("p", { class: "gdro-status", text: t("The curves appear here once it trains.") });
+    this.curves = charts();
+    this.charts = this.curves.map(([title]) => new Chart(title, (step) => this.#point(step)));
     this.smoothing = el("input", {
       type: "range", min: 0, max: 0.98, step: 0.02, value: 0.8, input: () => this.#draw(),
     });
     this.log = el("input", { type: "checkbox", change: () => this.#draw() });
-    this.stop = this.#wishButton("stop", "Stop and keep best", "it ends after this step");
-    this.save = this.#wishButton("save", "Save now", "a LoRA of this step is written");
+    this.stop = this.#wishButton("stop", t("Stop and keep best"), t("it ends after this step"));
+    this.save = this.#wishButton("save", t("Save now"), t("a LoRA of this step is written"));
     this.controls = el(
       "div",
       { class: "gdro-bar", hidden: true },
-      el("label", {}, "Smoothing ", this.smoothing),
-      el("label", {}, this.log, " Log scale"),
+      el("label", {}, `${t("Smoothing")} `, this.smoothing),
+      el("label", {}, this.log, ` ${t("Log scale")}`),
       this.stop,
       this.save,
     );
@@ -47,7 +52,7 @@ export class TrainingView {
     this.pictures = new Pictures();
     this.element = el(
       "section",
-      { class: "gdro-training", "aria-label": "Training" },
+      { class: "gdro-training", "aria-label": t("Training") },
       this.status,
       this.controls,
       this.grid,
@@ -109,7 +114,7 @@ export class TrainingView {
       // Its folder is made a moment after it was announced.
       if (place === this.place && !this.rows.length) {
         this.status.textContent =
-          error.status === 404 ? "This training is not on disk (any more)." : error.message;
+          error.status === 404 ? t("This training is not on disk (any more).") : error.message;
       }
       return;
     }
@@ -132,8 +137,7 @@ export class TrainingView {
     if (event === "end") {
       this.live = false;
       this.note = null;
-      if (this.place.training) this.load();
-      return;
+      return this.place.training ? this.load() : null;
     }
     if (event === "preview") {
       this.sampled = true;
@@ -173,8 +177,9 @@ export class TrainingView {
       smoothing: Number(this.smoothing.value),
       log: this.log.checked,
       mark: this.#best(),
+      checkpoints: rows.filter((row) => row.checkpoint || row.saved).map((row) => row.step),
     };
-    for (const [place, [, ...curves]] of CHARTS.entries()) {
+    for (const [place, [, ...curves]] of this.curves.entries()) {
       const series = curves.map(([name, value, dashed]) => ({
         name,
         dashed: !!dashed,
@@ -195,18 +200,27 @@ export class TrainingView {
     const last = this.rows.at(-1);
     if (!last) {
       this.status.textContent = this.place.training
-        ? "Waiting for the first step."
-        : "The curves appear here once it trains.";
+        ? t("Waiting for the first step.")
+        : t("The curves appear here once it trains.");
       return;
     }
-    const parts = [`Step ${last.step}${this.total ? ` of ${this.total}` : ""}`];
+    const parts = [
+      this.total
+        ? t("Step {step} of {total}", { step: last.step, total: this.total })
+        : t("Step {step}", { step: last.step }),
+    ];
     const recent = this.rows.slice(-20).filter((row) => row.seconds > 0);
     const speed = recent.reduce((sum, row) => sum + row.seconds, 0) / (recent.length || 1);
-    if (recent.length) parts.push(`${speed.toPrecision(2)} s a step`);
-    if (this.live && this.total) parts.push(`${duration((this.total - last.step) * speed)} left`);
+    if (recent.length) parts.push(t("{seconds} s a step", { seconds: speed.toPrecision(2) }));
+    if (this.live && this.total) {
+      parts.push(t("{time} left", { time: duration((this.total - last.step) * speed) }));
+    }
+    if (last.memory) parts.push(t("{size} of memory", { size: fileSize(last.memory) }));
     const best = this.#best();
-    if (best != null) parts.push(`best at step ${best}`);
-    if (!this.live && this.state) parts.push(this.state);
+    if (best != null) parts.push(t("best at step {step}", { step: best }));
+    if (!this.live && this.state) {
+      parts.push(this.state === "finished" ? t("finished") : t("unfinished"));
+    }
     if (!this.live && this.lora) parts.push(this.lora);
     if (this.note) parts.push(this.note);
     this.status.textContent = parts.join(" · ");
@@ -218,15 +232,15 @@ class Pictures {
   constructor() {
     this.kind = el(
       "select",
-      { "aria-label": "Which pictures", change: () => this.#draw() },
-      el("option", { value: "validation", text: "Validation" }),
-      el("option", { value: "samples", text: "Training prompts" }),
+      { "aria-label": t("Which pictures"), change: () => this.#draw() },
+      el("option", { value: "validation", text: t("Validation") }),
+      el("option", { value: "samples", text: t("Training prompts") }),
     );
     this.slider = el("input", {
-      type: "range", min: 0, step: 1, "aria-label": "Step of the picture", input: () => this.#show(),
+      type: "range", min: 0, step: 1, "aria-label": t("Step of the picture"), input: () => this.#show(),
     });
     this.label = el("output", {});
-    this.base = el("img", { alt: "Base model", class: "gdro-sheet" });
+    this.base = el("img", { alt: t("Base model"), class: "gdro-sheet" });
     this.now = el("img", { alt: "", class: "gdro-sheet" });
     this.element = el(
       "div",
@@ -279,11 +293,11 @@ class Pictures {
     const step = this.steps[kind][Number(this.slider.value)];
     if (step == null) return;
     this.shown = true;
-    this.label.textContent = `step ${step}`;
-    this.slider.setAttribute("aria-valuetext", `step ${step}`);
+    this.label.textContent = t("step {step}", { step });
+    this.slider.setAttribute("aria-valuetext", t("step {step}", { step }));
     this.base.hidden = kind === "samples" || !this.hasBase;
     if (!this.base.hidden) setSource(this.base, routes.sampleUrl(this.place, kind, "base"));
-    this.now.alt = `Pictures of step ${step}`;
+    this.now.alt = t("Pictures of step {step}", { step });
     setSource(this.now, routes.sampleUrl(this.place, kind, step));
   }
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,21 @@ if TYPE_CHECKING:
     from .merging import Style
 
 StepCallback = Callable[[int, int, Tensor], None]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def without_graph(work: Callable[P, R]) -> Callable[P, R]:
+    """A function that keeps no graph for gradients, whatever is trained around it, and whose tensors
+    training can use: ComfyUI calls nodes in inference mode. Leaving that mode turns gradients on, so
+    the order of the two matters."""
+
+    @functools.wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False), torch.no_grad():
+            return work(*args, **kwargs)
+
+    return run
 
 
 @dataclass

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Conditioning, StepCallback, seeded_noise
+from .base import Conditioning, StepCallback, seeded_noise, without_graph
 from .families import FLUX
 from .original_layouts import Names, flux_names
 from .pipeline_model import PipelineModel, dynamic_shift
@@ -64,9 +64,9 @@ class FluxModel(PipelineModel):
         self._check_text(prompts, self.pipeline.tokenizer)
         self._check_text(prompts, self.pipeline.tokenizer_2, self.t5_length)
 
-    @torch.no_grad()
+    @without_graph
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
-        with torch.inference_mode(False), self._places.using(ENCODERS):
+        with self._places.using(ENCODERS):
             text = [prompt.text for prompt in prompts]
             hidden, pooled, _ = self.pipeline.encode_prompt(
                 text, text, device=self.device, max_sequence_length=self.t5_length
@@ -98,7 +98,7 @@ class FluxModel(PipelineModel):
         )[0]
         return unpack(packed, rows, columns)
 
-    @torch.no_grad()
+    @without_graph
     def sample(
         self,
         cond: Conditioning,
@@ -108,25 +108,24 @@ class FluxModel(PipelineModel):
         size: tuple[int, int],
         on_step: StepCallback | None = None,
     ) -> Tensor:
-        with torch.inference_mode(False):
-            cond = self.with_guidance(cond, guidance)
-            scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
-            width, height = (side // self.pipeline.vae_scale_factor for side in size)
-            shift = dynamic_shift(scheduler, (height // 2) * (width // 2), 1.15)
-            even = None
-            if not scheduler.config.get("use_flow_sigmas"):
-                even = np.linspace(1.0, 1 / steps, steps)
-            scheduler.set_timesteps(steps, device=self.device, sigmas=even, **shift)
-            sigmas = scheduler.sigmas.to(self.device)
-            x = seeded_noise(seeds, (self.transformer.config.in_channels // 4, height, width))
-            x = x.to(self.device)
-            for step in range(steps):
-                sigma, following = sigmas[step], sigmas[step + 1]
-                v = self.velocity(x, sigma.expand(len(x)), cond).float()
-                if on_step is not None:
-                    on_step(step + 1, steps, x - sigma * v)
-                x = x + (following - sigma) * v
-            return x
+        cond = self.with_guidance(cond, guidance)
+        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
+        width, height = (side // self.pipeline.vae_scale_factor for side in size)
+        shift = dynamic_shift(scheduler, (height // 2) * (width // 2), 1.15)
+        even = None
+        if not scheduler.config.get("use_flow_sigmas"):
+            even = np.linspace(1.0, 1 / steps, steps)
+        scheduler.set_timesteps(steps, device=self.device, sigmas=even, **shift)
+        sigmas = scheduler.sigmas.to(self.device)
+        x = seeded_noise(seeds, (self.transformer.config.in_channels // 4, height, width))
+        x = x.to(self.device)
+        for step in range(steps):
+            sigma, following = sigmas[step], sigmas[step + 1]
+            v = self.velocity(x, sigma.expand(len(x)), cond).float()
+            if on_step is not None:
+                on_step(step + 1, steps, x - sigma * v)
+            x = x + (following - sigma) * v
+        return x
 
 
 def pack(x: Tensor) -> Tensor:

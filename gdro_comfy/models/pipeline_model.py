@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from . import fingerprints, lora_layers, merging, quantization
-from .base import AdapterConfig, Conditioning
+from .base import AdapterConfig, Conditioning, without_graph
 from .places import ENCODERS, NETWORK, VAE, Places, size_in_bytes
 
 if TYPE_CHECKING:
@@ -98,17 +98,17 @@ class PipelineModel:
         """Guidance stands outside of the network, unless the family says otherwise."""
         return cond
 
-    @torch.no_grad()
+    @without_graph
     def decode(self, latents: Tensor) -> Tensor:
-        with torch.inference_mode(False), self._places.using(VAE):
+        with self._places.using(VAE):
             scale, shift = self.latent_scale
             z = latents.to(self.device, self.vae.dtype) / scale + shift
             images = self.vae.decode(z, return_dict=False)[0].float()
             return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
 
-    @torch.no_grad()
+    @without_graph
     def encode_images(self, images: Tensor) -> Tensor:
-        with torch.inference_mode(False), self._places.using(VAE):
+        with self._places.using(VAE):
             scale, shift = self.latent_scale
             pixels = images.permute(0, 3, 1, 2).to(self.device, self.vae.dtype) * 2 - 1
             z = self.vae.encode(pixels).latent_dist.mode().float()

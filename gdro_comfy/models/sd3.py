@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .base import Conditioning, StepCallback, seeded_noise
+from .base import Conditioning, StepCallback, seeded_noise, without_graph
 from .families import SD3
 from .original_layouts import Names, sd3_names
 from .pipeline_model import PipelineModel, dynamic_shift
@@ -59,9 +59,9 @@ class SD3Model(PipelineModel):
         if self.pipeline.text_encoder_3 is not None:
             self._check_text(prompts, self.pipeline.tokenizer_3, self._t5_length)
 
-    @torch.no_grad()
+    @without_graph
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
-        with torch.inference_mode(False), self._places.using(ENCODERS):
+        with self._places.using(ENCODERS):
             text = [prompt.text for prompt in prompts]
             hidden, _, pooled, _ = self.pipeline.encode_prompt(
                 text,
@@ -85,7 +85,7 @@ class SD3Model(PipelineModel):
             return_dict=False,
         )[0]
 
-    @torch.no_grad()
+    @without_graph
     def sample(
         self,
         cond: Conditioning,
@@ -95,31 +95,30 @@ class SD3Model(PipelineModel):
         size: tuple[int, int],
         on_step: StepCallback | None = None,
     ) -> Tensor:
-        with torch.inference_mode(False):
-            scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
-            width, height = (side // self.pipeline.vae_scale_factor for side in size)
-            tokens = (height // self.transformer.config.patch_size) * (
-                width // self.transformer.config.patch_size
-            )
-            shift = dynamic_shift(scheduler, tokens, 1.16)
-            scheduler.set_timesteps(steps, device=self.device, **shift)
-            sigmas = scheduler.sigmas.to(self.device)
-            guided = guidance > 1
+        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
+        width, height = (side // self.pipeline.vae_scale_factor for side in size)
+        tokens = (height // self.transformer.config.patch_size) * (
+            width // self.transformer.config.patch_size
+        )
+        shift = dynamic_shift(scheduler, tokens, 1.16)
+        scheduler.set_timesteps(steps, device=self.device, **shift)
+        sigmas = scheduler.sigmas.to(self.device)
+        guided = guidance > 1
+        if guided:
+            cond = Conditioning.cat([self._empty(len(cond)), cond])
+        x = seeded_noise(seeds, (self.transformer.config.in_channels, height, width))
+        x = x.to(self.device)
+        for step in range(steps):
+            sigma, following = sigmas[step], sigmas[step + 1]
+            both = torch.cat([x, x]) if guided else x
+            v = self.velocity(both, sigma.expand(len(both)), cond).float()
             if guided:
-                cond = Conditioning.cat([self._empty(len(cond)), cond])
-            x = seeded_noise(seeds, (self.transformer.config.in_channels, height, width))
-            x = x.to(self.device)
-            for step in range(steps):
-                sigma, following = sigmas[step], sigmas[step + 1]
-                both = torch.cat([x, x]) if guided else x
-                v = self.velocity(both, sigma.expand(len(both)), cond).float()
-                if guided:
-                    away, v = v.chunk(2)
-                    v = away + guidance * (v - away)
-                if on_step is not None:
-                    on_step(step + 1, steps, x - sigma * v)
-                x = x + (following - sigma) * v
-            return x
+                away, v = v.chunk(2)
+                v = away + guidance * (v - away)
+            if on_step is not None:
+                on_step(step + 1, steps, x - sigma * v)
+            x = x + (following - sigma) * v
+        return x
 
     def _empty(self, count: int) -> Conditioning:
         from ..prompts import Prompt

@@ -13,6 +13,7 @@ __all__ = ["Reward", "RewardError", "RewardResult", "create", "names"]
 
 _REWARDS = {
     "composition": (".composition", "CompositionReward"),
+    "installed": (".installed", "InstalledReward"),
     "ocr": (".text", "OCRReward"),
     "preference": (".preference", "PreferenceReward"),
     "vlm": (".vlm", "VLMReward"),

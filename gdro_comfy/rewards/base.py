@@ -26,10 +26,13 @@ class RewardResult:
     Args:
         values: float32 ``[n]``, one for each image, finite.
         details: ``[n]`` small JSON-able dicts: what the reward saw, for the creator to read.
+        left_out: bool ``[n]``, images that have no value and are not to be trained on, as a creator
+            did not rate them; None is none of them. Only a ``RolloutReward`` leaves images out.
     """
 
     values: np.ndarray
     details: list[dict[str, Any]] = field(default_factory=list)
+    left_out: np.ndarray | None = None
 
 
 class RewardError(RuntimeError):

@@ -66,12 +66,16 @@ def read_weights(text: str, names: Sequence[str]) -> list[float]:
 
 
 def normalise(values: np.ndarray, how: str) -> np.ndarray:
-    """Rewards ``[groups, G]`` less their mean, by their deviation; 0 where they do not differ."""
+    """Rewards ``[groups, G]`` less their mean, by their deviation; 0 where they do not differ, and NaN
+    where they are."""
     if how == "none":
         return values
     axis = 1 if how == "per group" else None
-    mean, deviation = values.mean(axis, keepdims=True), values.std(axis, keepdims=True)
-    return np.where(deviation > _STILL, (values - mean) / np.maximum(deviation, _STILL), 0.0)
+    known = np.ma.masked_invalid(values)
+    mean, deviation = known.mean(axis, keepdims=True), known.std(axis, keepdims=True)
+    differs = np.broadcast_to(np.ma.filled(deviation, 0.0) > _STILL, values.shape)
+    scaled = (known - mean) / np.ma.maximum(deviation, _STILL)
+    return np.where(np.isnan(values), np.nan, np.where(differs, np.ma.filled(scaled, 0.0), 0.0))
 
 
 class CombinedReward:
@@ -131,17 +135,22 @@ class CombinedReward:
         return np.tensordot(self._weights, parts, 1) / np.abs(self._weights).sum()
 
     def judge(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
-        """Details: the score of each reward."""
+        """Details: the score of each reward. What one of them leaves out is left out."""
         values = self.parts(rollout, score)
         rows = values.reshape(len(values), -1).T
         details = [
-            {name: round(float(v), 4) for name, v in zip(self.names, row, strict=True)}
+            {
+                name: round(float(v), 4)
+                for name, v in zip(self.names, row, strict=True)
+                if not math.isnan(v)
+            }
             for row in rows
         ]
-        return RewardResult(self.combine(values).reshape(-1).astype(np.float32), details)
+        combined = self.combine(values).reshape(-1).astype(np.float32)
+        return RewardResult(combined, details, np.isnan(rows).any(1))
 
     def parts(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> np.ndarray:
-        """Scores ``[rewards, groups, G]`` of each reward by itself."""
+        """Scores ``[rewards, groups, G]`` of each reward by itself; NaN where it leaves one out."""
         for reward in self.rewards:
             if not isinstance(reward, RolloutReward):
                 reward.check_prompts(rollout.prompts)
@@ -184,17 +193,21 @@ class CombinedReward:
 
     def explain(self, values: np.ndarray) -> str:
         """In words, for scores ``[rewards, groups, G]``: how far the rewards agree inside a group,
-        and which of them decides the ranking."""
-        combined = self.combine(values)
+        and which of them decides the ranking. Counts pictures that have all the rewards."""
+        without: np.ndarray = np.any(np.isnan(values), axis=0)
+        some = ~np.all(without, axis=1)
+        combined = np.where(without, np.nan, self.combine(values))[some]
+        values = np.where(without, np.nan, values)[:, some]
         lines = ["How far they agree inside a group (1: the same order, -1: the opposite):"]
         for i, j in itertools.combinations(range(len(values)), 2):
             found = correlation(values[i], values[j])
             lines.append(f"  {self.names[i]} and {self.names[j]}: {_shown(found)}")
         lines.append("With the combined reward:")
         told = [correlation(part, combined) for part in values]
-        best = combined.argmax(1)[:, None]
+        best = np.where(np.isnan(combined), -np.inf, combined).argmax(1)[:, None]
         for name, part, found in zip(self.names, values, told, strict=True):
-            agreed = int((np.take_along_axis(part, best, 1)[:, 0] >= part.max(1) - _STILL).sum())
+            most = np.nanmax(part, 1) - _STILL
+            agreed = int((np.take_along_axis(part, best, 1)[:, 0] >= most).sum())
             lines.append(
                 f"  {name}: {_shown(found)}; the same best in {agreed} of {len(best)} groups"
             )
@@ -207,8 +220,9 @@ class CombinedReward:
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Pearson's r of the differences inside groups ``[groups, G]``; None where one has none."""
-    one, other = (v - v.mean(1, keepdims=True) for v in (one, other))
+    """Pearson's r of the differences inside groups ``[groups, G]``; None where one has none. NaN, the
+    same in both, does not count."""
+    one, other = (np.nan_to_num(v - np.nanmean(v, 1, keepdims=True)) for v in (one, other))
     size = math.sqrt(float((one**2).sum()) * float((other**2).sum()))
     return float((one * other).sum()) / size if size > _STILL**2 else None
 

@@ -73,11 +73,19 @@ class GivenReward:
     Args:
         name: for files and tables.
         rollout: the pictures.
-        values: ``[groups, G]``, higher is better.
+        values: ``[groups, G]``, higher is better; NaN leaves a picture out.
         source: where the numbers came from, for messages.
+        value_range: worst and best value; None is those that are there.
     """
 
-    def __init__(self, name: str, rollout: Rollout, values: np.ndarray, source: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        rollout: Rollout,
+        values: np.ndarray,
+        source: str,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
         self.name, self._source = name, source
         self._run = rollout.run.folder
         self._values = {
@@ -85,8 +93,11 @@ class GivenReward:
             for row, group in enumerate(rollout.groups())
             for place in range(rollout.images_per_prompt)
         }
-        self.range = (float(values.min()), float(values.max()))
-        held = [[prompt, place, value] for (prompt, place), value in self._values.items()]
+        self.range = value_range or (float(np.nanmin(values)), float(np.nanmax(values)))
+        held = [
+            [prompt, place, None if math.isnan(value) else value]
+            for (prompt, place), value in self._values.items()
+        ]
         self.settings: dict[str, Any] = {"run": self._run.name, "numbers": digest(held)}
 
     def judge(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
@@ -112,7 +123,8 @@ class GivenReward:
                     "The rollout has grown since. Take both from the same rollout node: "
                     f"{self._source}.",
                 )
-        return RewardResult(np.array([self._values[key] for key in keys], dtype=np.float32))
+        values = np.array([self._values[key] for key in keys], dtype=np.float32)
+        return RewardResult(values, left_out=np.isnan(values))
 
     def check_new_pictures(self) -> NoReturn:
         raise InputError(
@@ -121,6 +133,38 @@ class GivenReward:
             f"It cannot judge pictures that are made later ({self._source}). Use it to score that "
             "rollout, and another reward for rounds, validation and evaluation.",
         )
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        self.check_new_pictures()
+
+    def score(
+        self,
+        images: Sequence[Image.Image],
+        prompts: Sequence[Prompt],
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> RewardResult:
+        self.check_new_pictures()
+
+
+class NoNumbers:
+    """In the place of a reward where there are no numbers to make one of: says why once it is used.
+
+    Args:
+        name: what the reward would be called.
+        reason, remedy: of the ``InputError``.
+    """
+
+    range = (0.0, 1.0)
+
+    def __init__(self, name: str, reason: str, remedy: str) -> None:
+        self.name, self._reason, self._remedy = name, reason, remedy
+        self.settings: dict[str, Any] = {}
+
+    def check_new_pictures(self) -> NoReturn:
+        raise InputError("reward", self._reason, self._remedy)
+
+    def judge(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
+        self.check_new_pictures()
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         self.check_new_pictures()

@@ -1,16 +1,15 @@
 """A vision-language model behind an OpenAI-compatible address (Ollama, LM Studio, vLLM, ...).
 
-Nothing is sent before the user has typed the address. The key comes from an environment variable
-each time, and appears in no setting, file or message.
+Nothing is sent before the user has typed the address. A key is bound to the host it is for, outside of
+the workflow: whoever writes a workflow cannot have it sent elsewhere. It appears in no message or file of
+ours.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import queue
-import re
 import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,15 @@ from urllib.parse import urlsplit
 
 from ..errors import InputError
 from .http_call import Abandoned, Call, Failure, Response
-from .openai_wire import chat_url, data_url, is_near, read_completion, sent_size
+from .openai_wire import (
+    KEYS_VARIABLE,
+    chat_url,
+    data_url,
+    is_near,
+    key_for,
+    read_completion,
+    sent_size,
+)
 from .rubric import Answer, Refused, Rubric, Unreadable
 
 if TYPE_CHECKING:
@@ -40,7 +47,6 @@ class EndpointConfig:
     Args:
         address: such as ``http://localhost:11434/v1``.
         model: its name there.
-        key_variable: name of the environment variable with the key; "" sends none.
         time_limit: seconds for one answer.
         concurrency: questions at once.
         retries: repetitions after a failure that may pass.
@@ -52,7 +58,6 @@ class EndpointConfig:
 
     address: str
     model: str
-    key_variable: str = ""
     time_limit: float = 120.0
     concurrency: int = 4
     retries: int = 4
@@ -65,23 +70,19 @@ class EndpointConfig:
 class Endpoint:
     """A judge (see ``vlm.Judge``) that asks over HTTP.
 
+    Args:
+        keys: gives the user's keys, as ``openai_wire.key_for`` reads them.
+
     Raises:
-        InputError: the address, the model's name or the variable's name cannot be used.
+        InputError: the address or the model's name cannot be used.
     """
 
-    def __init__(self, config: EndpointConfig) -> None:
-        self.config = config
+    def __init__(self, config: EndpointConfig, keys: Callable[[], str] = lambda: "") -> None:
+        self.config, self._keys = config, keys
         self.url = chat_url(config.address)
         if not config.model.strip():
             raise InputError(
                 "model", "it is empty", "Type the model's name, as the endpoint lists it."
-            )
-        # What was typed is not repeated: it may be the key itself.
-        if config.key_variable and not re.fullmatch(r"[A-Za-z_]\w{0,63}", config.key_variable):
-            raise InputError(
-                "key_variable",
-                "that is no name of an environment variable",
-                "Type the name, such as OPENAI_API_KEY, never the key itself: workflows are shared.",
             )
         self.identity: dict[str, Any] = {
             "address": self.url,
@@ -92,8 +93,12 @@ class Endpoint:
         self._without: set[str] = set()  # what this server has turned down
         self._reached = False
 
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
     def check(self) -> None:
-        """Raise ``InputError`` if the key is not there, or would travel unprotected."""
+        """Raise ``InputError`` if the key cannot be used, or would travel unprotected."""
         self._key()
 
     def estimate(self, images: int, size: tuple[int, int], rubric: Rubric) -> str:
@@ -287,9 +292,10 @@ class Endpoint:
             raise Failure(f"status {status} {said}".rstrip(), response.retry_after)
         if status in (401, 403):
             raise InputError(
-                "key_variable",
-                f"the endpoint wants another key (status {status} {said})",
-                "Put the key into an environment variable, type its name here, start ComfyUI again.",
+                "address",
+                f"{self._host} wants {'another' if self._key() else 'a'} key (status {status} {said})",
+                f"Add {self._host}=<key> to ComfyUI's settings (GDRO, keys of judges), or to the "
+                f"environment variable {KEYS_VARIABLE}; never to a workflow.",
             )
         if 300 <= status < 400:
             raise InputError(
@@ -318,21 +324,12 @@ class Endpoint:
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def _key(self) -> str:
-        name = self.config.key_variable
-        if not name:
-            return ""
-        key = os.environ.get(name, "").strip()
-        if not key:
+        key = key_for(self._host, self._keys())
+        if key and not (key.isascii() and key.isprintable()):
             raise InputError(
-                "key_variable",
-                "there is no environment variable of that name",
-                "Set it before ComfyUI starts, or leave this empty if the endpoint wants no key.",
+                "address", f"the key for {self._host} is none", "It must be plain letters."
             )
-        if not (key.isascii() and key.isprintable()):
-            raise InputError(
-                "key_variable", "its value is no key", "It must be one line of plain letters."
-            )
-        if urlsplit(self.url).scheme == "http" and not is_near(urlsplit(self.url).hostname or ""):
+        if key and urlsplit(self.url).scheme == "http" and not is_near(self._host):
             raise InputError(
                 "address",
                 "the key would travel unprotected over http",

@@ -45,6 +45,21 @@ def chat_url(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}/chat/completions"
 
 
+KEYS_VARIABLE = "GDRO_KEYS"
+"""The environment variable with the user's keys."""
+
+
+def key_for(host: str, keys: str) -> str:
+    """The key for a host, from pairs such as "api.openai.com=sk-1, openrouter.ai=sk-2"; "" if there is
+    none for it.
+
+    >>> key_for("openrouter.ai", "api.openai.com=sk-1, openrouter.ai=sk-2")
+    'sk-2'
+    """
+    pairs = (piece.partition("=") for piece in re.split(r"[\s,;]+", keys))
+    return next((key for name, _, key in pairs if name.lower() == host.lower()), "")
+
+
 def is_near(host: str) -> bool:
     """Whether this host is the machine itself or in its own network."""
     try:

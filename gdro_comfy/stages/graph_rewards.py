@@ -1,4 +1,5 @@
-"""Stages that make a reward of whatever nodes the graph has: pictures out, numbers in."""
+"""Stages that make a reward of whatever nodes the graph has, of a person's ratings, or of several
+rewards."""
 
 from __future__ import annotations
 
@@ -33,6 +34,13 @@ def _scores_from_graph(host: Host, rollout: Any, scores: list[Any], name: str) -
     return (GivenReward(name, rollout, values, source),)
 
 
+def _rating_reward(host: Host, rollout: Any, kind: str, least_groups: int) -> tuple[Any, str]:
+    from ..rewards import rating
+
+    reward = rating.from_ratings(rollout, kind, least_groups)
+    return reward, rating.in_words(rollout)
+
+
 def check_name(name: str) -> None:
     """Raise ``InputError`` unless it can name a reward in files and formulas."""
     if not (name.isascii() and name.isalnum() and name[0].isalpha() and name.islower()):
@@ -47,6 +55,14 @@ def _measure_image(host: Host, image: Any, measure: str) -> tuple[Any]:
     from .. import measure as measures
 
     return (measures.measure(image.cpu().numpy(), measure),)
+
+
+def _compare_rollouts(host: Host, base: Any, aligned: Any) -> tuple[Any, ...]:
+    from .. import rollout_comparison as pairs
+
+    found = pairs.compare_rollouts(base, aligned)
+    shown = image_tensor([pairs.picture(base, aligned)])
+    return shown, found.table(), found.gain, found.gain_error
 
 
 def _combine(host: Host, rewards: Any, rule: Any, rollout: Any = None) -> tuple[Any, str]:
@@ -111,6 +127,67 @@ STAGES: dict[str, Stage] = {
         ),
         (Output("reward", "GDRO_REWARD", "The numbers, bound to this rollout."),),
         aliases=("custom reward", "list"),
+    ),
+    "GDRO_CompareRollouts": Stage(
+        _compare_rollouts,
+        "GDRO Compare Rollouts",
+        "Two scored rollouts of the same prompts and seeds, without and with an aligned LoRA: which is "
+        "better, and by how much. For rewards that cannot judge new pictures themselves: numbers from "
+        "your own nodes, or ratings.",
+        (
+            Input(
+                "base",
+                "GDRO_ROLLOUT",
+                "Scored groups of prompts that were not trained on, made without a LoRA.",
+            ),
+            Input(
+                "aligned",
+                "GDRO_ROLLOUT",
+                "The same with an aligned LoRA, and scored by the same reward.",
+            ),
+        ),
+        (
+            Output("comparison", "IMAGE", "Both on the same seeds."),
+            Output("table", "STRING", "The figures in words."),
+            Output("gain", "FLOAT", "Mean reward of aligned minus base."),
+            Output("gain_error", "FLOAT", "Its standard error over prompts."),
+        ),
+        output_node=True,
+        preview="comparison",
+        aliases=("evaluate", "a/b", "held-out"),
+    ),
+    "GDRO_RatingReward": Stage(
+        _rating_reward,
+        "GDRO Rating Reward",
+        "Your own taste: rate the pictures here, and what you like is the reward. Until enough groups are "
+        "rated, the nodes behind wait.",
+        (
+            Input("rollout", "GDRO_ROLLOUT", "The groups to rate, from GDRO Group Rollout."),
+            Input(
+                "kind",
+                "COMBO",
+                "stars: 1 to 5 count as 0 to 1. order: only which picture of a group is better counts, "
+                "not by how much; it trains as a ranking.",
+                default="stars",
+                options=("stars", "order"),
+            ),
+            Input(
+                "least_groups",
+                "INT",
+                "Wait until so many groups have two pictures that are rated differently (all groups, if "
+                "there are fewer).",
+                default=4,
+                minimum=1,
+                maximum=100000,
+            ),
+        ),
+        (
+            Output("reward", "GDRO_REWARD", "Your ratings, bound to the pictures of this rollout."),
+            Output("summary", "STRING", "How much is rated."),
+        ),
+        output_node=True,
+        aliases=("stars", "taste", "human feedback", "gallery", "rate"),
+        watches=("ratings.jsonl",),
     ),
     "GDRO_CombineRewards": Stage(
         _combine,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -32,15 +33,66 @@ def _prompt_set(host: Host, source: dict[str, Any], limit: int) -> tuple[Any]:
     return (found.limit(limit) if limit else found,)
 
 
-def _rollout(host: Host, model: Any, prompts: Any, **settings: Any) -> tuple[Any, Any]:
+def _rollout(
+    host: Host, model: Any, prompts: Any, aligned: Any = None, **settings: Any
+) -> tuple[Any, Any]:
     from .. import rollout
 
-    made = rollout.generate(host, model, prompts, rollout.RolloutConfig(**settings))
+    made = rollout.generate(host, model, prompts, rollout.RolloutConfig(**settings), aligned)
+    return made, _first_groups(made)
+
+
+def _first_groups(made: Any) -> Any:
+    """The first groups of a rollout, one a row, as an IMAGE."""
+    from .. import rollout
+
     groups = made.groups()[:6]
     shown = [group.image(i) for group in groups for i in range(min(8, made.images_per_prompt))]
     columns = len(shown) // len(groups)
-    return made, image_tensor([rollout.contact_sheet(shown, columns)])
+    return image_tensor([rollout.contact_sheet(shown, columns)])
 
+
+def _import_groups(
+    host: Host, model: Any, source: dict[str, Any], **settings: Any
+) -> tuple[Any, ...]:
+    from .. import import_groups, picture_groups
+
+    if source["source"] == "images of the graph":
+        found = picture_groups.from_images(source["images"], source["prompt"])
+    else:
+        found = _from_folder(host, source)
+    config = import_groups.ImportConfig(**settings)
+    made = import_groups.import_groups(host, model, found, config)
+    return made.rollout, made.reward, _first_groups(made.rollout), made.summary
+
+
+def _from_folder(host: Host, source: dict[str, Any]) -> Any:
+    from .. import picture_groups
+
+    folders = host.model_files("pictures")
+    if source["folder"] not in folders:
+        raise InputError(
+            "folder",
+            f"{source['folder']!r} is not among the folders of pictures",
+            "Put a folder with a sub-folder for each prompt into ComfyUI's input folder, press R and "
+            "choose it.",
+        )
+
+    def on_picture(count: int, total: int) -> None:
+        host.check_cancelled()
+        if count % 16 == 0 or count == total:
+            host.progress(count, total, "reading pictures")
+
+    folder, kind = folders[source["folder"]], source["prompt_from"]
+    return picture_groups.from_folder(folder, kind, source.get("prompts") or "", on_picture)
+
+
+_LATER = {
+    "steps": "Of what the model draws while it trains: previews, validation, rounds. The pictures that "
+    "are imported need none.",
+    "guidance": "Likewise. FLUX.1-dev also trains with it: give what made the pictures, or 3.5.",
+}
+_SAMPLING_LATER = tuple(replace(item, tooltip=_LATER[item.name]) for item in sampling(1.0, 28))
 
 STAGES: dict[str, Stage] = {
     "GDRO_PromptSet": Stage(
@@ -129,6 +181,13 @@ STAGES: dict[str, Stage] = {
                 "Name of the run's folder, in gdro/ below ComfyUI's output folder.",
                 default="run",
             ),
+            Input(
+                "aligned",
+                "GDRO_ALIGNED",
+                "Generates with this LoRA on: to look at what it has learned, to rate it, or to train "
+                "on what it makes now.",
+                optional=True,
+            ),
         ),
         (
             Output("rollout", "GDRO_ROLLOUT", "The groups, as a handle: images stay on disk."),
@@ -137,5 +196,96 @@ STAGES: dict[str, Stage] = {
         output_node=True,
         preview="preview",
         aliases=("sample", "groups", "generate"),
+    ),
+    "GDRO_ImportGroups": Stage(
+        _import_groups,
+        "GDRO Import Groups",
+        "Makes groups of pictures that were made elsewhere: from the graph, or from a folder with a "
+        "sub-folder for each prompt. What is wrong with them is listed before anything is encoded.",
+        (
+            MODEL,
+            Input(
+                "source",
+                "DYNAMIC",
+                "Where the pictures come from.",
+                choices={
+                    "folder": (
+                        Input(
+                            "folder",
+                            "COMBO",
+                            "A folder in ComfyUI's input or output folder, with a sub-folder for each "
+                            "prompt. Names that are numbers (1 is the best) or end in _w and _l give an "
+                            "order.",
+                            files="pictures",
+                        ),
+                        Input(
+                            "prompt_from",
+                            "COMBO",
+                            "caption files: prompt.txt in the sub-folder, or a .txt beside each picture. "
+                            "PNG metadata: the positive prompt that ComfyUI left in the files.",
+                            default="caption files",
+                            options=("caption files", "PNG metadata", "folder names", "typed"),
+                        ),
+                        Input(
+                            "prompts",
+                            "STRING",
+                            "With typed: a prompt on each line, for the sub-folders in the order of their "
+                            "names.",
+                            default="",
+                            optional=True,
+                            multiline=True,
+                        ),
+                    ),
+                    "images of the graph": (
+                        Input(
+                            "images",
+                            "IMAGE",
+                            "A batch is a group; a list of batches several. Batches of the same prompt "
+                            "are put together.",
+                            is_list=True,
+                        ),
+                        Input(
+                            "prompt",
+                            "STRING",
+                            "What the images were asked to show: one for all, or a list with one for "
+                            "each batch.",
+                            default="",
+                            multiline=True,
+                            is_list=True,
+                        ),
+                    ),
+                },
+            ),
+            Input(
+                "images_per_prompt",
+                "INT",
+                "Size of every group; 0 is that of the smallest. Larger groups are cut to it, evenly "
+                "through their order; smaller ones are left out.",
+                default=0,
+                minimum=0,
+                maximum=256,
+            ),
+            *SIZE,
+            *_SAMPLING_LATER,
+            Input(
+                "run_name",
+                "STRING",
+                "Name of the run's folder, in gdro/ below ComfyUI's output folder.",
+                default="imported",
+            ),
+        ),
+        (
+            Output("rollout", "GDRO_ROLLOUT", "The groups, as a handle: images stay on disk."),
+            Output(
+                "reward",
+                "GDRO_REWARD",
+                "The order that the names of the files give: 1 for the best of a group, 0 for the last.",
+            ),
+            Output("preview", "IMAGE", "The first groups, one a row."),
+            Output("summary", "STRING", "What was imported, and how it was made to fit."),
+        ),
+        output_node=True,
+        preview="preview",
+        aliases=("folder", "images", "dataset", "ranking", "offline"),
     ),
 }

@@ -36,7 +36,7 @@ def _vlm_reward(
     question = rubric.question(**asked) if asked else rubric.unified_reward()
     given = {name: value for name, value in answered_by.items() if name != "answered_by"}
     if answered_by["answered_by"] == "endpoint":
-        judge: Any = Endpoint(EndpointConfig(**given))
+        judge: Any = Endpoint(EndpointConfig(**given), host.judge_keys)
     else:
         judge = LocalJudge(_folder(host, given.pop("folder")), host.device(), **given)
     reward = rewards.create(
@@ -200,20 +200,14 @@ STAGES: dict[str, Stage] = {
                         Input(
                             "address",
                             "STRING",
-                            "Where the server is, e.g. http://localhost:11434/v1. Pictures go there.",
+                            "Where the server is, e.g. http://localhost:11434/v1. Pictures go there. A key "
+                            "goes into ComfyUI's settings, never here.",
                             default="",
                         ),
                         Input(
                             "model",
                             "STRING",
                             "The model's name on that server. It has to be one that sees pictures.",
-                            default="",
-                        ),
-                        Input(
-                            "key_variable",
-                            "STRING",
-                            "Name of the environment variable that holds the key; empty for none. Never "
-                            "the key itself.",
                             default="",
                         ),
                         Input(

@@ -28,6 +28,20 @@ def _composition_reward(
     return (rewards.create("composition", strict=strict, detector=found),)
 
 
+def _installed_reward(host: Host, reward: str, settings: str) -> tuple[Any, str]:
+    from .. import rewards
+    from ..rewards.installed import read_settings
+
+    made: Any = rewards.create("installed", reward=reward, settings=read_settings(settings))
+    return made, made.about()
+
+
+def _installed() -> list[str]:
+    from ..rewards import installed
+
+    return installed.labels()
+
+
 def _score_rollout(host: Host, rollout: Any, reward: Any) -> tuple[Any, ...]:
     from .. import scoring
 
@@ -78,6 +92,32 @@ STAGES: dict[str, Stage] = {
         ),
         (Output("reward", "GDRO_REWARD", "From 0 to 1."),),
         aliases=("geneval", "counting"),
+    ),
+    "GDRO_InstalledReward": Stage(
+        _installed_reward,
+        "GDRO Installed Reward",
+        "A reward of another Python package that is installed beside ComfyUI. A workflow names it, and "
+        "never carries its code.",
+        (
+            Input(
+                "reward",
+                "COMBO",
+                "Which one: its name, its package, and what the package says of itself.",
+                listing=_installed,
+            ),
+            Input(
+                "settings",
+                "STRING",
+                "Of the reward, one a line: name = value. Or a JSON object. Empty leaves them as they are.",
+                default="",
+                multiline=True,
+            ),
+        ),
+        (
+            Output("reward", "GDRO_REWARD", "What the package made."),
+            Output("summary", "STRING", "What it measures, from where to where, and its settings."),
+        ),
+        aliases=("custom reward", "python", "package", "plugin", "entry point"),
     ),
     "GDRO_ScoreRollout": Stage(
         _score_rollout,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..pictures import image_tensor
 from ..stage import Input
+
+__all__ = ["MODEL", "SEED", "SIZE", "image_tensor", "sampling"]
 
 MODEL = Input("model", "GDRO_MODEL", "The base model, from GDRO Load Base Model.")
 SEED = Input(
@@ -61,12 +62,3 @@ SIZE = (
         step=8,
     ),
 )
-
-
-def image_tensor(pictures: list[Any]) -> Any:
-    """Pictures of one size as ComfyUI's IMAGE: float32 ``[n, h, w, 3]`` in [0, 1]."""
-    import numpy as np
-    import torch
-
-    arrays = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
-    return torch.from_numpy(arrays.copy()).float() / 255

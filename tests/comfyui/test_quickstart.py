@@ -9,60 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfyui_server import CHECKOUT, PACK, SMALL, change, messages, node_id, to_api
+from comfyui_graphs import TRAIN, error_of, quickstart, stamps
+from comfyui_server import CHECKOUT, PACK, messages, node_id
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from gdro_comfy.models import loading
 from gdro_comfy.stages import STAGES
 
-ROLLOUT, TRAIN = "GDRO_GroupRollout", "GDRO_TrainLoRA"
 LIBRARIES = {"accelerate", "diffusers", "onnxruntime", "peft", "rapidocr", "transformers"}
-
-
-def quickstart(run_name, **changes):
-    """The shipped workflow with small numbers; ``changes`` are by node type, less its ``GDRO_``."""
-    workflow = json.loads((PACK / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
-    graph = to_api(workflow)
-    for class_type, inputs in SMALL.items():
-        change(graph, class_type, inputs)
-    change(graph, ROLLOUT, {"run_name": run_name})
-    heldout = graph[graph[node_id(graph, "GDRO_EvaluateAlignment")]["inputs"]["prompts"][0]]
-    heldout["inputs"]["limit"] = 4
-    for name, inputs in changes.items():
-        change(graph, f"GDRO_{name}", inputs)
-    return graph
-
-
-def groups_only(graph):
-    """Without what comes after the rollout."""
-    kept = ("GDRO_LoadBaseModel", "GDRO_PromptSet", ROLLOUT)
-    return {key: node for key, node in graph.items() if node["class_type"] in kept}
-
-
-def run_folder(server, run_name) -> Path:
-    """The only run of this name."""
-    [folder] = (server.base / "output" / "gdro").glob(f"{run_name}-*")
-    return folder
-
-
-def stamps(*folders):
-    """When each file below was written."""
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    return {path: path.stat().st_mtime_ns for path in files}
-
-
-def error_of(server, graph) -> tuple[str, str]:
-    """The one message that a graph ends with, and the type of the node that gives it."""
-    status, answer = server.post("/prompt", {"prompt": graph})
-    if answer["node_errors"]:
-        [node] = answer["node_errors"].values()
-        [error] = node["errors"]
-        return f"{error['message']}: {error['details']}", node["class_type"]
-    assert status == 200, answer
-    entry = server.wait(answer["prompt_id"])
-    [error] = messages(entry, "execution_error")
-    return error["exception_message"], error["node_type"]
 
 
 @pytest.fixture(scope="module")
@@ -283,129 +238,3 @@ def test_queued_again_it_finds_everything_done(server, finished):
     assert not forgotten["nodes"]
     shown = node_id(graph, "GDRO_EvaluateAlignment")
     assert fresh["outputs"][shown]["text"] == finished[1]["outputs"][shown]["text"]
-
-
-def test_cancelled_training_goes_on_where_it_was(server):
-    settings = {"steps": 40, "groups_per_step": 6, "checkpoint_every": 2, "preview_every": 0}
-    graph = quickstart("cancelled", TrainLoRA=settings)
-
-    def history():
-        """Steps and losses so far; the file is replaced while we read, at times."""
-        files = (server.base / "output" / "gdro").glob("cancelled-*/train/*/history.jsonl")
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
-
-    entry = server.cancel_when(graph, lambda: len(history()) >= 6)
-    [stopped] = messages(entry, "execution_interrupted")
-    assert stopped["node_type"] == TRAIN
-    assert not messages(entry, "execution_error")
-    [checkpoint] = run_folder(server, "cancelled").glob("train/*/checkpoint.safetensors")
-    assert checkpoint.stat().st_size > 1000
-    before = history()
-    assert 6 <= len(before) < 40
-    entry = server.run(graph)
-    after = history()
-    assert [row["step"] for row in after] == list(range(1, 41))
-    assert after[: len(before)] == before, "steps were done again"
-    assert Path(entry["outputs"][node_id(graph, TRAIN)]["text"][0]).is_file()
-
-
-def test_a_cancelled_rollout_makes_only_what_is_missing(server):
-    graph = groups_only(quickstart("halfway", GroupRollout={"images_per_prompt": 40, "steps": 4}))
-
-    def pictures():
-        return list((server.base / "output" / "gdro").glob("halfway-*/prompts/*/*.png"))
-
-    def finished_images():
-        files = run_folder(server, "halfway").glob("prompts/*/latents.safetensors")
-        latents = {file.parent: load_file(file)["latents"] for file in files}
-        return {group.name: len(tensor) for group, tensor in latents.items()}
-
-    entry = server.cancel_when(graph, lambda: bool(pictures()))
-    [stopped] = messages(entry, "execution_interrupted")
-    assert stopped["node_type"] == ROLLOUT
-    counts = finished_images()
-    assert 0 < sum(counts.values()) < 240
-    folder = run_folder(server, "halfway") / "prompts"
-    kept = {
-        folder / group / f"{place:03d}.png" for group, n in counts.items() for place in range(n)
-    }
-    before = {path: path.stat().st_mtime_ns for path in kept}
-    server.run(graph)
-    assert {path: path.stat().st_mtime_ns for path in kept} == before
-    assert list(finished_images().values()) == [40] * 6
-    assert len(pictures()) == 240
-
-
-def test_deleted_files_are_made_again(server):
-    graph = quickstart("deleted")
-    entry = server.run(graph)
-    path = Path(entry["outputs"][node_id(graph, TRAIN)]["text"][0])
-    path.unlink()
-    server.run(graph)
-    assert path.is_file(), "the LoRA was deleted, and ComfyUI went on with what it had cached"
-    shutil.rmtree(run_folder(server, "deleted"))
-    server.run(graph)
-    assert len(list(run_folder(server, "deleted").glob("prompts/*/*.png"))) == 24
-
-
-def test_an_edited_prompt_file_is_read_again(server):
-    file = server.base / "input" / "mine.txt"
-    file.write_text("one red circle\none green star\n")
-    graph = groups_only(quickstart("edited"))
-    change(graph, "GDRO_PromptSet", {"source": "file", "source.file": "mine.txt", "limit": 0})
-    server.run(graph)
-    assert len(list(run_folder(server, "edited").glob("prompts/*"))) == 2
-    file.write_text("one red circle\none green star\none blue square\n")
-    server.run(graph)
-    assert len(list(run_folder(server, "edited").glob("prompts/*"))) == 3
-
-
-def _in_folder(server, name, index):
-    """A diffusers folder of this name, or, without an index, one that was there when chosen."""
-    folder = server.base / "models" / "diffusers" / name
-    folder.mkdir(exist_ok=True)
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return {"source": "diffusers folder", "source.folder": name}
-
-
-BAD = {
-    "group_size": (TRAIN, {"algorithm.group_size": 6}, "2 to 4"),
-    "width": (ROLLOUT, {"width": 60}, "48 or 64"),
-    "text": ("GDRO_PromptSet", {"source": "text", "source.text": "\n  \n"}, "prompt"),
-    "run_name": (ROLLOUT, {"run_name": "../outside"}, "letters"),
-    "file": ("GDRO_PromptSet", {"source": "file", "source.file": "gone.txt"}, "gone.txt"),
-    "algorithm": (TRAIN, {"algorithm": "nonsense"}, "gdro"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_named_once_with_what_is_allowed(server, name):
-    class_type, inputs, allowed = BAD[name]
-    graph = copy.deepcopy(quickstart("bad"))
-    graph[node_id(graph, class_type)]["inputs"].update(inputs)
-    message, node_type = error_of(server, graph)
-    assert node_type == class_type
-    assert name in message
-    assert allowed in message
-
-
-def test_a_folder_that_is_no_model_is_named(server):
-    graph = quickstart("bad")
-    missing = {"source": "diffusers folder", "source.folder": "nowhere"}
-    change(graph, "GDRO_LoadBaseModel", missing)
-    message, _ = error_of(server, graph)
-    assert "folder" in message
-    assert "nowhere" in message
-    flux = _in_folder(server, "flux", {"_class_name": "FluxPipeline"})
-    change(graph, "GDRO_LoadBaseModel", flux)
-    message, _ = error_of(server, graph)
-    assert "folder" in message
-    assert "FluxPipeline" in message
-
-
-def test_after_an_error_the_next_run_works(server):
-    graph = groups_only(quickstart("after error"))
-    change(graph, ROLLOUT, {"width": 60})
-    error_of(server, graph)
-    change(graph, ROLLOUT, {"width": 64})
-    server.run(graph)

@@ -132,5 +132,8 @@ def test_ratings_are_of_groups_of_the_run(server, folder):
     assert rate("../../x", [5]) == 404
     for wrong in ([6], [0], ["5"], [True], [1.5], "5", None):
         assert rate(GROUP, wrong) == 400, wrong
-    assert server.get(path) == {"ratings": {GROUP: [5]}}
+    assert server.get(path) == {"ratings": {GROUP: {"ratings": [5]}}}
+    order = json.dumps({"group": GROUP, "ranks": [2]}).encode()
+    assert ask(server, "PUT", path, order, sent)[0] == 200
+    assert server.get(path) == {"ratings": {GROUP: {"ranks": [2]}}}
     assert ask(server, "POST", path, b"{}", sent)[0] == 405

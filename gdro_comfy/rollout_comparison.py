@@ -1,0 +1,86 @@
+"""Two scored rollouts of the same prompts and seeds against each other: an evaluation for rewards that
+cannot judge new pictures, such as numbers made by nodes of the graph or ratings by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import report
+from .comparison import Comparison, compare
+from .errors import InputError
+from .rollout import SAMPLED_WITH
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .rollout import Rollout
+
+
+def compare_rollouts(base: Rollout, aligned: Rollout) -> Comparison:
+    """The rewards of two rollouts, paired by prompt.
+
+    Raises:
+        InputError: they are not of the same prompts, number of images, seeds, sampling and reward, or
+            one has images without a score.
+    """
+    _check_pair(base, aligned)
+    return compare(_reward_name(base), _scores(base, "base"), _scores(aligned, "aligned"))
+
+
+def picture(base: Rollout, aligned: Rollout, rows: int = 6) -> Image.Image:
+    """Rows of: the prompt, then both rollouts' images of it on the same seeds."""
+    count = min(4, base.images_per_prompt)
+    chosen = report.spread_out(len(base.prompts), rows)
+    pictures = {
+        name: [groups[i].image(place) for i in chosen for place in range(count)]
+        for name, groups in (("base", base.groups()), ("aligned", aligned.groups()))
+    }
+    return report.side_by_side(pictures, [base.prompts[i] for i in chosen], count, rows)
+
+
+def _check_pair(base: Rollout, aligned: Rollout) -> None:
+    one, two = base.run.settings, aligned.run.settings
+    models = [{k: v for k, v in s.model.items() if k != SAMPLED_WITH} for s in (one, two)]
+    wanted = {
+        "model": (models[0], models[1]),
+        "prompts": ([p.text for p in base.prompts], [p.text for p in aligned.prompts]),
+        "images_per_prompt": (base.images_per_prompt, aligned.images_per_prompt),
+        "seed": (one.seed, two.seed),
+        "steps": (one.steps, two.steps),
+        "guidance": (one.guidance, two.guidance),
+        "size": (one.size, two.size),
+        "reward": (_reward_name(base), _reward_name(aligned)),
+    }
+    for name, (a, b) in wanted.items():
+        if a != b:
+            raise InputError(
+                "aligned",
+                f"it differs from base in its {name}",
+                "Make both rollouts with the same settings, one of them with an aligned LoRA, and "
+                "score both by the same reward.",
+            )
+    if base.run.folder == aligned.run.folder:
+        raise InputError(
+            "aligned",
+            "it is the same rollout as base",
+            "Connect a LoRA to the aligned input of its GDRO Group Rollout.",
+        )
+
+
+def _reward_name(rollout: Rollout) -> str:
+    """The reward's name, without what tells its settings apart: numbers made for one rollout are
+    others than those for another."""
+    return (rollout.score_file or "").rpartition("-")[0]
+
+
+def _scores(rollout: Rollout, input_name: str) -> np.ndarray:
+    found = rollout.scores()
+    if np.isnan(found).any():
+        raise InputError(
+            input_name,
+            f"{int(np.isnan(found).sum())} of its {found.size} images have no score",
+            "Put GDRO Score Rollout before this node; of ratings, rate all pictures.",
+        )
+    return found

@@ -1,0 +1,59 @@
+"""Nonsense in a real ComfyUI: one message on the right node, with the way out."""
+
+import copy
+import json
+
+import pytest
+from comfyui_graphs import ROLLOUT, TRAIN, error_of, groups_only, quickstart
+from comfyui_server import change, node_id
+
+
+def _in_folder(server, name, index):
+    """A diffusers folder of this name, or, without an index, one that was there when chosen."""
+    folder = server.base / "models" / "diffusers" / name
+    folder.mkdir(exist_ok=True)
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return {"source": "diffusers folder", "source.folder": name}
+
+
+BAD = {
+    "group_size": (TRAIN, {"algorithm.group_size": 6}, "2 to 4"),
+    "width": (ROLLOUT, {"width": 60}, "48 or 64"),
+    "text": ("GDRO_PromptSet", {"source": "text", "source.text": "\n  \n"}, "prompt"),
+    "run_name": (ROLLOUT, {"run_name": "../outside"}, "letters"),
+    "file": ("GDRO_PromptSet", {"source": "file", "source.file": "gone.txt"}, "gone.txt"),
+    "algorithm": (TRAIN, {"algorithm": "nonsense"}, "gdro"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named_once_with_what_is_allowed(server, name):
+    class_type, inputs, allowed = BAD[name]
+    graph = copy.deepcopy(quickstart("bad"))
+    graph[node_id(graph, class_type)]["inputs"].update(inputs)
+    message, node_type = error_of(server, graph)
+    assert node_type == class_type
+    assert name in message
+    assert allowed in message
+
+
+def test_a_folder_that_is_no_model_is_named(server):
+    graph = quickstart("bad")
+    missing = {"source": "diffusers folder", "source.folder": "nowhere"}
+    change(graph, "GDRO_LoadBaseModel", missing)
+    message, _ = error_of(server, graph)
+    assert "folder" in message
+    assert "nowhere" in message
+    flux = _in_folder(server, "flux", {"_class_name": "FluxPipeline"})
+    change(graph, "GDRO_LoadBaseModel", flux)
+    message, _ = error_of(server, graph)
+    assert "folder" in message
+    assert "FluxPipeline" in message
+
+
+def test_after_an_error_the_next_run_works(server):
+    graph = groups_only(quickstart("after error"))
+    change(graph, ROLLOUT, {"width": 60})
+    error_of(server, graph)
+    change(graph, ROLLOUT, {"width": 64})
+    server.run(graph)
