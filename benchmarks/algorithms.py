@@ -112,7 +112,7 @@ class Bench:
         """Groups of one prompt after the other, each trained on at once, until the budget is spent."""
         model, config = self.model, flow_grpo.FlowGRPO()
         prompts = self.rollout.prompts
-        folder = Path(self.host.output_dir) / f"flow_grpo_{seed}"
+        folder = Path(self.host.output_dir) / f"flow_grpo_{self.rate:g}_{self.budget}_{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         shape = self.rollout.groups()[0].latents().shape[1:]
         start = self.counter.passes

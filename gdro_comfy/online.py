@@ -79,7 +79,11 @@ def first_round(model: FlowModel, scored: Rollout, k: int) -> GroupData:
     """The teaching groups of a scored rollout, for k images of each (0: all)."""
     rewards = scored.scores()
     places = groups.teaching_groups(rewards, k)
-    log.info("training on %d of %d groups", len(places), len(rewards))
+    log.info(
+        "training on %d of %d groups (the others are all alike, or too little is rated)",
+        len(places),
+        len(rewards),
+    )
     return _read(model, scored, places, rewards)
 
 

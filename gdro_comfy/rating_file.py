@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import ratings, runs
+from . import ratings, run_groups, runs
 from .errors import InputError
 from .ratings import Given
 from .store import write_atomic
@@ -148,10 +148,10 @@ def _read_run(run: Path) -> _Pictures:
     offset, total = 0, 1
     while offset < total:
         try:
-            page = runs.groups(run, offset=offset, limit=runs.PAGE)
+            page = run_groups.groups(run, offset=offset, limit=run_groups.PAGE)
         except runs.UnknownName as error:
             raise InputError("RUN", str(error), "Make its pictures first.") from error
-        total, offset = page["matching"], offset + runs.PAGE
+        total, offset = page["matching"], offset + run_groups.PAGE
         for group in page["groups"]:
             found.prompts[group["group"]] = group["prompt"]
             found.images[group["group"]] = {image["image"] for image in group["images"]}

@@ -7,26 +7,16 @@ is an ``UnknownName``.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from .store import digest, read_lines, write_json
-
-ORDERS = ("arrival", "spread", "mean", "best", "prompt")
-"""How groups may be sorted: as they were made, by what their scores are, or by their prompt."""
-
-THUMBNAIL = 192
-"""Largest side of a thumbnail in pixels."""
-
-PAGE = 200
-"""Most groups in one answer."""
 
 
 class UnknownName(LookupError):
@@ -49,16 +39,17 @@ def folders(output_dir: Path) -> dict[str, Path]:
 
 def find(output_dir: Path, name: str) -> Path:
     """The folder of the run of this name."""
-    return _pick(folders(output_dir), name, "run")
+    return pick(folders(output_dir), name, "run")
 
 
-def _pick(found: Mapping[str, Path], name: str, kind: str) -> Path:
+def pick(found: Mapping[str, Path], name: str, kind: str) -> Path:
+    """What is found of this name; ``kind`` is for the message."""
     if name not in found:
         raise UnknownName(f"there is no {kind} {name[:60]!r}")
     return found[name]
 
 
-def _below(folder: Path, suffix: str | None = None) -> dict[str, Path]:
+def below(folder: Path, suffix: str | None = None) -> dict[str, Path]:
     """Folders in a folder, or files of a suffix, by name."""
     if not folder.is_dir():
         return {}
@@ -71,13 +62,20 @@ def _below(folder: Path, suffix: str | None = None) -> dict[str, Path]:
     }
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """A JSON object; empty where it is missing or broken."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a picture or page of a run; links are not followed."""
+    if path.is_symlink() or not path.is_file():
+        raise UnknownName(f"there is no picture {path.name}")
+    return path.read_bytes()
 
 
 # Runs
@@ -91,8 +89,8 @@ def summaries(output_dir: Path) -> list[dict[str, Any]]:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Model, sizes, rewards and trainings of a run, and a group to show as its picture."""
-    record = _json(folder / "run.json")
-    groups = _below(folder / "prompts")
+    record = read_object(folder / "run.json")
+    groups = below(folder / "prompts")
     size, latest = _extent(folder, skip="prompts")
     for group in groups.values():
         # Thousands of them: what a group takes is counted again only if its folder has changed.
@@ -106,8 +104,8 @@ def summary(folder: Path) -> dict[str, Any]:
         "size": record.get("size"),
         "groups": len(groups),
         "picture": next(finished, None),
-        "scores": list(_below(folder / "scores", ".jsonl")),
-        "trainings": [training(path) for path in _below(folder / "train").values()],
+        "scores": list(below(folder / "scores", ".jsonl")),
+        "trainings": [training(path) for path in below(folder / "train").values()],
         "bytes": size,
         "modified": latest,
         "workflow": (folder / "workflow.json").is_file(),
@@ -144,8 +142,8 @@ def _model_name(identity: Any) -> str:
 
 def training(folder: Path) -> dict[str, Any]:
     """Name, state and LoRA of a training."""
-    done = _json(folder / "done.json")
-    config = _json(folder / "config.json")
+    done = read_object(folder / "done.json")
+    config = read_object(folder / "config.json")
     settings = config.get("training")
     return {
         "training": folder.name,
@@ -168,7 +166,7 @@ def workflow(folder: Path) -> dict[str, Any]:
     Raises:
         UnknownName: there is none, as with runs of the console.
     """
-    found = _json(folder / "workflow.json")
+    found = read_object(folder / "workflow.json")
     if not found:
         raise UnknownName(f"{folder.name} has no workflow: it was not made on the canvas")
     return found
@@ -186,185 +184,11 @@ def delete(output_dir: Path, name: str) -> None:
     shutil.rmtree(away, ignore_errors=True)
 
 
-# Groups
-
-
-def group_folder(folder: Path, group: str) -> Path:
-    """The folder of a group of a run."""
-    path = folder / "prompts" / group
-    if not re.fullmatch(r"[0-9a-f]{12}", group) or path.is_symlink() or not path.is_dir():
-        raise UnknownName(f"there is no group {group[:60]!r}")
-    return path
-
-
-def groups(
-    folder: Path,
-    scores: str = "",
-    order: str = "arrival",
-    least_spread: float = 0.0,
-    offset: int = 0,
-    limit: int = 50,
-    only: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """A page of a run's groups with their pictures and scores.
-
-    Args:
-        scores: the name of a score file; empty is the one that was written last, if there is any.
-        order: one of ``ORDERS``; those of the scores put the highest first.
-        least_spread: leaves out groups whose best and worst reward differ by less.
-        only: ids of groups to look at; None is all.
-    """
-    if order not in ORDERS:
-        raise UnknownName(f"there is no order {order[:60]!r}")
-    path = score_file(folder, scores)
-    found = _scores(path, _stamp(path)) if path else {}
-    names = [
-        entry.name
-        for entry in os.scandir(_made(folder / "prompts"))
-        if re.fullmatch(r"[0-9a-f]{12}", entry.name) and (only is None or entry.name in only)
-    ]
-    total = len(names)
-    marks = {name: _marks(found.get(name, {})) for name in names}
-    if least_spread > 0:
-        names = [name for name in names if marks[name]["spread"] >= least_spread]
-    if order in ("arrival", "prompt"):
-        key: Callable[[str], Any] = {
-            "arrival": lambda name: _arrival(folder / "prompts" / name),
-            "prompt": lambda name: _prompt(folder / "prompts" / name).lower(),
-        }[order]
-        names.sort(key=lambda name: (key(name), name))
-    else:
-        names.sort(key=lambda name: (-marks[name][order], name))
-    offset, limit = max(0, offset), max(1, min(limit, PAGE))
-    values = [row["value"] for name in names for row in found.get(name, {}).values()]
-    return {
-        "run": folder.name,
-        "scores": path.name if path else "",
-        "all_scores": list(_below(folder / "scores", ".jsonl")),
-        "total": total,
-        "matching": len(names),
-        "offset": offset,
-        "range": [min(values), max(values)] if values else None,
-        "histogram": _histogram(values),
-        "groups": [
-            {
-                "group": name,
-                "prompt": _prompt(folder / "prompts" / name),
-                **(marks[name] if name in found else {}),
-                "images": _images(folder / "prompts" / name, found.get(name, {})),
-            }
-            for name in names[offset : offset + limit]
-        ],
-    }
-
-
-def score_file(folder: Path, name: str = "") -> Path | None:
-    """A score file of a run by name; without one, that written last, or None."""
-    files = _below(folder / "scores", ".jsonl")
-    if name:
-        return _pick(files, name, "score file")
-    return max(files.values(), key=lambda path: path.stat().st_mtime, default=None)
-
-
-def _made(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise UnknownName("the run has no groups")
-    return folder
-
-
-def _arrival(folder: Path) -> int:
-    try:
-        return (folder / "prompt.json").stat().st_mtime_ns
-    except OSError:
-        return 2**63
-
-
-def _prompt(folder: Path) -> str:
-    text = _json(folder / "prompt.json").get("text", "")
-    return text if isinstance(text, str) else ""
-
-
-def _images(folder: Path, rows: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The pictures of a group, the best first where there are scores."""
-    places = sorted(
-        int(entry.name[:-4])
-        for entry in os.scandir(folder)
-        if re.fullmatch(r"\d{3,6}\.png", entry.name)
-    )
-    images = [{"image": place, **rows.get(place, {})} for place in places]
-    return sorted(images, key=lambda image: -image.get("value", float("-inf")))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size
-
-
-@lru_cache(maxsize=4)
-def _scores(path: Path, stamp: tuple[int, int]) -> dict[str, dict[int, dict[str, Any]]]:
-    """Value and details by group and image; ``stamp`` makes a changed file another one."""
-    found: dict[str, dict[int, dict[str, Any]]] = {}
-    for row in read_lines(path):
-        try:
-            shown = {"value": float(row["value"]), "details": row.get("details") or {}}
-            found.setdefault(str(row["prompt"]), {})[int(row["image"])] = shown
-        except (KeyError, TypeError, ValueError):
-            continue
-    return found
-
-
-def _marks(rows: Mapping[int, dict[str, Any]]) -> dict[str, float]:
-    values = [row["value"] for row in rows.values()] or [0.0]
-    return {
-        "spread": max(values) - min(values),
-        "mean": sum(values) / len(values),
-        "best": max(values),
-    }
-
-
-def _histogram(values: Sequence[float], bins: int = 24) -> list[int]:
-    """How many values lie in each of equal parts from the smallest to the largest."""
-    if not values:
-        return []
-    low, high = min(values), max(values)
-    counts = [0] * bins
-    for value in values:
-        place = int((value - low) / (high - low) * bins) if high > low else 0
-        counts[min(place, bins - 1)] += 1
-    return counts
-
-
-# Pictures
-
-
-def picture(folder: Path, group: str, place: int, thumbnail: bool) -> bytes:
-    """A picture of a group: the PNG as it lies there, or a small JPEG."""
-    path = group_folder(folder, group) / f"{place:03d}.png"
-    return _thumbnail(path) if thumbnail else _file(path)
-
-
-def _file(path: Path) -> bytes:
-    if path.is_symlink() or not path.is_file():
-        raise UnknownName(f"there is no picture {path.name}")
-    return path.read_bytes()
-
-
-def _thumbnail(path: Path) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(_file(path)), formats=["PNG"]) as image:
-        image = image.convert("RGB")
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        image.save(buffer, "JPEG", quality=88)
-    return buffer.getvalue()
-
-
 # Trainings and evaluations
 
 
 def training_folder(folder: Path, name: str) -> Path:
-    return _pick(_below(folder / "train"), name, "training")
+    return pick(below(folder / "train"), name, "training")
 
 
 def history(folder: Path) -> dict[str, Any]:
@@ -387,7 +211,7 @@ def _thinned(rows: list[dict[str, Any]], most: int = 4000) -> list[dict[str, Any
 
 
 def _steps(folder: Path) -> list[int]:
-    found = (re.fullmatch(r"step_(\d{1,9})\.png", name) for name in _below(folder, ".png"))
+    found = (re.fullmatch(r"step_(\d{1,9})\.png", name) for name in below(folder, ".png"))
     return sorted(int(match[1]) for match in found if match)
 
 
@@ -396,30 +220,30 @@ def sample(folder: Path, kind: str, step: int | None) -> bytes:
     model's validation."""
     if kind not in ("samples", "validation") or (step is None and kind == "samples"):
         raise UnknownName(f"there are no pictures of {kind[:60]!r}")
-    return _file(folder / kind / ("base.png" if step is None else f"step_{step:05d}.png"))
+    return read_file(folder / kind / ("base.png" if step is None else f"step_{step:05d}.png"))
 
 
 def evaluation(folder: Path, name: str) -> dict[str, Any]:
     """The figures of an evaluation of a training, and its pairs of pictures."""
-    path = _pick(_below(folder / "evaluations"), name, "evaluation")
-    found = _json(path / "result.json")
+    path = pick(below(folder / "evaluations"), name, "evaluation")
+    found = read_object(path / "result.json")
     return {
         "evaluation": name,
         "results": found.get("results") or [],
         "rewards": found.get("rewards") or {},
         "pairs": found.get("pairs") or [],
-        "report": "report.html" in _below(path, ".html"),
+        "report": "report.html" in below(path, ".html"),
     }
 
 
 def evaluation_picture(folder: Path, name: str, pair: int | None = None, model: int = 0) -> bytes:
     """A PNG of an evaluation: of everything, or of a pair by one model (0 is the base)."""
-    path = _pick(_below(folder / "evaluations"), name, "evaluation")
+    path = pick(below(folder / "evaluations"), name, "evaluation")
     if pair is None:
-        return _file(path / "comparison.png")
-    return _file(path / "pairs" / f"{pair:03d}_{model}.png")
+        return read_file(path / "comparison.png")
+    return read_file(path / "pairs" / f"{pair:03d}_{model}.png")
 
 
 def report(folder: Path, name: str) -> bytes:
     """The report of an evaluation, HTML."""
-    return _file(_pick(_below(folder / "evaluations"), name, "evaluation") / "report.html")
+    return read_file(pick(below(folder / "evaluations"), name, "evaluation") / "report.html")

@@ -188,6 +188,7 @@ class Trainer:
             "adapter_norm": self._adapter_norm(),
             "learning_rate": rate,
             "images": batch.rewards.numel(),
+            "groups": len(data.latents),
             "seconds": round(time.perf_counter() - started, 4),
             "memory": memory.used(self.model.device),
             "finite": finite,

@@ -194,8 +194,9 @@ class Monitor:
             return False
         log.warning(
             "stopped at step %d: the reward still rises (%.3f to %.3f) while the corrected score "
-            "falls (%.3f to %.3f), so the reward is being fooled; the weights of step %d are kept",
+            "falls (%.3f to %.3f), so the reward is being fooled; the weights of step %d are kept%s",
             step, seen[best].reward, now.reward, seen[best].score, now.score, best,
+            f", though the base itself has {base.score:.3f}" if base.score > seen[best].score else "",
         )  # fmt: skip
         return True
 

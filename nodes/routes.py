@@ -16,7 +16,7 @@ import folder_paths
 from aiohttp import web
 from server import PromptServer
 
-from ..gdro_comfy import ratings, runs, wishes
+from ..gdro_comfy import ratings, run_groups, runs, wishes
 from ..gdro_comfy.errors import InputError
 from .host import live_rows
 
@@ -107,7 +107,7 @@ def _whole(request: web.Request, name: str, default: int) -> int:
 
 def _groups(request: web.Request) -> dict[str, Any]:
     query = request.query
-    return runs.groups(
+    return run_groups.groups(
         _run(request),
         query.get("scores", ""),
         query.get("order", "arrival"),
@@ -141,7 +141,7 @@ def _wish(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
 
 def _rate(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
     folder, ranked = _run(request), "ranks" in body
-    group = runs.group_folder(folder, str(body.get("group")))
+    group = run_groups.group_folder(folder, str(body.get("group")))
     given = body.get("ranks" if ranked else "ratings")
     if not isinstance(given, list):
         raise ValueError("ratings have to be a list")
@@ -157,7 +157,7 @@ def _ratings(request: web.Request) -> dict[str, Any]:
 def _picture(thumbnail: bool) -> Callable[[web.Request], bytes]:
     def read(request: web.Request) -> bytes:
         info = request.match_info
-        return runs.picture(_run(request), info["group"], int(info["image"]), thumbnail)
+        return run_groups.picture(_run(request), info["group"], int(info["image"]), thumbnail)
 
     return read
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "gdro_reward_warmth"
+EXAMPLE = Path(__file__).parent.parent / "example_packages" / "gdro_reward_warmth"
 
 
 def install(site: Path, name: str, code: str, points: dict[str, str], summary: str = "") -> None:

@@ -220,6 +220,8 @@ def test_training_on_partial_ratings(bundled_model, host, rollout, objective):
     result = train(host, bundled_model, scored, objective, config)
     assert result.path.is_file()
     assert all(np.isfinite(row["loss"]) for row in result.history())
+    groups = 1 if objective.group_size == 3 else 2
+    assert result.history()[0]["groups"] == groups, "of those with too few ratings"
 
 
 def test_training_needs_as_many_rated_pictures_as_train_together(bundled_model, host, rollout):

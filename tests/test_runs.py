@@ -7,7 +7,7 @@ import os
 import pytest
 from PIL import Image
 
-from gdro_comfy import runs, wishes
+from gdro_comfy import run_groups, runs, wishes
 from gdro_comfy.errors import InputError
 from gdro_comfy.store import append_lines, digest, write_json, write_png
 
@@ -80,31 +80,31 @@ def test_an_empty_output_folder_has_no_runs(tmp_path):
 
 
 def test_groups_come_sorted_and_in_pages(run):
-    page = runs.groups(run, order="spread", limit=2)
+    page = run_groups.groups(run, order="spread", limit=2)
     assert [group["prompt"] for group in page["groups"]] == ["a red circle", "stars"]
     assert (page["total"], page["matching"], page["range"]) == (3, 3, [0, 0.9])
     assert sum(page["histogram"]) == 6
     first = page["groups"][0]
     assert [image["value"] for image in first["images"]] == [0.9, 0.1]
     assert first["images"][0]["details"] == {"n": 1}
-    rest = runs.groups(run, order="spread", offset=2)
+    rest = run_groups.groups(run, order="spread", offset=2)
     assert [group["prompt"] for group in rest["groups"]] == ["<img src=x onerror=alert(1)>"]
-    assert runs.groups(run, order="spread", least_spread=0.3)["matching"] == 2
+    assert run_groups.groups(run, order="spread", least_spread=0.3)["matching"] == 2
 
 
 def test_scores_written_later_are_seen(run):
-    assert runs.groups(run)["range"] == [0, 0.9]
+    assert run_groups.groups(run)["range"] == [0, 0.9]
     group = digest("stars")
     row = {"prompt": group, "image": 0, "value": 7.0}
     append_lines(run / "scores" / "redness-1.jsonl", [row])
-    assert runs.groups(run)["range"] == [0.1, 7.0]
+    assert run_groups.groups(run)["range"] == [0.1, 7.0]
 
 
 def test_pictures_are_small_or_whole(run):
     group = digest("stars")
-    small = Image.open(io.BytesIO(runs.picture(run, group, 1, thumbnail=True)))
+    small = Image.open(io.BytesIO(run_groups.picture(run, group, 1, thumbnail=True)))
     assert (small.format, small.size) == ("JPEG", (192, 144))
-    whole = Image.open(io.BytesIO(runs.picture(run, group, 1, thumbnail=False)))
+    whole = Image.open(io.BytesIO(run_groups.picture(run, group, 1, thumbnail=False)))
     assert (whole.format, whole.size) == ("PNG", (400, 300))
 
 
@@ -122,8 +122,8 @@ def test_only_listed_runs_are_found(output, name):
 @pytest.mark.parametrize("name", ["..", "../..", "", ".", "../train/aaaa000000", "0" * 12])
 def test_only_what_lies_in_a_run_is_read(run, name):
     calls = [
-        lambda: runs.picture(run, name, 0, thumbnail=False),
-        lambda: runs.groups(run, scores=name or ".."),
+        lambda: run_groups.picture(run, name, 0, thumbnail=False),
+        lambda: run_groups.groups(run, scores=name or ".."),
         lambda: runs.training_folder(run, name),
         lambda: runs.evaluation(runs.training_folder(run, "aaaa000000"), name),
     ]
@@ -140,7 +140,7 @@ def test_links_out_of_the_run_are_not_followed(output, run):
     except OSError:
         pytest.skip("this system lets nobody make links")
     with pytest.raises(runs.UnknownName):
-        runs.picture(run, group.name, 7, thumbnail=False)
+        run_groups.picture(run, group.name, 7, thumbnail=False)
     assert list(runs.folders(output)) == ["trial-0123abcd"]
 
 

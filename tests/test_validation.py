@@ -1,6 +1,7 @@
 """Validation while training: it measures, keeps the best weights, and sees a fooled reward."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -120,10 +121,19 @@ def test_stops_when_the_reward_is_fooled(bundled_model, host, rollout, caplog):
     guard = Scripted(0.8, 0.8, 0.8, 0.6, 0.4, 0.2, 0.1, name="guard")
     result = run(host, bundled_model, rollout, reward, guard)
     assert result.steps == 8  # best at 4, then two measurements with more reward for less quality
-    assert "weights of step 4 are kept" in caplog.text
+    assert "weights of step 4 are kept\n" in caplog.text
     tensors, meta = lora.load(result.path), json.loads((result.folder / "done.json").read_text())
     assert tensors
     assert meta["steps"] == 8
+
+
+def test_says_so_where_even_the_best_weights_are_worse_than_the_base(
+    bundled_model, host, rollout, caplog
+):
+    reward = Scripted(0.3, 0.4, 0.5, 0.6)
+    guard = Scripted(1.0, 0.6, 0.3, 0.1, name="guard")
+    run(host, bundled_model, rollout, reward, guard)
+    assert re.search(r"weights of step 2 are kept, though the base itself has 0\.\d+", caplog.text)
 
 
 def test_goes_on_while_both_rise_or_both_fall(bundled_model, host, rollout):

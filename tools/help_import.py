@@ -42,7 +42,7 @@ the pictures while it trains.""",
 which you do yourself, and never with a workflow or from a file that a workflow names. The package is
 imported when this node runs, with all rights of ComfyUI: install only what you trust.
 
-`examples/gdro_reward_warmth` in the folder of this pack is such a package of 40 lines, with its test.
+`example_packages/gdro_reward_warmth` in the folder of this pack is such a package of 40 lines, with its test.
 Copy it, change the names and `score`, then `pip install ./my_reward` with ComfyUI's Python, and restart.
 
 The settings are those that the package names. A scored rollout keeps its scores as long as package,

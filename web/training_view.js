@@ -209,6 +209,7 @@ export class TrainingView {
         ? t("Step {step} of {total}", { step: last.step, total: this.total })
         : t("Step {step}", { step: last.step }),
     ];
+    if (last.groups) parts.push(t("on {count} groups", { count: last.groups }));
     const recent = this.rows.slice(-20).filter((row) => row.seconds > 0);
     const speed = recent.reduce((sum, row) => sum + row.seconds, 0) / (recent.length || 1);
     if (recent.length) parts.push(t("{seconds} s a step", { seconds: speed.toPrecision(2) }));

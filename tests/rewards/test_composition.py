@@ -213,7 +213,7 @@ def test_cancel_is_asked_for_every_image():
 
 
 def test_registry_names_what_is_wrong():
-    with pytest.raises(InputError, match="composition, ocr"):
+    with pytest.raises(InputError, match="composition, installed, ocr"):
         create("beauty")
     with pytest.raises(InputError, match="strict"):
         create("composition", strictness=1)
