@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import groups, lora, lora_header, memory, online
 from .algorithms import GDRO, Objective
+from .continuing import Start
 from .errors import InputError
 from .models.base import AdapterConfig
 from .online import Rounds
@@ -114,12 +115,14 @@ def train(
     rounds: Rounds | None = None,
     reward: Reward | None = None,
     validation: Validation | None = None,
+    start_from: TrainResult | None = None,
 ) -> TrainResult:
     """Train on a scored rollout. Finished trainings return at once, interrupted ones go on.
 
     Args:
         rounds: new groups from the aligned model on the way; needs the ``reward`` that scores them.
         validation: measures on prompts of its own, keeps the best weights, and may stop early.
+        start_from: a LoRA of this model to go on from, instead of one that changes nothing.
 
     Raises:
         InputError: the settings do not fit the groups, or no group can teach anything.
@@ -133,6 +136,10 @@ def train(
     rewards = rollout.scores()
     groups.teaching_groups(rewards, objective.group_size)
     record = _record(rollout, rewards, objective, config, rounds, reward, validation)
+    start = None
+    if start_from is not None:
+        start = Start(start_from, model, config.adapter)
+        record["start"] = start.record()
     folder = rollout.run.folder / "train" / digest(record, 10)
     target = host.lora_dir / "gdro" / f"{rollout.run.name}_{digest(record, 10)}.safetensors"
     host.emit("training", {"run": rollout.run.folder.name, "training": folder.name})
@@ -177,6 +184,8 @@ def train(
     ):
         group = objective.group_size or rollout.images_per_prompt
         trainable = sum(p.numel() for p in parameters.values())
+        if start is not None:
+            start.put_into(parameters)
         planned = memory.plan(host, model, rollout.run.settings.size, group, trainable, config)
         trainer = Trainer(host, model, objective, planned, parameters, folder, tuple(watchers))
         _run(trainer, rollout, rounds, reward)

@@ -14,7 +14,13 @@ from .graph_rewards import (
     ScoresFromGraphNode,
 )
 from .judges import PreferenceRewardNode, VLMRewardNode
-from .model import GenerateNode, LoadAlignedLoRANode, LoadBaseModelNode, ModelForComfyUINode
+from .model import (
+    AlignedFromFileNode,
+    GenerateNode,
+    LoadAlignedLoRANode,
+    LoadBaseModelNode,
+    ModelForComfyUINode,
+)
 from .rewards import (
     CompositionRewardNode,
     InstalledRewardNode,
@@ -45,6 +51,7 @@ NODES: list[type[io.ComfyNode]] = [
     CompareRolloutsNode,
     GenerateNode,
     LoadAlignedLoRANode,
+    AlignedFromFileNode,
     ModelForComfyUINode,
 ]
 

@@ -25,6 +25,12 @@ class ModelForComfyUINode(StageNode):
         return schema(node_id="GDRO_ModelForComfyUI", category="model")
 
 
+class AlignedFromFileNode(StageNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(node_id="GDRO_AlignedFromFile", category="model")
+
+
 class LoadAlignedLoRANode(StageNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

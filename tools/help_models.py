@@ -20,8 +20,15 @@ the same strengths.
 *Hugging Face id* is the only choice that downloads. It shows its progress, you may cancel, and the next
 Run goes on where it stopped. For a model behind a license, accept that on its page, then give your
 token with `hf auth login` or in the environment variable `HF_TOKEN`, never in a workflow.""",
+    "GDRO_Generate": """For a quick look at one prompt. Use the same seed with and without `aligned`
+to see what the LoRA changed.""",
     "GDRO_LoadAlignedLoRA": """For ComfyUI's own samplers. The stock *LoraLoaderModelOnly* loads the
 same file, and *Load LoRA Model* takes the `lora` output of GDRO Train LoRA.""",
+    "GDRO_AlignedFromFile": """For a LoRA of an earlier session. Connect it to `start_from` of GDRO Train LoRA
+to go on from it (on other prompts, or with another reward), or to GDRO Evaluate Alignment and GDRO Generate.
+Where its training is still in `output/gdro`, evaluations are written there.
+
+Training on from it needs the same base, `rank` and `target`; the reference stays the base, not the LoRA.""",
     "GDRO_ModelForComfyUI": """For the bundled model, and for models in diffusers' layout: with it, ComfyUI's
 samplers draw with the very model that was trained. Where you have ComfyUI's own files, its own loaders
 (*Load Checkpoint*, *Load Diffusion Model*) do the same and take less memory: this node makes a copy of the
@@ -129,6 +136,16 @@ MISTAKES = {
         (
             "The pictures do not change",
             "`strength` is 0, or the sampler is connected to the model before this node.",
+        ),
+    ],
+    "GDRO_AlignedFromFile": [
+        (
+            "`… is no LoRA that GDRO Train LoRA wrote`",
+            "Choose one from `models/loras/gdro`: only their headers say what they were trained on.",
+        ),
+        (
+            "`aligned: this LoRA was trained for another model`",
+            "Load the base that it was trained on, with the same LoRAs merged.",
         ),
     ],
     "GDRO_ModelForComfyUI": [

@@ -87,8 +87,6 @@ A `guard` is a second reward, put on a scale from 1 to 5. With it comes the corr
 `reward x (guard - 3) + 0.2`, which falls when the reward was fooled. *Diversity* is how unlike the
 pictures of one prompt are (their colours at 8 x 8 pixels): if it falls far, the model draws the same
 picture for every seed. `report.html`, in the folder of the training, opens in any browser.""",
-    "GDRO_Generate": """For a quick look at one prompt. Use the same seed with and without `aligned`
-to see what the LoRA changed.""",
 }
 """What a node is for and what to know of it, by node id."""
 
@@ -253,6 +251,10 @@ MISTAKES = {
         ),
     ],
     "GDRO_TrainLoRA": [
+        (
+            "`rank: … has rank …, and here it is …`, or `target: … changes other layers than …`",
+            "To go on from a LoRA (`start_from`), set `rank` and `target` to its own, as the message says.",
+        ),
         ("`rollout: these groups have no scores yet`", "Put GDRO Score Rollout before this node."),
         (
             "`… images have no score`",

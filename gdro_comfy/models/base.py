@@ -154,6 +154,10 @@ class FlowModel(Protocol):
         the model is as it was."""
         ...
 
+    def adapter_modules(self, target: str) -> list[str]:
+        """The linear layers that an adapter with this ``target`` sits on."""
+        ...
+
     def reference(self) -> AbstractContextManager[None]:
         """Within this context the adapter is off: the velocity is the base model's."""
         ...

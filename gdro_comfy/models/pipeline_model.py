@@ -119,10 +119,13 @@ class PipelineModel:
         self, config: AdapterConfig, seed: int = 0
     ) -> Iterator[dict[str, torch.nn.Parameter]]:
         self._places.bring(NETWORK)
-        targets = self.attention + self.mlp if config.target == "attention+mlp" else self.attention
-        found = [n for n in self.linear_shapes() if any(n.endswith(f".{t}") for t in targets)]
+        found = self.adapter_modules(config.target)
         with lora_layers.attached(self.transformer, config, found, seed) as parameters:
             yield parameters
+
+    def adapter_modules(self, target: str) -> list[str]:
+        ends = self.attention + self.mlp if target == "attention+mlp" else self.attention
+        return [n for n in self.linear_shapes() if any(n.endswith(f".{end}") for end in ends)]
 
     @contextmanager
     def reference(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ Ids and input names are for ever, because saved workflows carry them.
 from __future__ import annotations
 
 from ..stage import MISSING, Input, Output, Stage
-from . import graph_rewards, groups, judges, models, native, rewards, training
+from . import evaluation, graph_rewards, groups, judges, models, native, rewards, training
 
 __all__ = ["MISSING", "STAGES", "Input", "Output", "Stage"]
 
@@ -17,5 +17,6 @@ STAGES: dict[str, Stage] = {
     **judges.STAGES,
     **graph_rewards.STAGES,
     **training.STAGES,
+    **evaluation.STAGES,
     **native.STAGES,
 }

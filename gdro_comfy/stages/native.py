@@ -1,4 +1,4 @@
-"""Stages that lead to ComfyUI's own nodes: the base as its MODEL, and the LoRA on one."""
+"""Stages that lead to ComfyUI's own nodes (the base as its MODEL, the LoRA on one), and back from a file."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 def _model_for_comfyui(host: Host, model: Any) -> tuple[Any, Any, Any]:
     return host.native_model(model)
+
+
+def _aligned_from_file(host: Host, lora_name: str) -> tuple[Any]:
+    from .. import continuing
+
+    return (continuing.from_file(host, lora_file(host, lora_name, "lora_name")),)
 
 
 def _load_aligned_lora(
@@ -53,6 +59,24 @@ STAGES: dict[str, Stage] = {
         ),
         (Output("model", "MODEL", "The model with the LoRA."),),
         aliases=("lora",),
+    ),
+    "GDRO_AlignedFromFile": Stage(
+        _aligned_from_file,
+        "GDRO Aligned LoRA from File",
+        "A LoRA that GDRO Train LoRA made earlier, for GDRO's own nodes: to train on from it, to evaluate "
+        "it, or to generate with it.",
+        (
+            Input(
+                "lora_name",
+                "COMBO",
+                "A LoRA file of GDRO Train LoRA.",
+                default=CHOOSE,
+                options=(CHOOSE, *lora.BUNDLED),
+                files="loras",
+            ),
+        ),
+        (Output("aligned", "GDRO_ALIGNED", "The LoRA, for GDRO nodes."),),
+        aliases=("lora", "resume", "continue"),
     ),
     "GDRO_ModelForComfyUI": Stage(
         _model_for_comfyui,
