@@ -53,9 +53,11 @@ def generate(
         for start in range(0, images, batch):
             seeds = [seed + i for i in range(start, min(images, start + batch))]
 
-            def on_step(step: int, total: int, _: Tensor, start: int = start) -> None:
+            def on_step(
+                step: int, total: int, _: Tensor, start: int = start, count: int = len(seeds)
+            ) -> None:
                 host.check_cancelled()
-                host.progress(start * total + step * batch, images * total, "generating")
+                host.progress(start * total + step * count, images * total, "generating")
 
             latents = model.sample(
                 cond.select([0] * len(seeds)), seeds, steps, guidance, size, on_step

@@ -78,6 +78,14 @@ def test_there_is_a_page_for_each_node_and_no_other():
     assert pages == set(STAGES) == set(make_docs.ADVICE) == set(make_docs.MISTAKES)
 
 
+def test_there_is_a_picture_of_each_node_and_they_are_small():
+    pictures = list((make_docs.ROOT / "web" / "docs" / "images").iterdir())
+    assert {path.name for path in pictures} == {f"{node_id}.png" for node_id in STAGES}, (
+        "run tools/make_pictures.py"
+    )
+    assert sum(path.stat().st_size for path in pictures) < 1_500_000
+
+
 @pytest.mark.parametrize("node_id", list(STAGES))
 def test_typical_values_are_of_inputs_that_exist(node_id):
     known = {name for name, _, _ in make_docs.flat(STAGES[node_id].inputs)}

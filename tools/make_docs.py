@@ -4,10 +4,10 @@
     python tools/make_docs.py --missing   list what is not translated, and what is left over
 
 A page is ``web/docs/<node id>.md``, in other languages ``web/docs/<node id>/<language>.md``: what the node is
-for, tables of its inputs and outputs, and typical mistakes; what is written by hand stands in
-``help_text.py`` and the like. ``locales/<language>/nodeDefs.json`` has the words of the declarations for ComfyUI,
-``main.json`` those of the node menu, and ``web/translations.js`` those of the panels. The translations are in
-``translations/``, keyed by the English text; ``translations.py`` says how.
+for, its picture (of ``make_pictures.py``), tables of its inputs and outputs, and typical mistakes; what is
+written by hand stands in ``help_text.py`` and the like. ``locales/<language>/nodeDefs.json`` has the words of the
+declarations for ComfyUI, ``main.json`` those of the node menu, and ``web/translations.js`` what the panels say and
+the tooltips inside of choices. The translations are in ``translations/``; ``translations.py`` says how.
 """
 
 from __future__ import annotations
@@ -92,15 +92,19 @@ def _named(item: Input | Output, full: str, node_id: str, say: Words) -> str:
 def page(node_id: str, stage: Stage, say: Words) -> str:
     """The help page of a node."""
     typical = TYPICAL.get(node_id, {})
+    title = say(node_id, stage.title)
 
     def head(*columns: str) -> list[str]:
         names = " | ".join(say("page", column) for column in columns)
         return ["", f"| {names} |", "|" + "---|" * len(columns)]
 
     lines = [
-        f"# {say(node_id, stage.title)}",
+        f"# {title}",
         "",
         say(node_id, stage.description),
+        "",
+        # ComfyUI looks for pictures below web/docs, whatever the language of the page.
+        f"![{title}](images/{node_id}.png)",
         "",
         say.prose(node_id, ADVICE[node_id]),
         *head("Input", "What it does", "Typical values"),

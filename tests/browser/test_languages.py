@@ -77,6 +77,10 @@ def test_a_node_its_tooltips_and_its_help_are_in_the_language(page, words, tmp_p
     shown = page.locator(".node-help-content")
     shown.get_by_role("heading", name=own["display_name"], exact=True).wait_for()
     shown.get_by_text(own["inputs"]["learning_rate"]["tooltip"], exact=True).wait_for()
+    picture = shown.get_by_role("img", name=own["display_name"])
+    page.wait_for_function(
+        "image => image.complete && image.naturalWidth > 200", arg=picture.element_handle()
+    )
     page.screenshot(path=tmp_path / "help.png")
 
 
