@@ -99,6 +99,9 @@ async ([type, margin]) => {
   const { canvas, graph } = app;
   const node = graph.nodes.find(node => node.type === type);
   node.title = node.constructor.title;
+  // The node's last message, where it is progress or a path of this machine.
+  const text = node.widgets?.find(widget => widget.name === '$$node-text-preview');
+  if (text && String(text.value).includes('/')) node.removeWidget(text);
   const [x, y, width, height] = node.getBounding();
   const { clientWidth, clientHeight } = canvas.canvas;
   const scale = Math.min(
