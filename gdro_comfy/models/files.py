@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .families import FLUX, SD3, Family
+from .families import CLIP_G, CLIP_L, FLUX, SD3, T5, TRANSFORMER, VAE, Family
 
-TRANSFORMER, VAE, CLIP_L, CLIP_G, T5, LORA = "transformer", "vae", "clip_l", "clip_g", "t5", "lora"
+LORA = "lora"
 
 _LONGEST_HEADER = 100 << 20
 _DTYPES = {

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Conditioning, StepCallback, seeded_noise, without_graph
+from .base import Conditioning, without_graph
 from .families import FLUX
 from .original_layouts import Names, flux_names
-from .pipeline_model import PipelineModel, dynamic_shift
+from .pipeline_model import Field, PipelineModel
 from .places import ENCODERS, NETWORK
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ class FluxModel(PipelineModel):
     )
 
     kept_in_block = 18
+    longest_shift = 1.15
 
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
         super().__init__(pipeline, identity, device)
         side = pipeline.default_sample_size * pipeline.vae_scale_factor
         self.default_size = (side, side)
+        self.latent_channels = self.transformer.config.in_channels // 4
         self.size_multiple = pipeline.vae_scale_factor * 2
         self._guided = bool(self.transformer.config.guidance_embeds)
         self.architecture = "flux-1-dev" if self._guided else "flux-1-schnell"
@@ -98,34 +100,14 @@ class FluxModel(PipelineModel):
         )[0]
         return unpack(packed, rows, columns)
 
-    @without_graph
-    def sample(
-        self,
-        cond: Conditioning,
-        seeds: Sequence[int],
-        steps: int,
-        guidance: float,
-        size: tuple[int, int],
-        on_step: StepCallback | None = None,
-    ) -> Tensor:
-        cond = self.with_guidance(cond, guidance)
-        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
-        width, height = (side // self.pipeline.vae_scale_factor for side in size)
-        shift = dynamic_shift(scheduler, (height // 2) * (width // 2), 1.15)
-        even = None
-        if not scheduler.config.get("use_flow_sigmas"):
-            even = np.linspace(1.0, 1 / steps, steps)
-        scheduler.set_timesteps(steps, device=self.device, sigmas=even, **shift)
-        sigmas = scheduler.sigmas.to(self.device)
-        x = seeded_noise(seeds, (self.transformer.config.in_channels // 4, height, width))
-        x = x.to(self.device)
-        for step in range(steps):
-            sigma, following = sigmas[step], sigmas[step + 1]
-            v = self.velocity(x, sigma.expand(len(x)), cond).float()
-            if on_step is not None:
-                on_step(step + 1, steps, x - sigma * v)
-            x = x + (following - sigma) * v
-        return x
+    def field(self, cond: Conditioning, guidance: float) -> Field:
+        return super().field(self.with_guidance(cond, guidance), guidance)
+
+    def spaced(self, steps: int) -> Any:
+        """Evenly from 1 down to 1 / steps, as FLUX.1's own pipeline has it."""
+        if self.pipeline.scheduler.config.get("use_flow_sigmas"):
+            return None
+        return np.linspace(1.0, 1 / steps, steps)
 
 
 def pack(x: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from . import fingerprints, lora_layers, merging, quantization
-from .base import AdapterConfig, Conditioning, without_graph
+from .base import AdapterConfig, Conditioning, StepCallback, seeded_noise, without_graph
 from .places import ENCODERS, NETWORK, VAE, Places, size_in_bytes
 
 if TYPE_CHECKING:
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
     from .merging import Style
     from .original_layouts import Names
 
+Field = Callable[[Tensor, Tensor], Tensor]
+"""Velocities at ``x [n, c, h, w]`` and ``sigma [n]``."""
 
-class PipelineModel:
-    """A diffusers pipeline behind the contract; a family adds ``encode``, ``sample`` and ``velocity``.
+
+class PipelineModel(ABC):
+    """A diffusers pipeline behind the contract; a family adds ``encode`` and ``velocity``.
 
     Args:
         pipeline: loaded outside of inference mode, so that its weights can carry gradients.
@@ -38,8 +43,11 @@ class PipelineModel:
     """Those that "attention+mlp" trains beside them."""
     kept_in_block: ClassVar[int]
     """Numbers that a block keeps for the backward pass, per token and unit of width."""
+    longest_shift: ClassVar[float]
+    """The shift of the noise levels at 4096 tokens where the schedule does not say."""
     text_tokens: int
     """Tokens of text beside those of the image."""
+    latent_channels: int
     architecture: str
     default_size: tuple[int, int]
     size_multiple: int
@@ -98,6 +106,46 @@ class PipelineModel:
         """Guidance stands outside of the network, unless the family says otherwise."""
         return cond
 
+    @abstractmethod
+    def encode(self, prompts: Sequence[Prompt]) -> Conditioning: ...
+
+    @abstractmethod
+    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor: ...
+
+    def field(self, cond: Conditioning, guidance: float) -> Field:
+        """The velocities that ``sample`` follows, in float32."""
+        return lambda x, sigma: self.velocity(x, sigma, cond).float()
+
+    def spaced(self, steps: int) -> Any:
+        """Noise levels before they are shifted; None leaves them to the schedule."""
+        return None
+
+    @without_graph
+    def sample(
+        self,
+        cond: Conditioning,
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        size: tuple[int, int],
+        on_step: StepCallback | None = None,
+    ) -> Tensor:
+        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
+        tokens = math.prod(side // self.size_multiple for side in size)
+        shift = dynamic_shift(scheduler, tokens, self.longest_shift)
+        scheduler.set_timesteps(steps, device=self.device, sigmas=self.spaced(steps), **shift)
+        sigmas = scheduler.sigmas.to(self.device)
+        width, height = (side // self.pipeline.vae_scale_factor for side in size)
+        x = seeded_noise(seeds, (self.latent_channels, height, width)).to(self.device)
+        velocity = self.field(cond, guidance)
+        for step in range(steps):
+            sigma, following = sigmas[step], sigmas[step + 1]
+            v = velocity(x, sigma.expand(len(x)))
+            if on_step is not None:
+                on_step(step + 1, steps, x - sigma * v)
+            x = x + (following - sigma) * v
+        return x
+
     @without_graph
     def decode(self, latents: Tensor) -> Tensor:
         with self._places.using(VAE):
@@ -145,9 +193,9 @@ class PipelineModel:
             if isinstance(module, torch.nn.Linear)
         }
 
+    @abstractmethod
     def original_names(self) -> Names:
         """What the original files call the network's modules."""
-        raise NotImplementedError
 
     def merge(self, host: Host, style: Style) -> None:
         merging.merge(host, self.transformer, self.original_names(), self.family, style)

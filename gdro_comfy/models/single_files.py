@@ -15,7 +15,7 @@ import torch
 
 from ..errors import InputError
 from . import fingerprints, single_parts
-from .families import FLUX, SD3, Family
+from .families import Family
 from .files import CLIP_G, CLIP_L, LORA, T5, TRANSFORMER, VAE, ModelFile, read
 from .weights import INPUTS, Source
 
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from .base import FlowModel
 
 log = logging.getLogger(__name__)
-
-_NEEDS = {SD3.key: (TRANSFORMER, CLIP_L, CLIP_G, VAE), FLUX.key: (TRANSFORMER, CLIP_L, T5, VAE)}
-# The latent scale, which no file holds.
-_LATENTS = {SD3.key: (1.5305, 0.0609), FLUX.key: (0.3611, 0.1159)}
 
 
 def choose(chosen: Mapping[str, Path]) -> tuple[Family, dict[str, Source]]:
@@ -55,7 +51,7 @@ def choose(chosen: Mapping[str, Path]) -> tuple[Family, dict[str, Source]]:
         part = file.part(kind)
         if part is not None:
             sources[kind] = Source(file, part)
-    missing = [kind for kind in _NEEDS[family.key] if kind not in sources]
+    missing = [kind for kind in family.needs if kind not in sources]
     if missing:
         raise InputError(
             ", ".join(INPUTS[kind] for kind in missing),
@@ -125,9 +121,10 @@ def load(
         host.check_cancelled()
         # float16 is too narrow for these VAEs.
         vae_dtype = torch.float32 if dtype == torch.float16 else dtype
-        parts["vae"] = single_parts.vae(sources[VAE], *_LATENTS[family.key], vae_dtype)
-        facts = _schedule(family, parts["transformer"].config)
-        parts["scheduler"] = FlowMatchEulerDiscreteScheduler(**facts)
+        parts["vae"] = single_parts.vae(sources[VAE], *family.latent_scale, vae_dtype)
+        guided = parts["transformer"].config.get("guidance_embeds")
+        schedule = (guided and family.guided_schedule) or family.schedule
+        parts["scheduler"] = FlowMatchEulerDiscreteScheduler(**schedule)
         pipeline = family.pipeline_class()(**parts)
         host.progress(3, 3, "loading")
         where = {
@@ -137,43 +134,37 @@ def load(
         return family.model_class()(pipeline, where, device)
 
 
-def _schedule(family: Family, config: Any) -> dict[str, Any]:
-    if family is FLUX and config.guidance_embeds:
-        return {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
-    return {"shift": 1.0 if family is FLUX else 3.0}
-
-
 def _encoders(
     host: Host, family: Family, sources: Mapping[str, Source], dtype: torch.dtype
 ) -> dict[str, Any]:
     """Text encoders and tokenizers under the names of the family's pipeline."""
+    found: dict[str, Any] = {}
+    for name, kind in zip(family.encoder_names, family.encoders, strict=True):
+        host.check_cancelled()
+        encoder = tokenizer = None
+        if kind in sources:
+            encoder, tokenizer = _encoder(host, family, kind, sources[kind], dtype)
+        found |= {f"text_encoder{name}": encoder, f"tokenizer{name}": tokenizer}
+    return found
+
+
+def _encoder(
+    host: Host, family: Family, kind: str, source: Source, dtype: torch.dtype
+) -> tuple[Any, Any]:
+    """A text encoder and its tokenizer."""
     from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
-    folder = host.tokenizer_dir("clip")
-    projected = family is SD3
-    clip = single_parts.clip(sources[CLIP_L], dtype, projected, own_projection=False)
-    length = clip.config.max_position_embeddings
-    tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=length)
-    found: dict[str, Any] = {"text_encoder": clip, "tokenizer": tokenizer}
-    t5 = tokens = None
-    if T5 in sources:
-        host.check_cancelled()
-        t5 = single_parts.t5(sources[T5], dtype)
+    if kind == T5:
         tokens = PreTrainedTokenizerFast.from_pretrained(host.tokenizer_dir("t5"))
-    if family is FLUX:
-        return {**found, "text_encoder_2": t5, "tokenizer_2": tokens}
-    other = CLIPTokenizer.from_pretrained(folder, model_max_length=length)
-    if "!" in other.get_vocab():
-        other.pad_token = "!"  # as CLIP-G was trained
-    return {
-        **found,
-        "text_encoder_2": single_parts.clip(sources[CLIP_G], dtype, True, own_projection=True),
-        "tokenizer_2": other,
-        "text_encoder_3": t5,
-        "tokenizer_3": tokens,
-    }
+        return single_parts.t5(source, dtype), tokens
+    large = kind == CLIP_G
+    clip = single_parts.clip(source, dtype, large or family.clip_projected, own_projection=large)
+    length = clip.config.max_position_embeddings
+    tokenizer = CLIPTokenizer.from_pretrained(host.tokenizer_dir("clip"), model_max_length=length)
+    if large and "!" in tokenizer.get_vocab():
+        tokenizer.pad_token = "!"  # as CLIP-G was trained
+    return clip, tokenizer
 
 
 def _joint_width(family: Family, source: Source) -> int:
-    original = "txt_in.weight" if family is FLUX else "context_embedder.weight"
-    return (source.shape(original) or source.shape("context_embedder.weight"))[1]
+    return (source.shape(family.text_in) or source.shape("context_embedder.weight"))[1]
