@@ -16,6 +16,7 @@ from . import flow, lora, report
 from .comparison import Comparison, compare, diversity
 from .errors import InputError
 from .models.base import seeded_noise
+from .pace import Pace
 from .rewards.base import announce
 from .rollout import contact_sheet, image_size, sample_prompts
 from .scoring import score_images
@@ -263,6 +264,7 @@ class _Job:
     guard: Reward | None
     models: int
     done: int = 0
+    pace: Pace | None = None
 
     def measure(self, context: contextlib.AbstractContextManager[None]) -> _Measured:
         """Sample and score with the model as it is within ``context``."""
@@ -280,6 +282,7 @@ class _Job:
     def _sample(self) -> tuple[list[Image.Image], Tensor]:
         count = self.config.images_per_prompt
         total = self.models * len(self.prompts) * count
+        self.pace = pace = self.pace or Pace(total)
         images: list[Image.Image] = []
         kept: list[Tensor] = []
         for latents, made in sample_prompts(
@@ -290,7 +293,8 @@ class _Job:
                 kept.append(latents.cpu())
             self.done += len(made)
             preview = contact_sheet(images[-16:], 4)
-            self.host.progress(self.done, total, "evaluating", preview)
+            left = pace.left(self.done)
+            self.host.progress(self.done, total, f"evaluating{left}", preview)
         return images, torch.cat(kept)[:_DRIFT_IMAGES]
 
     def drift(self, latents: Tensor, state: dict[str, Tensor]) -> float:

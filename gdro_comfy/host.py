@@ -74,7 +74,8 @@ class Host(Protocol):
     def progress(
         self, value: int, total: int, stage: str = "", preview: Image.Image | None = None
     ) -> None:
-        """Say that ``value`` of ``total`` steps of ``stage`` are done, with a picture to show."""
+        """Say that ``value`` of ``total`` steps of ``stage`` are done, with a picture to show. An
+        estimate stands in ``stage`` behind ", about "."""
         ...
 
     def check_cancelled(self) -> None:
@@ -157,7 +158,7 @@ class ConsoleHost:
             return
         from tqdm import tqdm
 
-        bar = self._bar
+        bar, stage = self._bar, stage.partition(", about ")[0]  # the bar says it itself
         if bar is None or self._stage != stage or bar.total != total or value < bar.n:
             if bar is not None:
                 bar.close()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .errors import InputError
+from .pace import Pace
 from .picture_groups import Findings, PictureGroup, some
 from .pictures import Picture, UnusablePicture, check_size, fit, image_tensor, kept_by_crop
 from .prompts import MAX_PROMPTS, Prompt
@@ -219,7 +220,7 @@ def _encode(
     import torch
 
     batch = default_batch(size)
-    done = total - sum(map(len, waiting.values()))
+    done, pace = total - sum(map(len, waiting.values())), Pace(total)
     host.free_memory()
     with torch.inference_mode(False), model.active():
         encode_prompts(host, model, list(waiting))
@@ -231,7 +232,7 @@ def _encode(
                 stored.add(latents, part, stored.conditioning())
                 done += len(part)
                 preview = contact_sheet(part[:16], 4)
-                host.progress(done, total, "encoding pictures", preview)
+                host.progress(done, total, f"encoding pictures{pace.left(done)}", preview)
 
 
 def _load(picture: Picture, size: tuple[int, int]) -> Image.Image:

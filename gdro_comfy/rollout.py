@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import lora
 from .errors import InputError
+from .pace import Pace
 from .store import Group, Run, RunSettings, image_seed
 
 if TYPE_CHECKING:
@@ -175,6 +176,7 @@ def fill(
     if not missing:
         return rollout
     total = len(rollout.prompts) * count
+    pace, left = Pace(total), ""
     batch_size = batch_size or default_batch(settings.size)
     host.free_memory()
     with_lora = model.with_lora(lora_state) if lora_state else contextlib.nullcontext()
@@ -183,10 +185,11 @@ def fill(
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
             done = total - len(missing) + start
-            host.progress(done, total, "sampling groups")
+            host.progress(done, total, f"sampling groups{left}")
             images = _make(host, model, batch, settings)
             preview = contact_sheet(images[:16], 4)
-            host.progress(done + len(batch), total, "sampling groups", preview)
+            left = pace.left(done + len(batch))
+            host.progress(done + len(batch), total, f"sampling groups{left}", preview)
     return rollout
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .errors import InputError
+from .pace import Pace
 from .rewards.base import Reward, RewardError, RewardResult, RolloutReward, active, announce
 from .rollout import Rollout, contact_sheet
 from .store import append_lines, digest, read_lines, write_atomic
@@ -106,7 +107,7 @@ def _score_missing(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
             if known.get((group.folder.name, place)) != asked:
                 todo.append((group, place))
     total = len(rollout.prompts) * rollout.images_per_prompt
-    stage = f"scoring, {reward.name}"
+    stage, pace = f"scoring, {reward.name}", Pace(total)
     if todo:
         host.progress(total - len(todo), total, stage)
         announce(reward, len(todo), rollout.run.settings.size)
@@ -117,7 +118,8 @@ def _score_missing(host: Host, rollout: Rollout, reward: Reward) -> Rollout:
         prompts = [group.prompt for group, _ in batch]
         result = reward.score(images, prompts, host.check_cancelled)
         append_lines(path, _rows(reward, batch, result))
-        host.progress(total - len(todo) + start + len(batch), total, stage)
+        done = total - len(todo) + start + len(batch)
+        host.progress(done, total, stage + pace.left(done))
     return rollout.scored(path.name)
 
 

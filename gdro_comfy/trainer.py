@@ -24,6 +24,7 @@ from . import checkpoint, flow, memory, microbatch
 from .algorithms import Objective, Signals, old_policy_decay, top1_error
 from .beta_control import BetaControl
 from .errors import InputError
+from .pace import Pace
 from .store import append_lines, read_lines, write_atomic
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Trainer:
             self.path, parameters, self.averages, self.optimizer, self._extra()
         )
         self._bad = 0
+        self._pace = Pace(config.steps)
         kept = [row for row in read_lines(folder / "history.jsonl") if row["step"] <= self.step]
         self.stopped = any(row.get("stopped") for row in kept)
         # A step that was stopped while the watchers looked at it is watched again.
@@ -100,7 +102,8 @@ class Trainer:
                 if due:
                     row["checkpoint"] = True
                 self._watch(row)
-                host.progress(self.step, config.steps, "training")
+                left = self._pace.left(self.step)
+                host.progress(self.step, config.steps, f"training{left}")
                 if due or self.stopped:
                     self.save()
         except BaseException:

@@ -75,7 +75,8 @@ and keep best* ends the training after the present step with the best validated 
 present ones without validation; that training then counts as finished. *Save now* writes a LoRA of
 the present step beside it and goes on.
 
-The node shows an estimate of the memory before it starts. `gradient_checkpointing` and
+The node says what memory it will take before it starts, and how long is left once two steps are done; so do
+rollout, scoring and evaluation. `gradient_checkpointing` and
 `images_at_once` change how much is needed, not what is learned: the gradient is that of the whole
 step, also where not even one group fits at once.""",
     "GDRO_EvaluateAlignment": """Use it after training, to see whether the LoRA helped. The interval
