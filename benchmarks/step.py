@@ -18,7 +18,7 @@ import random_models
 import torch
 
 from gdro_comfy import flow, microbatch
-from gdro_comfy.algorithms import GDRO
+from gdro_comfy.algorithms import GDRO, Signals
 from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
 from gdro_comfy.prompts import shipped
@@ -64,26 +64,24 @@ def steps(family: str, model, options: argparse.Namespace) -> None:
         some = cond.select(range(k)[part])
         return flow.velocity_error(model.velocity(x[part], sigma[part], some), target[part])
 
-    def reference(part: slice) -> torch.Tensor:
+    def reference(at_once: int) -> torch.Tensor:
         with torch.no_grad(), model.reference():
-            return errors(part)
+            return torch.cat([errors(part) for part in microbatch.parts(k, at_once)])
 
     def step(at_once: int, kept: torch.Tensor | None, checkpointed: bool) -> None:
-        def banked(part: slice) -> torch.Tensor:
-            assert kept is not None
-            return kept[part]
-
         with model.checkpointed(checkpointed):
-            measured = microbatch.measure(errors, reference if kept is None else banked, k, at_once)
-            loss = objective.loss(measured.errors[None], measured.reference[None], rewards).loss
-            measured.backward(loss)
+            base = reference(at_once) if kept is None else kept
+            measured = microbatch.measure(errors, k, at_once)
+            drift = torch.full_like(base, torch.nan)[None]
+            signals = Signals(measured.values[None], base[None], drift)
+            measured.backward(objective.loss(signals, rewards).loss)
 
     def forward() -> None:
         with torch.no_grad():
             errors(slice(0, k))
 
     with model.active(), model.adapters(AdapterConfig(16, 16.0, "attention")) as parameters:
-        kept = reference(slice(0, k))
+        kept = reference(k)
         ways: dict[str, Callable[[], None]] = {
             "one forward pass": forward,
             "whole group, reference kept (bank)": lambda: step(k, kept, False),

@@ -27,9 +27,9 @@ class Signals(NamedTuple):
     """What the loop measures on some groups, each ``[groups, k]``.
 
     ``errors`` are the velocity errors of the model in training and ``drift`` its mean squared
-    difference from the reference's velocity: both carry gradients. ``reference`` and ``old`` are the
-    errors of the base and of the older policy (None unless the objective uses it); ``beta_scale``
-    ``[groups, 1]`` is what an automatic beta is multiplied by.
+    difference from the reference's velocity (NaN where the bank had the reference's errors): both carry
+    gradients. ``reference`` and ``old`` are the errors of the base and of the older policy (None unless
+    the objective uses it); ``beta_scale`` ``[groups, 1]`` is what an automatic beta is multiplied by.
     """
 
     errors: Tensor
@@ -66,6 +66,11 @@ class Objective(ABC):
     @property
     def uses_old(self) -> bool:
         """Whether it looks at an older policy."""
+        return False
+
+    @property
+    def uses_drift(self) -> bool:
+        """Whether its loss looks at the difference from the reference's velocity."""
         return False
 
     def targets(self, rewards: Tensor) -> Tensor:
@@ -153,6 +158,10 @@ class DGPO(Objective):
     sigma_min: float = 0.67
     advantage_scale: str = "group"
     advantage_limit: float = 5.0
+
+    @property
+    def uses_drift(self) -> bool:
+        return self.kl > 0
 
     @property
     def uses_old(self) -> bool:

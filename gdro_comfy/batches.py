@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """``B`` groups of ``k`` images: ``groups`` and ``sigma`` are ``[B]``, ``rewards`` ``[B, k]``, the
-    clean latents ``x0`` and the noise (the same for a whole group) ``[B, k, c, h, w]``."""
+    """``B`` groups of ``k`` images: ``groups``, ``draws`` (which of its fixed draws each group has; 0
+    where they are drawn anew) and ``sigma`` are ``[B]``, ``images`` (which of the group's) and ``rewards``
+    ``[B, k]``, the clean latents ``x0`` and the noise (the same for a whole group) ``[B, k, c, h, w]``."""
 
     groups: Tensor
+    draws: Tensor
+    images: Tensor
     x0: Tensor
     noise: Tensor
     sigma: Tensor
@@ -39,7 +42,9 @@ class Batch:
     def split(self, size: int) -> list[Batch]:
         """The batch in parts of at most ``size`` groups."""
         parts = torch.arange(len(self)).split(size)
-        fields = (self.groups, self.x0, self.noise, self.sigma, self.rewards)
+        fields = (
+            self.groups, self.draws, self.images, self.x0, self.noise, self.sigma, self.rewards,
+        )  # fmt: skip
         return [Batch(*(field[at] for field in fields)) for at in parts]
 
 
@@ -68,10 +73,13 @@ class GroupData:
         objective: Objective,
         sigma_sampler: str = "uniform",
         sigma_range: tuple[float, float] = (0.0, 1.0),
+        fixed_draws: int = 0,
     ) -> Batch:
-        """The batch of ``size`` groups for this step."""
+        """The batch of ``size`` groups for this step. With ``fixed_draws`` a group has as many noises and
+        noise levels, one after the other, instead of new ones every time."""
         draws, count = generator(seed, step, "batch"), self.rewards.shape[1]
-        chosen = self._turn(seed, step * size, size)
+        turns = self._turn(seed, step * size, size)
+        chosen = [group for _, group in turns]
         picks = [
             groups.draw(self.rewards[g], objective.group_size or count, objective.draw, draws)
             for g in chosen
@@ -79,17 +87,29 @@ class GroupData:
         pairs = list(zip(chosen, picks, strict=True))
         x0 = torch.stack([self.latents[g, p] for g, p in pairs]).float()
         rewards = torch.stack([self.rewards[g, p] for g, p in pairs])
-        noise = torch.randn(size, 1, *x0.shape[2:], generator=draws).expand_as(x0)
-        sigma = flow.sample_sigma(size, draws, sigma_sampler, *sigma_range)
-        return Batch(torch.tensor(chosen), x0, noise, sigma, rewards)
+        numbers = [epoch % fixed_draws if fixed_draws else 0 for epoch, _ in turns]
+        parts, each = [draws], size
+        if fixed_draws:
+            parts, each = (
+                [generator(seed, g, n, "draw") for g, n in zip(chosen, numbers, strict=True)],
+                1,
+            )
+        noise = torch.cat([torch.randn(each, 1, *x0.shape[2:], generator=one) for one in parts])
+        sigma = torch.cat(
+            [flow.sample_sigma(each, one, sigma_sampler, *sigma_range) for one in parts]
+        )
+        return Batch(
+            torch.tensor(chosen), torch.tensor(numbers), torch.stack(picks), x0, noise.expand_as(x0),
+            sigma, rewards,
+        )  # fmt: skip
 
-    def _turn(self, seed: int, first: int, size: int) -> list[int]:
-        """Every group comes once, in a random order, before any comes again."""
+    def _turn(self, seed: int, first: int, size: int) -> list[tuple[int, int]]:
+        """(epoch, group): every group comes once, in a random order, before any comes again."""
         count, chosen = len(self.latents), []
         for number in range(first, first + size):
             epoch, place = divmod(number, count)
             order = torch.randperm(count, generator=generator(seed, epoch, "epoch"))
-            chosen.append(int(order[place]))
+            chosen.append((epoch, int(order[place])))
         return chosen
 
 

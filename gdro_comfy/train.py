@@ -20,6 +20,7 @@ from .continuing import Start
 from .errors import InputError
 from .models.base import AdapterConfig
 from .online import Rounds
+from .reference_bank import ReferenceBank
 from .rollout import made_by
 from .store import digest, read_lines, write_atomic, write_json
 from .trainer import Trainer, Watcher
@@ -54,6 +55,8 @@ class TrainConfig:
         checkpoint_every, preview_every: in steps; 0 is never (a cancelled run still saves one).
         images_at_once: images in one pass; 0 is all of a step, or what is estimated to fit. Less
             than a group costs one forward pass more. Does not change the result.
+        reference_draws: noises and noise levels that each group has; 0 draws new ones in every step.
+            The base's errors at fixed ones are computed once and kept.
         gradient_checkpointing: keep only what enters each block and compute the rest again in the
             backward pass: less memory, one forward pass more. Does not change the result.
     """
@@ -74,6 +77,7 @@ class TrainConfig:
     preview_every: int = 50
     images_at_once: int = 0
     gradient_checkpointing: bool = False
+    reference_draws: int = 0
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine down to a fiftieth; ``step`` counts from 0."""
@@ -131,6 +135,12 @@ def train(
     rounds = rounds or Rounds()
     _check(model, rollout, objective, config)
     rounds.check(config.steps, reward)
+    if config.reference_draws and (rounds.rounds > 1 or objective.uses_drift):
+        raise InputError(
+            "reference_draws",
+            "what is kept of the base is for the groups that are there, and for losses without kl",
+            "Set it to 0, or train gdro or dpo in one round.",
+        )
     if validation is not None:
         validation.check(model)
     rewards = rollout.scores()
@@ -187,7 +197,13 @@ def train(
         if start is not None:
             start.put_into(parameters)
         planned = memory.plan(host, model, rollout.run.settings.size, group, trainable, config)
-        trainer = Trainer(host, model, objective, planned, parameters, folder, tuple(watchers))
+        bank = None
+        if config.reference_draws:
+            places = len(rollout.prompts), config.reference_draws, rollout.images_per_prompt
+            bank = ReferenceBank(*places)
+        trainer = Trainer(
+            host, model, objective, planned, parameters, folder, tuple(watchers), bank
+        )
         _run(trainer, rollout, rounds, reward)
         state = trainer.result()
         write(target, state if monitor is None else monitor.best(state))
@@ -254,7 +270,7 @@ def _record(
     """All that the LoRA depends on, JSON-able."""
     settings = dataclasses.asdict(config)
     how = ("checkpoint_every", "preview_every", "images_at_once", "gradient_checkpointing")
-    for name in how:
+    for name in how if config.reference_draws else (*how, "reference_draws"):
         del settings[name]
     record = {
         "objective": {"name": type(objective).__name__, **dataclasses.asdict(objective)},  # type: ignore[call-overload]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .batches import Batch, GroupData
     from .host import Host
     from .models.base import FlowModel
+    from .reference_bank import ReferenceBank
     from .train import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Trainer:
         parameters: of the attached adapter, by name.
         folder: for the history and the checkpoint.
         watchers: called after every step.
+        bank: of the reference's errors, if the groups have fixed draws.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Trainer:
         parameters: dict[str, torch.nn.Parameter],
         folder: Path,
         watchers: tuple[Watcher, ...] = (),
+        bank: ReferenceBank | None = None,
     ) -> None:
+        self.bank = bank
         self.host, self.model, self.objective, self.config = host, model, objective, config
         self.parameters, self.folder, self.watchers = parameters, folder, watchers
         self.optimizer = torch.optim.AdamW(
@@ -135,7 +139,8 @@ class Trainer:
         )
 
     def _extra(self) -> dict[str, Tensor]:
-        return {} if self.control is None else {"spread": self.control.spread}
+        extra = {} if self.control is None else {"spread": self.control.spread}
+        return extra if self.bank is None else {**extra, "bank": self.bank.errors}
 
     @contextlib.contextmanager
     def weights(self, values: Mapping[str, Tensor]) -> Iterator[None]:
@@ -164,7 +169,9 @@ class Trainer:
             self.objective,
             config.sigma_sampler,
             (low, config.sigma_max),
+            config.reference_draws,
         )
+        kept = None if self.bank is None else self.bank.share_known(batch)
         while True:
             try:
                 seen = self._backward(batch, data)
@@ -192,6 +199,7 @@ class Trainer:
             "learning_rate": rate,
             "images": batch.rewards.numel(),
             "groups": len(data.latents),
+            "reference_kept": kept,
             "seconds": round(time.perf_counter() - started, 4),
             "memory": memory.used(self.model.device),
             "finite": finite,
@@ -247,30 +255,43 @@ class Trainer:
         sigma = batch.sigma.repeat_interleave(k).to(device)
         x = flow.interpolate(x0, noise, sigma)
         target = flow.target_velocity(x0, noise)
-        parts = microbatch.parts(len(x), self.images_at_once)
 
-        def velocity(part: slice) -> Tensor:
+        def velocity(which: slice | Tensor) -> Tensor:
             self.host.check_cancelled()
-            some = cond.select(range(len(x))[part])
-            return self.model.velocity(x[part], sigma[part], some)
+            some = cond.select(torch.arange(len(x))[which])
+            return self.model.velocity(x[which], sigma[which], some)
 
-        old = scale = None
+        def velocities(which: Tensor) -> list[Tensor]:
+            """Of these images, some at a time."""
+            return [velocity(part) for part in which.split(min(self.images_at_once, len(x)))]
+
+        everything, old, scale, base = torch.arange(len(x)), None, None, None
         with torch.no_grad():
             with self.model.reference():
-                base = torch.cat([velocity(part) for part in parts])
+                if self.bank is None:
+                    base = torch.cat(velocities(everything))
+                    reference = flow.velocity_error(base, target).reshape(-1, k)
+                else:
+                    reference = self.bank.known(batch).to(device)
+                    unknown = reference.flatten().isnan().nonzero().flatten().cpu()
+                    if len(unknown):
+                        found = torch.cat(velocities(unknown))
+                        reference.view(-1)[unknown] = flow.velocity_error(found, target[unknown])
+                        self.bank.keep(batch, reference)
             if self.objective.uses_old:
                 with self.weights(self.averages["old"]):
-                    old = torch.cat([velocity(part) for part in parts])
+                    old = torch.cat(velocities(everything))
 
         def live(part: slice) -> Tensor:
             v = velocity(part)
+            error = flow.velocity_error(v, target[part])
+            away = torch.full_like(error, torch.nan)
             return torch.stack(
-                [flow.velocity_error(v, target[part]), flow.velocity_error(v, base[part])]
+                [error, away if base is None else flow.velocity_error(v, base[part])]
             )
 
         measured = microbatch.measure(live, len(x), self.images_at_once)
         errors, drift = measured.values.reshape(2, -1, k)
-        reference = flow.velocity_error(base, target).reshape(-1, k)
         if old is not None:
             old = flow.velocity_error(old, target).reshape(-1, k)
         if self.control is not None:

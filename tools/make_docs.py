@@ -22,6 +22,7 @@ import help_graph_rewards
 import help_import
 import help_judges
 import help_models
+import help_training
 import translations
 from help_text import ADVICE, MISTAKES, TYPICAL
 from translations import Words
@@ -29,7 +30,7 @@ from translations import Words
 from gdro_comfy.stage import MISSING, Input, Output, Stage
 from gdro_comfy.stages import STAGES
 
-for topic in (help_judges, help_graph_rewards, help_import, help_models):
+for topic in (help_judges, help_graph_rewards, help_import, help_models, help_training):
     ADVICE.update(topic.ADVICE)
     TYPICAL.update(topic.TYPICAL)
     MISTAKES.update(topic.MISTAKES)

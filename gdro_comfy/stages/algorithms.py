@@ -33,6 +33,17 @@ _NEW_GROUPS = (
     ),
 )
 
+_REFERENCE_DRAWS = Input(
+    "reference_draws",
+    "INT",
+    "0: new noise in every step. Else each group has so many fixed noises, and what the base makes of them "
+    "is computed once: faster where a group comes often. Not with rounds.",
+    default=0,
+    minimum=0,
+    maximum=1000,
+    advanced=True,
+)
+
 _GDRO = (
     Input(
         "group_size",
@@ -88,6 +99,7 @@ _GDRO = (
         default=False,
         advanced=True,
     ),
+    _REFERENCE_DRAWS,
 )
 
 _DGPO = (
@@ -165,6 +177,7 @@ _DPO = (
         "early. The scale is that of gdro.",
         100.0,
     ),
+    _REFERENCE_DRAWS,
 )
 
 CHOICES = {"gdro": _GDRO, "dgpo": _DGPO, "dpo": _DPO}

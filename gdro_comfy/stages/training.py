@@ -38,6 +38,7 @@ def _train_lora(
     )
     chosen = {key: value for key, value in algorithm.items() if key != "algorithm"}
     fields = {field.name for field in dataclasses.fields(Rounds)}
+    settings["reference_draws"] = chosen.pop("reference_draws", 0)
     rounds = Rounds(**{key: chosen.pop(key) for key in fields & chosen.keys()})
     objective = _ALGORITHMS[algorithm["algorithm"]]
     validation = None
