@@ -1,11 +1,14 @@
 """GDRO, DGPO, DPO, ranking, best-of-group fine-tuning and Flow-GRPO with the same compute.
 
     python benchmarks/algorithms.py [--budget 101] [--seeds 0 1 2] [--only gdro dgpo] [--output DIR]
+                                    [--pictures DIR]
 
 All start from the bundled model and may use the same number of transformer passes, in thousands of
 images: a forward counts 1 and a backward 2, rollouts are included. The offline ones share one
 rollout, and each is charged for it. Printed: held-out reward and its gain with a paired 95 %
-interval, diversity inside groups, distance from the base, passes and seconds.
+interval, the gain of the guard (how well formed the shapes are, whatever the prompt says, from 1 to
+5) and of the corrected score, diversity inside groups, distance from the base, passes and seconds.
+With ``--pictures`` the gains and samples of the first seed are drawn too.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ from pathlib import Path
 import flow_grpo
 import numpy as np
 import torch
+from pictures import PictureReward, gain_chart, shapeliness
+from PIL import Image
 from torch import Tensor
 
-from gdro_comfy import lora, rewards
+from gdro_comfy import lora, report, rewards
 from gdro_comfy.algorithms import DGPO, DPO, GDRO, Objective, ObjectiveResult, Signals, top1_error
 from gdro_comfy.evaluate import EvaluationConfig, Result, evaluate
 from gdro_comfy.host import ConsoleHost
@@ -31,9 +36,9 @@ from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig, FlowModel
 from gdro_comfy.online import Rounds
 from gdro_comfy.prompts import shipped
-from gdro_comfy.rollout import Rollout, RolloutConfig, generate, to_pil
+from gdro_comfy.rollout import Rollout, RolloutConfig, generate, sample_prompts, to_pil
 from gdro_comfy.scoring import score_rollout
-from gdro_comfy.store import write_tensors
+from gdro_comfy.store import RunSettings, write_png, write_tensors
 from gdro_comfy.train import TrainConfig, TrainResult, train
 
 GROUPS, IMAGES, STEPS, GUIDANCE = 8, 16, 8, 1.0
@@ -166,11 +171,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", help="names of contestants")
     parser.add_argument("--output", default="output/benchmark")
+    parser.add_argument("--pictures", type=Path, help="folder for gains.png and samples.png")
     options = parser.parse_args()
     host = ConsoleHost(options.output, quiet=True)
     model = loading.load(loading.bundled_folder(), host.device())
     counter = Counter(model)
-    reward = rewards.create("composition")
+    reward, guard = rewards.create("composition"), PictureReward("well formed", shapeliness)
     config = RolloutConfig(IMAGES, STEPS, GUIDANCE, run_name="algorithms")
     start = time.perf_counter()
     rollout = generate(host, model, shipped("shapes_train").limit(options.prompts), config)
@@ -178,7 +184,10 @@ def main() -> None:
     shared = len(rollout.prompts) * IMAGES * STEPS
     print(f"shared rollout: {shared / 1000:.1f} k passes, {time.perf_counter() - start:.0f} s")
     bench = Bench(host, model, counter, rollout, reward, int(options.budget * 1000), options.rate)
-    rows = []
+    evaluation = EvaluationConfig(images_per_prompt=4, steps=STEPS, guidance=GUIDANCE)
+    heldout = shipped("shapes_heldout")
+    rows: dict[str, list[tuple[int, Result, int, float]]] = {}
+    trained: dict[str, TrainResult] = {}
     for seed in options.seeds:
         for name, run in contestants(bench).items():
             if options.only and name not in options.only:
@@ -187,26 +196,53 @@ def main() -> None:
             result = run(seed)
             seconds = time.perf_counter() - start
             spent = counter.passes - before + (0 if name == "flow-grpo" else shared)
-            evaluation = EvaluationConfig(images_per_prompt=4, steps=STEPS, guidance=GUIDANCE)
-            found = evaluate(host, model, result, shipped("shapes_heldout"), reward, evaluation)
-            rows.append((name, seed, found.results[0], spent, seconds))
-            print(_line(*rows[-1]), flush=True)
+            found = evaluate(host, model, result, heldout, reward, evaluation, guard)
+            rows.setdefault(name, []).append((seed, found.results[0], spent, seconds))
+            trained.setdefault(name, result)
+            print(_line(name, *rows[name][-1]), flush=True)
     print(f"\n{_HEAD}")
-    for row in sorted(rows, key=lambda row: (row[0], row[1])):
-        print(_line(*row))
+    for name in sorted(rows):
+        for row in rows[name]:
+            print(_line(name, *row))
+    if options.pictures:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+        gains = {name: [row[1].comparison for row in rows[name]] for name in sorted(rows)}
+        write_png(options.pictures / "gains.png", gain_chart(gains))
+        write_png(options.pictures / "samples.png", _samples(bench, trained, evaluation.seed))
+
+
+def _samples(bench: Bench, trained: dict[str, TrainResult], seed: int) -> Image.Image:
+    """One picture of some held-out prompts by the base and by each of these, on the same seeds."""
+    model, prompts = bench.model, shipped("shapes_heldout").prompts
+    prompts = [prompts[place] for place in range(0, len(prompts), len(prompts) // 6)][:6]
+    size = bench.rollout.run.settings.size
+    settings = RunSettings(model.identity, STEPS, GUIDANCE, size, seed)
+
+    def made() -> list[Image.Image]:
+        batches = sample_prompts(bench.host, model, prompts, 1, settings)
+        return [image for _, images in batches for image in images]
+
+    with model.active():
+        pictures = {"base": made()}
+        for name, result in sorted(trained.items()):
+            with model.with_lora(lora.load(result.path), 1.0):
+                pictures[name] = made()
+    return report.side_by_side(pictures, prompts, 1, len(prompts))
 
 
 _HEAD = (
-    f"{'algorithm':15}{'seed':>4}{'base':>7}{'aligned':>9}{'gain':>8}{'95 % interval':>18}"
-    f"{'diversity':>16}{'drift':>8}{'k passes':>10}{'s':>6}"
+    f"{'algorithm':14}{'seed':>4}{'base':>7}{'aligned':>9}{'gain':>8}{'95 % interval':>18}"
+    f"{'guard':>8}{'corrected':>11}{'diversity':>16}{'drift':>8}{'k passes':>10}{'s':>6}"
 )
 
 
 def _line(name: str, seed: int, found: Result, passes: int, seconds: float) -> str:
-    c = found.comparison
+    c, guard, corrected = found.comparison, found.guard, found.corrected
+    assert guard is not None
+    assert corrected is not None
     return (
-        f"{name:15}{seed:4d}{c.base:7.3f}{c.aligned:9.3f}{c.gain:+8.3f}"
-        f"{f'{c.low:+.3f} to {c.high:+.3f}':>18}"
+        f"{name:14}{seed:4d}{c.base:7.3f}{c.aligned:9.3f}{c.gain:+8.3f}"
+        f"{f'{c.low:+.3f} to {c.high:+.3f}':>18}{guard.gain:+8.3f}{corrected.gain:+11.3f}"
         f"{f'{found.base_diversity:.3f} -> {found.diversity:.3f}':>16}{found.drift:8.4f}"
         f"{passes / 1000:10.1f}{seconds:6.0f}"
     )

@@ -10,10 +10,8 @@ with the composition reward as the guard, which stops the training. Both are the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
 
-import numpy as np
-from PIL import Image
+from pictures import PictureReward, saturation
 
 from gdro_comfy import rewards
 from gdro_comfy.algorithms import GDRO
@@ -21,33 +19,11 @@ from gdro_comfy.evaluate import EvaluationConfig, evaluate
 from gdro_comfy.host import ConsoleHost
 from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig
-from gdro_comfy.prompts import Prompt, shipped
-from gdro_comfy.rewards.base import RewardResult
+from gdro_comfy.prompts import shipped
 from gdro_comfy.rollout import RolloutConfig, generate
 from gdro_comfy.scoring import score_rollout
 from gdro_comfy.train import TrainConfig, train
 from gdro_comfy.validation import Validation
-
-
-class Colourful:
-    """Mean saturation of the pixels, in [0, 1]."""
-
-    name = "colourful"
-    range = (0.0, 1.0)
-    settings: dict[str, float] = {}  # noqa: RUF012
-
-    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        pass
-
-    def score(
-        self,
-        images: Sequence[Image.Image],
-        prompts: Sequence[Prompt],
-        check_cancelled: Callable[[], None] = lambda: None,
-    ) -> RewardResult:
-        check_cancelled()
-        values = [np.asarray(image.convert("HSV"))[..., 1].mean() / 255 for image in images]
-        return RewardResult(np.array(values, dtype=np.float32))
 
 
 def main() -> None:
@@ -60,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     host = ConsoleHost(options.output, quiet=True)
     model = loading.load(loading.bundled_folder(), host.device())
-    reward, guard = Colourful(), rewards.create("composition")
+    reward, guard = PictureReward("colourful", saturation), rewards.create("composition")
     sampling = {"steps": 8, "guidance": 1.0}
     config = RolloutConfig(images_per_prompt=8, run_name="hacking", **sampling)
     rollout = generate(host, model, shipped("shapes_train").limit(48), config)
