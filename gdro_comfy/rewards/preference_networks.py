@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -174,7 +174,7 @@ def clip_from_open_clip(weights: Mapping[str, Tensor]) -> nn.Module:
         ("ln_final.bias", "text_model.final_layer_norm.bias"),
     ):
         named[new] = weights[old]
-    return _filled(CLIPModel(config), named)
+    return _filled(lambda: CLIPModel(config), named)
 
 
 def _clip_blocks(
@@ -203,16 +203,14 @@ def image_reward(weights: Mapping[str, Tensor]) -> ImageRewardScorer:
     reader = _below(weights, "blip.text_encoder.")
     width, _, patch, _ = eye["patch_embed.proj.weight"].shape
     side = round((eye["pos_embed"].shape[1] - 1) ** 0.5) * patch
-    vision = BlipVisionModel(
-        BlipVisionConfig(
-            hidden_size=width,
-            intermediate_size=_rows(eye, "blocks.0.mlp.fc1.weight"),
-            num_hidden_layers=_count(eye, "blocks."),
-            num_attention_heads=max(1, width // 64),
-            image_size=side,
-            patch_size=patch,
-            layer_norm_eps=1e-6,
-        )
+    vision = BlipVisionConfig(
+        hidden_size=width,
+        intermediate_size=_rows(eye, "blocks.0.mlp.fc1.weight"),
+        num_hidden_layers=_count(eye, "blocks."),
+        num_attention_heads=max(1, width // 64),
+        image_size=side,
+        patch_size=patch,
+        layer_norm_eps=1e-6,
     )
     named = {
         "embeddings.class_embedding": eye["cls_token"],
@@ -225,26 +223,27 @@ def image_reward(weights: Mapping[str, Tensor]) -> ImageRewardScorer:
             for old, new in _BLIP_BLOCK.items():
                 named[f"encoder.layers.{place}.{new}.{kind}"] = eye[f"blocks.{place}.{old}.{kind}"]
     hidden = reader["embeddings.word_embeddings.weight"].shape[1]
-    text = BlipTextModel(
-        BlipTextConfig(
-            vocab_size=_rows(reader, "embeddings.word_embeddings.weight"),
-            hidden_size=hidden,
-            encoder_hidden_size=width,
-            intermediate_size=_rows(reader, "encoder.layer.0.intermediate.dense.weight"),
-            num_hidden_layers=_count(reader, "encoder.layer."),
-            num_attention_heads=max(1, hidden // 64),
-            max_position_embeddings=_rows(reader, "embeddings.position_embeddings.weight"),
-            is_decoder=True,  # which is what gives it an eye on the picture
-            use_cache=False,
-        ),
-        add_pooling_layer=False,
+    text = BlipTextConfig(
+        vocab_size=_rows(reader, "embeddings.word_embeddings.weight"),
+        hidden_size=hidden,
+        encoder_hidden_size=width,
+        intermediate_size=_rows(reader, "encoder.layer.0.intermediate.dense.weight"),
+        num_hidden_layers=_count(reader, "encoder.layer."),
+        num_attention_heads=max(1, hidden // 64),
+        max_position_embeddings=_rows(reader, "embeddings.position_embeddings.weight"),
+        is_decoder=True,  # which is what gives it an eye on the picture
+        use_cache=False,
     )
     spare = "embeddings.position_ids"  # no weight, and not in every file
     read = {
         name: weight for name, weight in reader.items() if not name.startswith(("pooler", spare))
     }
     head = linear_head(_below(weights, "mlp."))
-    return ImageRewardScorer(_filled(vision, named), _filled(text, read), head)
+    return ImageRewardScorer(
+        _filled(lambda: BlipVisionModel(vision), named),
+        _filled(lambda: BlipTextModel(text, add_pooling_layer=False), read),
+        head,
+    )
 
 
 def _from(weights: Mapping[str, Tensor], known: str) -> dict[str, Tensor]:
@@ -269,10 +268,22 @@ def _rows(weights: Mapping[str, Tensor], name: str) -> int:
     return weights[name].shape[0]
 
 
-def _filled(module: nn.Module, named: Mapping[str, Tensor]) -> nn.Module:
-    """The module with these weights; none of its own may be left as it was made."""
-    missing, unknown = module.load_state_dict(dict(named), strict=False)
+def _filled(make: Callable[[], nn.Module], named: Mapping[str, Tensor]) -> nn.Module:
+    """A module with these weights; none of its own may be left as it was made.
+
+    It is made without memory of its own: the random weights that it would begin with take longer than
+    to read the real ones.
+    """
+    with torch.device("meta"):
+        module = make()
+    missing, unknown = module.load_state_dict(dict(named), strict=False, assign=True)
     lost = [name for name in missing if not name.endswith("position_ids")]
     if lost or unknown:
         raise ValueError(f"weights do not fit: without {lost[:3]}, unknown {unknown[:3]}")
+    for name, buffer in list(module.named_buffers()):
+        owner, _, last = name.rpartition(".")
+        if last != "position_ids":
+            raise ValueError(f"weights do not fit: without {name}")
+        places = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+        module.get_submodule(owner).register_buffer(last, places, persistent=False)
     return module
