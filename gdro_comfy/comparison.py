@@ -55,21 +55,22 @@ class Comparison:
 
 
 def compare(reward: str, base: np.ndarray, aligned: np.ndarray) -> Comparison:
-    """Compare rewards ``[prompts, images]`` of the same prompts and seeds.
+    """Compare rewards ``[prompts, images]`` of the same prompts and seeds. Where an image is left out in
+    both, NaN; each prompt has one at least.
 
     Errors and interval are over prompts (the mean of each prompt's images is one observation), since
     new prompts, not new seeds, are what a creator will use it on.
     """
     if base.shape != aligned.shape or base.ndim != 2 or len(base) < 2:
         raise ValueError(f"need [prompts >= 2, images] twice, not {base.shape} and {aligned.shape}")
-    b, a = base.mean(1).astype(np.float64), aligned.mean(1).astype(np.float64)
+    b, a = (np.nanmean(rewards, axis=1, dtype=np.float64) for rewards in (base, aligned))
     root = math.sqrt(len(b))
     difference = a - b
     low, high = bootstrap_interval(difference)
     return Comparison(
         reward=reward,
         prompts=base.shape[0],
-        images=base.shape[1],
+        images=int((~np.isnan(base)).sum(1).max()),
         base=float(b.mean()),
         base_error=float(b.std(ddof=1) / root),
         aligned=float(a.mean()),

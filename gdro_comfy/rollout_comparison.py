@@ -19,14 +19,30 @@ if TYPE_CHECKING:
 
 
 def compare_rollouts(base: Rollout, aligned: Rollout) -> Comparison:
-    """The rewards of two rollouts, paired by prompt.
+    """The rewards of two rollouts, paired by prompt; of images without a score in one of them, as where
+    not all are rated, neither counts.
 
     Raises:
         InputError: they are not of the same prompts, number of images, seeds, sampling and reward, or
-            one has images without a score.
+            fewer than 2 prompts have an image with a score in both.
     """
     _check_pair(base, aligned)
-    return compare(_reward_name(base), _scores(base, "base"), _scores(aligned, "aligned"))
+    scores = base.scores(), aligned.scores()
+    for name, found in zip(("base", "aligned"), scores, strict=True):
+        if np.isnan(found).all():
+            raise InputError(
+                name, "none of its images has a score", "Put GDRO Score Rollout before this node."
+            )
+    known = ~(np.isnan(scores[0]) | np.isnan(scores[1]))
+    rated = known.any(axis=1)
+    if rated.sum() < 2:
+        raise InputError(
+            "aligned",
+            f"{int(rated.sum())} of {len(rated)} prompts have the same image rated in both",
+            "Rate the pictures at the same places in both rollouts.",
+        )
+    paired = [np.where(known, found, np.nan)[rated] for found in scores]
+    return compare(_reward_name(base), *paired)
 
 
 def picture(base: Rollout, aligned: Rollout, rows: int = 6) -> Image.Image:
@@ -73,14 +89,3 @@ def _reward_name(rollout: Rollout) -> str:
     """The reward's name, without what tells its settings apart: numbers made for one rollout are
     others than those for another."""
     return (rollout.score_file or "").rpartition("-")[0]
-
-
-def _scores(rollout: Rollout, input_name: str) -> np.ndarray:
-    found = rollout.scores()
-    if np.isnan(found).any():
-        raise InputError(
-            input_name,
-            f"{int(np.isnan(found).sum())} of its {found.size} images have no score",
-            "Put GDRO Score Rollout before this node; of ratings, rate all pictures.",
-        )
-    return found

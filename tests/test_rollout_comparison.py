@@ -1,6 +1,7 @@
 """Rollouts with a LoRA on, and two rollouts against each other."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -47,6 +48,29 @@ def test_agrees_with_the_evaluation_that_makes_its_own_pictures(bundled_model, h
     other = evaluate(host, bundled_model, trained, HELDOUT, RednessReward(), config).comparison
     assert found.gain != 0
     assert dataclasses.asdict(found) == pytest.approx(dataclasses.asdict(other), abs=1e-6)
+
+
+def rated(rollout, values):
+    """The rollout with these numbers for the reward's; None is not rated."""
+    path = rollout.run.folder / "scores" / rollout.score_file
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    names = list(dict.fromkeys(row["prompt"] for row in rows))  # in the order of the prompts
+    for row in rows:
+        row["value"] = values[names.index(row["prompt"])][row["image"]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rollout
+
+
+def test_of_partial_ratings_only_pictures_rated_in_both_count(pair):
+    base = rated(pair[0], [[1, 3], [None, 2], [None, None]])
+    aligned = rated(pair[1], [[2, 3], [5, 4], [5, 5]])
+    found = compare_rollouts(base, aligned)
+    assert (found.prompts, found.images) == (2, 2)
+    assert (found.base, found.aligned, found.win_rate) == (2, 3.25, 1)
+    with pytest.raises(InputError, match="aligned: 1 of 3 prompts"):
+        compare_rollouts(rated(base, [[1, 3], [None, None], [None, None]]), aligned)
+    with pytest.raises(InputError, match="base: none of its images has a score"):
+        compare_rollouts(rated(base, [[None] * 2] * 3), aligned)
 
 
 def test_the_lora_is_on_while_sampling_and_off_afterwards(bundled_model, host, pair):

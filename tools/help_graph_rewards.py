@@ -44,7 +44,8 @@ judge them. Where the reward comes from your own nodes, or from your own stars, 
 4. both into this node.
 
 Everything but the LoRA has to be the same, or the node says what differs. The interval is over prompts:
-more prompts make it narrower, more images of the same prompts hardly.""",
+more prompts make it narrower, more images of the same prompts hardly. Of ratings by hand, only the pictures
+that are rated in both count.""",
     "GDRO_RatingReward": """What no other reward knows: what *you* like. Press **Run** once: the groups are
 made, this node stops what is behind it, and the pictures stand in its gallery (in fact they arrive there
 while the rollout still draws). Rate some groups, press **Run** again: nothing is drawn twice, and the
