@@ -63,7 +63,7 @@ def compare(reward: str, base: np.ndarray, aligned: np.ndarray) -> Comparison:
     """
     if base.shape != aligned.shape or base.ndim != 2 or len(base) < 2:
         raise ValueError(f"need [prompts >= 2, images] twice, not {base.shape} and {aligned.shape}")
-    b, a = (np.nanmean(rewards, axis=1, dtype=np.float64) for rewards in (base, aligned))
+    b, a = (np.asarray(np.nanmean(rewards, axis=1, dtype=float)) for rewards in (base, aligned))
     root = math.sqrt(len(b))
     difference = a - b
     low, high = bootstrap_interval(difference)

@@ -34,7 +34,7 @@ def compare_rollouts(base: Rollout, aligned: Rollout) -> Comparison:
                 name, "none of its images has a score", "Put GDRO Score Rollout before this node."
             )
     known = ~(np.isnan(scores[0]) | np.isnan(scores[1]))
-    rated = known.any(axis=1)
+    rated = np.asarray(known.any(axis=1))
     if rated.sum() < 2:
         raise InputError(
             "aligned",
