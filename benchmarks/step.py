@@ -1,10 +1,11 @@
 """A training step in units of one forward pass, on both families; and rollouts against the plain loop.
 
-    python benchmarks/step.py [--real] [--size 256] [--images 6] [--rounds 5] [--threads N]
+    python benchmarks/step.py [--real] [--size 256] [--images 6] [--rounds 5] [--threads N] [--compile]
 
 The alternatives take turns in every round, and each is divided by the forward pass (of the same images,
 without gradients) of its round; the table has the medians. Random weights, as the speed does not
-depend on them. Without --real the models are small ones of the same kind.
+depend on them. Without --real the models are small ones of the same kind. With --compile the blocks of the
+transformer also run through torch.compile, which needs a C++ compiler (on a GPU, Triton).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="0 is torch's own choice")
     parser.add_argument("--families", nargs="+", default=["sd3", "flux"])
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -90,6 +92,9 @@ def steps(family: str, model, options: argparse.Namespace) -> None:
             "2 images at once": lambda: step(2, None, False),
             "2 images at once, checkpointed": lambda: step(2, None, True),
         }
+        if options.compile:
+            ways["one forward pass, compiled"] = compiled(model, forward)
+            ways["reference kept, compiled"] = compiled(model, lambda: step(k, kept, False))
         seconds = turns(ways, options.rounds, model.device, parameters.values())
     tokens = (side // 2) ** 2 + model.text_tokens
     kind = "as released" if options.real else "small"
@@ -100,6 +105,16 @@ def steps(family: str, model, options: argparse.Namespace) -> None:
             t / f for t, f in zip(times, seconds["one forward pass"], strict=True)
         )
         print(f"  {name:36}{statistics.median(times):9.3f}{ratio:10.2f}")
+
+
+def compiled(model, work: Callable[[], None]) -> Callable[[], None]:
+    """The work with compiled blocks: torch keeps what it has compiled from one call to the next."""
+
+    def run() -> None:
+        with model.compiled():
+            work()
+
+    return run
 
 
 def turns(

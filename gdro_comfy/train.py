@@ -59,6 +59,7 @@ class TrainConfig:
             The base's errors at fixed ones are computed once and kept.
         gradient_checkpointing: keep only what enters each block and compute the rest again in the
             backward pass: less memory, one forward pass more. Does not change the result.
+        torch_compile: compile the model's blocks first. Changes the result by rounding only.
     """
 
     steps: int = 200
@@ -77,6 +78,7 @@ class TrainConfig:
     preview_every: int = 50
     images_at_once: int = 0
     gradient_checkpointing: bool = False
+    torch_compile: bool = False
     reference_draws: int = 0
 
     def learning_rate_at(self, step: int) -> float:
@@ -191,6 +193,7 @@ def train(
         model.active(),
         model.adapters(config.adapter, config.seed) as parameters,
         model.checkpointed(config.gradient_checkpointing),
+        model.compiled(config.torch_compile),
     ):
         group = objective.group_size or rollout.images_per_prompt
         trainable = sum(p.numel() for p in parameters.values())
@@ -269,7 +272,10 @@ def _record(
 ) -> dict[str, Any]:
     """All that the LoRA depends on, JSON-able."""
     settings = dataclasses.asdict(config)
-    how = ("checkpoint_every", "preview_every", "images_at_once", "gradient_checkpointing")
+    how = (
+        "checkpoint_every", "preview_every", "images_at_once", "gradient_checkpointing",
+        "torch_compile",
+    )  # fmt: skip
     for name in how if config.reference_draws else (*how, "reference_draws"):
         del settings[name]
     record = {

@@ -37,6 +37,7 @@ TYPICAL = {
         "alpha": "as `rank`",
         "target": "`attention+mlp` with the bundled model",
         "gradient_checkpointing": "on for SD3.5 and FLUX.1, off for the bundled model",
+        "torch_compile": "on for hundreds of steps of a large model, where it works",
         "images_at_once": "0",
     },
 }

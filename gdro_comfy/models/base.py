@@ -188,6 +188,11 @@ class FlowModel(Protocol):
         """Within this context a backward pass computes again what happens inside of each block."""
         ...
 
+    def compiled(self, on: bool = True) -> AbstractContextManager[None]:
+        """Within this context torch compiles the network's blocks: the first passes take longer, the
+        others less; results agree up to rounding. ``InputError`` where torch cannot compile."""
+        ...
+
     def activations_in_bytes(self, size: tuple[int, int], checkpointed: bool) -> int:
         """About how much one image of this size (in pixels) keeps for the backward pass."""
         ...

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from . import fingerprints, lora_layers, merging, quantization
+from . import compiling, fingerprints, lora_layers, merging, quantization
 from .base import AdapterConfig, Conditioning, StepCallback, seeded_noise, without_graph
 from .places import ENCODERS, NETWORK, VAE, Places, size_in_bytes
 
@@ -216,6 +216,9 @@ class PipelineModel(ABC):
         finally:
             if not before:
                 self.transformer.disable_gradient_checkpointing()
+
+    def compiled(self, on: bool = True) -> AbstractContextManager[None]:
+        return compiling.blocks(self.transformer, self.device) if on else nullcontext()
 
     def activations_in_bytes(self, size: tuple[int, int], checkpointed: bool) -> int:
         """Tokens x width x blocks, with what a block keeps: measured with torch's hooks on saved
