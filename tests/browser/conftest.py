@@ -17,9 +17,8 @@ _FLAGS = [
 ]
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _READY = "window.app?.canvas && window.app.graph?.nodes?.length > 0"
-_HARMLESS = (
-    "Failed to load resource",
-)  # what the server does not have, the canvas asks for all the same
+# What the server does not have, the canvas asks for all the same; and our own waits look before it is ready.
+_HARMLESS = ("Failed to load resource", "ComfyApp graph accessed before initialization")
 
 
 def pytest_configure(config) -> None:
