@@ -17,6 +17,13 @@ SET = """
     }
 }
 """
+# Leaves out what comes after the training.
+TRAINING_ONLY = """
+() => {
+  for (const node of [...app.graph.nodes])
+    if (['LossGraphNode', 'GDRO_EvaluateAlignment'].includes(node.type)) app.graph.remove(node);
+}
+"""
 
 
 def run(page):

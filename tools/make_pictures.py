@@ -27,10 +27,16 @@ _ROLLOUT = {"GDRO_GroupRollout": {"images_per_prompt": 8}, "GDRO_PromptSet": {"l
 RUNS = {
     "quickstart": {
         **_ROLLOUT,
-        "GDRO_TrainLoRA": {"steps": 80, "preview_every": 20},
+        "GDRO_TrainLoRA": {
+            "algorithm.rounds": 1,
+            "steps": 60,
+            "groups_per_step": 4,
+            "preview_every": 20,
+        },
         "GDRO_EvaluateAlignment": {"images_per_prompt": 2},
     },
     "custom_reward_from_graph": {**_ROLLOUT, "GDRO_TrainLoRA": {"steps": 20}},
+    "rate_by_hand": _ROLLOUT,
 }
 OPEN = """
 async ([name, values]) => {
@@ -134,7 +140,9 @@ def run(page: Page, url: str) -> None:
 def shoot(page: Page, node_id: str) -> None:
     """The picture of a node on the canvas, in few colours."""
     shot = page.screenshot(clip=page.evaluate(CENTRE, [node_id, MARGIN]))
-    picture = Image.open(io.BytesIO(shot)).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    # By their spread in colour, not by their number: most of it is grey, and there are pictures in it.
+    few = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
+    picture = Image.open(io.BytesIO(shot)).convert("RGB").quantize(128, **few)
     PICTURES.mkdir(exist_ok=True)
     picture.save(PICTURES / f"{node_id}.png", optimize=True)
 

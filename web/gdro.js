@@ -7,6 +7,7 @@ import { el } from "./dom.js";
 import { GroupsView } from "./groups_view.js";
 import { isOpen, learn, nodeOf, placesOf } from "./places.js";
 import { RatingView } from "./rating_view.js";
+import { restore } from "./restore.js";
 import { RunsTab } from "./runs_tab.js";
 import { SETTINGS } from "./settings.js";
 import { toast } from "./toast.js";
@@ -90,15 +91,16 @@ class Panel {
 }
 
 function attach(node) {
+  if (!node.comfyClass?.startsWith("GDRO_")) return;
   const View = VIEWS[node.comfyClass];
-  if (!View || panels.has(node)) return;
-  const panel = new Panel(node, View);
-  panels.set(node, panel);
+  const panel = View && new Panel(node, View);
+  if (panel) panels.set(node, panel);
   const configured = node.onConfigure;
   node.onConfigure = function (...given) {
     configured?.apply(this, given);
+    restore(this, given[0]);
     // Only once the whole graph is there is it known where in it this node is.
-    setTimeout(() => panel.refresh(), 0);
+    if (panel) setTimeout(() => panel.refresh(), 0);
   };
 }
 

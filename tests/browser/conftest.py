@@ -1,5 +1,6 @@
 """The real front end in Chromium, in front of the real ComfyUI of ``comfyui_server``."""
 
+import contextlib
 import shutil
 
 import comfyui_server
@@ -15,6 +16,9 @@ _FLAGS = [
     "--disable-sync",
 ]
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_READY = "window.app?.canvas && window.app.graph?.nodes?.length > 0"
+# What the server does not have, the canvas asks for all the same; and our own waits look before it is ready.
+_HARMLESS = ("Failed to load resource", "ComfyApp graph accessed before initialization")
 
 
 def pytest_configure(config) -> None:
@@ -45,18 +49,22 @@ def open_page(chromium, server):
     page = context.new_page()
     page.request.post(f"{server.url}/settings/Comfy.TutorialCompleted", data="true")
     page.goto(server.url)
-    page.wait_for_function("window.app?.canvas && window.app.graph?.nodes?.length > 0")
+    page.wait_for_function(_READY)
     yield page
     context.close()
 
 
-@pytest.fixture
-def page(open_page):
-    """The page; the test fails on an uncaught error or a dialog of a script in it."""
+@contextlib.contextmanager
+def _watched(page):
+    """Fail at the end on an error in the page or in its console, or on a dialog of a script."""
     seen = []
 
     def on_error(error):
         seen.append(f"{error.message}\n{error.stack}")
+
+    def on_console(message):
+        if message.type == "error" and not message.text.startswith(_HARMLESS):
+            seen.append(message.text)
 
     def on_dialog(dialog):
         if dialog.type == "beforeunload":  # the canvas's own question at a reload
@@ -65,9 +73,28 @@ def page(open_page):
         seen.append(f"{dialog.type}: {dialog.message}")
         dialog.dismiss()
 
-    open_page.on("pageerror", on_error)
-    open_page.on("dialog", on_dialog)
-    yield open_page
-    open_page.remove_listener("pageerror", on_error)
-    open_page.remove_listener("dialog", on_dialog)
+    listeners = {"pageerror": on_error, "console": on_console, "dialog": on_dialog}
+    for event, listener in listeners.items():
+        page.on(event, listener)
+    yield page
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
     assert not seen
+
+
+@pytest.fixture
+def page(open_page):
+    """The page of this file; the test fails on errors in it."""
+    with _watched(open_page) as page:
+        yield page
+
+
+@pytest.fixture
+def other_tab(open_page, server):
+    """A second tab of the same browser; the test fails on errors in it."""
+    page = open_page.context.new_page()
+    page.goto(server.url)
+    page.wait_for_function(_READY)
+    with _watched(page):
+        yield page
+    page.close()
