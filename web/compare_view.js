@@ -1,6 +1,6 @@
 /** Base against aligned: the same prompt and seed under one slider, and the figures. */
 
-import { el, figure } from "./dom.js";
+import { difference, el, figure } from "./dom.js";
 import * as routes from "./routes.js";
 import { t } from "./words.js";
 
@@ -134,8 +134,8 @@ export class CompareView {
             el("th", { scope: "row", text: `${c.reward}, ${result.name}` }),
             el("td", { text: figure(c.base) }),
             el("td", { text: figure(c.aligned) }),
-            el("td", { text: figure(c.gain) }),
-            el("td", { text: t("{low} to {high}", { low: figure(c.low), high: figure(c.high) }) }),
+            el("td", { text: difference(c.gain) }),
+            el("td", { text: t("{low} to {high}", { low: difference(c.low), high: difference(c.high) }) }),
           ),
         ),
     );

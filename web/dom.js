@@ -32,6 +32,11 @@ export function figure(value) {
   return String(Number(value.toPrecision(size >= 1 ? 4 : 3)));
 }
 
+/** A difference with its sign, as the report writes it. */
+export function difference(value) {
+  return (value > 0 ? "+" : "") + value.toFixed(3);
+}
+
 /** Seconds as "3 min 20 s". */
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) return "–";
