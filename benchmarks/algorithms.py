@@ -8,7 +8,8 @@ images: a forward counts 1 and a backward 2, rollouts are included. The offline 
 rollout, and each is charged for it. Printed: held-out reward and its gain with a paired 95 %
 interval, the gain of the guard (how well formed the shapes are, whatever the prompt says, from 1 to
 5) and of the corrected score, diversity inside groups, distance from the base, passes and seconds.
-With ``--pictures`` the gains and samples of the first seed are drawn too.
+With ``--pictures`` the gains and samples of the first seed are drawn too. What is done is kept in the
+output folder: a run that was broken off goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import flow_grpo
 import numpy as np
@@ -29,6 +31,7 @@ from torch import Tensor
 
 from gdro_comfy import lora, report, rewards
 from gdro_comfy.algorithms import DGPO, DPO, GDRO, Objective, ObjectiveResult, Signals, top1_error
+from gdro_comfy.comparison import Comparison
 from gdro_comfy.evaluate import EvaluationConfig, Result, evaluate
 from gdro_comfy.host import ConsoleHost
 from gdro_comfy.losses import group_stats
@@ -38,7 +41,7 @@ from gdro_comfy.online import Rounds
 from gdro_comfy.prompts import shipped
 from gdro_comfy.rollout import Rollout, RolloutConfig, generate, sample_prompts, to_pil
 from gdro_comfy.scoring import score_rollout
-from gdro_comfy.store import RunSettings, write_png, write_tensors
+from gdro_comfy.store import RunSettings, append_lines, read_lines, write_png, write_tensors
 from gdro_comfy.train import TrainConfig, TrainResult, train
 
 GROUPS, IMAGES, STEPS, GUIDANCE = 8, 16, 8, 1.0
@@ -186,33 +189,43 @@ def main() -> None:
     bench = Bench(host, model, counter, rollout, reward, int(options.budget * 1000), options.rate)
     evaluation = EvaluationConfig(images_per_prompt=4, steps=STEPS, guidance=GUIDANCE)
     heldout = shipped("shapes_heldout")
-    rows: dict[str, list[tuple[int, Result, int, float]]] = {}
-    trained: dict[str, TrainResult] = {}
-    for seed in options.seeds:
-        for name, run in contestants(bench).items():
-            if options.only and name not in options.only:
-                continue
+    done = Path(options.output) / f"algorithms_{options.budget:g}_{options.rate:g}_{shared}.jsonl"
+    found = [Row.read(saved) for saved in read_lines(done)]
+    rows = {(row.name, row.seed): row for row in found}
+    asked = [
+        (name, seed)
+        for seed in options.seeds
+        for name in contestants(bench)
+        if not options.only or name in options.only
+    ]
+    for name, seed in asked:
+        if (name, seed) not in rows:
             before, start = counter.passes, time.perf_counter()
-            result = run(seed)
+            result = contestants(bench)[name](seed)
             seconds = time.perf_counter() - start
             spent = counter.passes - before + (0 if name == "flow-grpo" else shared)
-            found = evaluate(host, model, result, heldout, reward, evaluation, guard)
-            rows.setdefault(name, []).append((seed, found.results[0], spent, seconds))
-            trained.setdefault(name, result)
-            print(_line(name, *rows[name][-1]), flush=True)
+            compared = evaluate(host, model, result, heldout, reward, evaluation, guard)
+            row = Row(name, seed, spent, seconds, str(result.path), compared.results[0])
+            append_lines(done, [dataclasses.asdict(row)])
+            rows[name, seed] = row
+        print(rows[name, seed].line(), flush=True)
     print(f"\n{_HEAD}")
-    for name in sorted(rows):
-        for row in rows[name]:
-            print(_line(name, *row))
+    chosen = [rows[key] for key in sorted(asked)]
+    for row in chosen:
+        print(row.line())
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
-        gains = {name: [row[1].comparison for row in rows[name]] for name in sorted(rows)}
+        gains: dict[str, list[Comparison]] = {}
+        for row in chosen:
+            gains.setdefault(row.name, []).append(row.result.comparison)
         write_png(options.pictures / "gains.png", gain_chart(gains))
-        write_png(options.pictures / "samples.png", _samples(bench, trained, evaluation.seed))
+        first = {row.name: row.lora for row in reversed(chosen)}
+        write_png(options.pictures / "samples.png", _samples(bench, first, evaluation.seed))
 
 
-def _samples(bench: Bench, trained: dict[str, TrainResult], seed: int) -> Image.Image:
-    """One picture of some held-out prompts by the base and by each of these, on the same seeds."""
+def _samples(bench: Bench, trained: dict[str, str], seed: int) -> Image.Image:
+    """One picture of some held-out prompts by the base and with each of these LoRA files, on the same
+    seeds."""
     model, prompts = bench.model, shipped("shapes_heldout").prompts
     prompts = [prompts[place] for place in range(0, len(prompts), len(prompts) // 6)][:6]
     size = bench.rollout.run.settings.size
@@ -224,8 +237,8 @@ def _samples(bench: Bench, trained: dict[str, TrainResult], seed: int) -> Image.
 
     with model.active():
         pictures = {"base": made()}
-        for name, result in sorted(trained.items()):
-            with model.with_lora(lora.load(result.path), 1.0):
+        for name, path in sorted(trained.items()):
+            with model.with_lora(lora.load(Path(path)), 1.0):
                 pictures[name] = made()
     return report.side_by_side(pictures, prompts, 1, len(prompts))
 
@@ -236,16 +249,36 @@ _HEAD = (
 )
 
 
-def _line(name: str, seed: int, found: Result, passes: int, seconds: float) -> str:
-    c, guard, corrected = found.comparison, found.guard, found.corrected
-    assert guard is not None
-    assert corrected is not None
-    return (
-        f"{name:14}{seed:4d}{c.base:7.3f}{c.aligned:9.3f}{c.gain:+8.3f}"
-        f"{f'{c.low:+.3f} to {c.high:+.3f}':>18}{guard.gain:+8.3f}{corrected.gain:+11.3f}"
-        f"{f'{found.base_diversity:.3f} -> {found.diversity:.3f}':>16}{found.drift:8.4f}"
-        f"{passes / 1000:10.1f}{seconds:6.0f}"
-    )
+@dataclass(frozen=True)
+class Row:
+    """A contestant with a seed: its passes and seconds, its LoRA's file, and what came out."""
+
+    name: str
+    seed: int
+    passes: int
+    seconds: float
+    lora: str
+    result: Result
+
+    @classmethod
+    def read(cls, saved: dict[str, Any]) -> Row:
+        result = saved.pop("result")
+        compared = {
+            key: Comparison(**result.pop(key)) for key in ("comparison", "guard", "corrected")
+        }
+        return cls(**saved, result=Result(**result, **compared))
+
+    def line(self) -> str:
+        found = self.result
+        c, guard, corrected = found.comparison, found.guard, found.corrected
+        assert guard is not None
+        assert corrected is not None
+        return (
+            f"{self.name:14}{self.seed:4d}{c.base:7.3f}{c.aligned:9.3f}{c.gain:+8.3f}"
+            f"{f'{c.low:+.3f} to {c.high:+.3f}':>18}{guard.gain:+8.3f}{corrected.gain:+11.3f}"
+            f"{f'{found.base_diversity:.3f} -> {found.diversity:.3f}':>16}{found.drift:8.4f}"
+            f"{self.passes / 1000:10.1f}{self.seconds:6.0f}"
+        )
 
 
 if __name__ == "__main__":
