@@ -108,6 +108,11 @@ async ([type, margin]) => {
   // The node's last message, where it is progress or a path of this machine.
   const text = node.widgets?.find(widget => widget.name === '$$node-text-preview');
   if (text && String(text.value).includes('/')) node.removeWidget(text);
+  // A panel takes its room once it has read what it shows.
+  for (let before = 0; before !== node.size[1]; ) {
+    before = node.size[1];
+    await new Promise(resolve => setTimeout(resolve, 3000));
+  }
   const [x, y, width, height] = node.getBounding();
   const { clientWidth, clientHeight } = canvas.canvas;
   const scale = Math.min(
@@ -140,9 +145,8 @@ def run(page: Page, url: str) -> None:
 def shoot(page: Page, node_id: str) -> None:
     """The picture of a node on the canvas, in few colours."""
     shot = page.screenshot(clip=page.evaluate(CENTRE, [node_id, MARGIN]))
-    # By their spread in colour, not by their number: most of it is grey, and there are pictures in it.
-    few = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
-    picture = Image.open(io.BytesIO(shot)).convert("RGB").quantize(128, **few)
+    whole = Image.open(io.BytesIO(shot)).convert("RGB")
+    picture = whole.quantize(256, kmeans=3, dither=Image.Dither.NONE)
     PICTURES.mkdir(exist_ok=True)
     picture.save(PICTURES / f"{node_id}.png", optimize=True)
 
