@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="0 is torch's own choice")
-    parser.add_argument("--families", nargs="+", default=["sd3", "flux"])
+    parser.add_argument("--families", nargs="*", default=["sd3", "flux"], help="none: rollouts")
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     if options.threads:
