@@ -69,8 +69,8 @@ evenly from 0 to 1. **order** gives the worst picture of a group 0, the next bet
 so large that at temperatures up to 0.1 it is a ranking, exactly so at 0. Use it if your stars are stricter
 on some days than on others. To combine it, choose a normalisation in GDRO Combine Rewards.
 
-About 20 groups of 8 pictures already move a model; more prompts help more than more pictures. The ratings are
-for these pictures only, so evaluate with your eyes (GDRO Generate), with another reward, as
+A few groups move a model, but 24 groups of 8 pictures were too few for a gain that is certain: rate more
+prompts rather than more pictures of each. The ratings are for these pictures only, so evaluate with your eyes (GDRO Generate), with another reward, as
 `rate_by_hand.json` does, or rate two more rollouts blind and connect them to GDRO Compare Rollouts.
 
 Without the canvas: `gdro-comfy rate RUN FILE.csv --template` writes a table of all pictures, and `gdro-comfy
