@@ -70,8 +70,9 @@ so large that at temperatures up to 0.1 it is a ranking, exactly so at 0. Use it
 on some days than on others. To combine it, choose a normalisation in GDRO Combine Rewards.
 
 A few groups move a model, but 24 groups of 8 pictures were too few for a gain that is certain: rate more
-prompts rather than more pictures of each. The ratings are for these pictures only, so evaluate with your eyes (GDRO Generate), with another reward, as
-`rate_by_hand.json` does, or rate two more rollouts blind and connect them to GDRO Compare Rollouts.
+prompts rather than more pictures of each. The ratings are for these pictures only, so evaluate with your
+eyes (GDRO Generate), with another reward, as `rate_by_hand.json` does, or rate two more rollouts blind and
+connect them to GDRO Compare Rollouts.
 
 Without the canvas: `gdro-comfy rate RUN FILE.csv --template` writes a table of all pictures, and `gdro-comfy
 rate RUN FILE.csv` reads it back. It takes columns `file`, or `prompt` (or `group`) and `image` (the number
