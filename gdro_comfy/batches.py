@@ -88,15 +88,13 @@ class GroupData:
         x0 = torch.stack([self.latents[g, p] for g, p in pairs]).float()
         rewards = torch.stack([self.rewards[g, p] for g, p in pairs])
         numbers = [epoch % fixed_draws if fixed_draws else 0 for epoch, _ in turns]
-        parts, each = [draws], size
+        sources = [draws]
         if fixed_draws:
-            parts, each = (
-                [generator(seed, g, n, "draw") for g, n in zip(chosen, numbers, strict=True)],
-                1,
-            )
-        noise = torch.cat([torch.randn(each, 1, *x0.shape[2:], generator=one) for one in parts])
+            sources = [generator(seed, g, n, "draw") for g, n in zip(chosen, numbers, strict=True)]
+        each = size // len(sources)
+        noise = torch.cat([torch.randn(each, 1, *x0.shape[2:], generator=one) for one in sources])
         sigma = torch.cat(
-            [flow.sample_sigma(each, one, sigma_sampler, *sigma_range) for one in parts]
+            [flow.sample_sigma(each, one, sigma_sampler, *sigma_range) for one in sources]
         )
         return Batch(
             torch.tensor(chosen), torch.tensor(numbers), torch.stack(picks), x0, noise.expand_as(x0),

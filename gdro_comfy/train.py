@@ -276,6 +276,7 @@ def _record(
         "checkpoint_every", "preview_every", "images_at_once", "gradient_checkpointing",
         "torch_compile",
     )  # fmt: skip
+    # Where it is off it is left out, so that trainings from before there was one go on.
     for name in how if config.reference_draws else (*how, "reference_draws"):
         del settings[name]
     record = {

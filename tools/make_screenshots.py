@@ -2,8 +2,8 @@
 
     python tools/make_screenshots.py --url http://127.0.0.1:8188
 
-Needs a running ComfyUI with this pack, in English, and Playwright with Chromium. It takes half an hour on a
-CPU; what the server has of these runs already is not made again.
+Needs a running ComfyUI with this pack, in English, and Playwright with Chromium. What the
+server has of these runs already is not made again.
 """
 
 from __future__ import annotations

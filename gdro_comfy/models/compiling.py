@@ -38,10 +38,10 @@ def blocks(network: nn.Module, device: torch.device) -> Iterator[None]:
     log.info("torch compiles the model's blocks: the first steps take longer")
     lists = [child for child in network.children() if isinstance(child, nn.ModuleList)]
     found = [block for blocks in lists for block in blocks]
-    for block in found:
-        block.forward = torch.compile(block.forward)
     try:
+        for block in found:
+            block.forward = torch.compile(block.forward)
         yield
     finally:
         for block in found:
-            del block.forward
+            vars(block).pop("forward", None)

@@ -246,8 +246,8 @@ STAGES: dict[str, Stage] = {
             Input(
                 "torch_compile",
                 "BOOLEAN",
-                "torch compiles the model's blocks first: a minute or more at the start, then steps take "
-                "about a quarter less. Needs Triton (NVIDIA card) or a C++ compiler (CPU).",
+                "torch compiles the model's blocks: the first steps wait for it, the others took a quarter "
+                "less on a CPU. Needs Triton (NVIDIA card) or a C++ compiler (CPU).",
                 default=False,
                 optional=True,
                 advanced=True,
