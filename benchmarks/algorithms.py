@@ -29,20 +29,36 @@ from pictures import PictureReward, gain_chart, shapeliness
 from PIL import Image
 from torch import Tensor
 
-from gdro_comfy import lora, report, rewards
-from gdro_comfy.algorithms import DGPO, DPO, GDRO, Objective, ObjectiveResult, Signals, top1_error
-from gdro_comfy.comparison import Comparison
-from gdro_comfy.evaluate import EvaluationConfig, Result, evaluate
-from gdro_comfy.host import ConsoleHost
-from gdro_comfy.losses import group_stats
+from gdro_comfy import rewards
+from gdro_comfy.data.aligned import TrainResult
+from gdro_comfy.data.files import append_lines, read_lines, write_png, write_tensors
+from gdro_comfy.data.prompts import shipped
+from gdro_comfy.data.rollout import Rollout
+from gdro_comfy.data.runs import RunSettings
+from gdro_comfy.evaluation import report
+from gdro_comfy.evaluation.evaluate import evaluate
+from gdro_comfy.evaluation.result import EvaluationConfig, Result
+from gdro_comfy.evaluation.statistics import Comparison
+from gdro_comfy.headless.console_host import ConsoleHost
+from gdro_comfy.imaging import to_pil
+from gdro_comfy.lora import files
 from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig, FlowModel
-from gdro_comfy.online import Rounds
-from gdro_comfy.prompts import shipped
-from gdro_comfy.rollout import Rollout, RolloutConfig, generate, sample_prompts, to_pil
-from gdro_comfy.scoring import score_rollout
-from gdro_comfy.store import RunSettings, append_lines, read_lines, write_png, write_tensors
-from gdro_comfy.train import TrainConfig, TrainResult, train
+from gdro_comfy.rollouts.sample import RolloutConfig, generate, sample_prompts
+from gdro_comfy.rollouts.scoring import score_rollout
+from gdro_comfy.training.config import TrainConfig
+from gdro_comfy.training.losses import group_stats
+from gdro_comfy.training.objectives import (
+    DGPO,
+    DPO,
+    GDRO,
+    Objective,
+    ObjectiveResult,
+    Signals,
+    top1_error,
+)
+from gdro_comfy.training.online import Rounds
+from gdro_comfy.training.train import train
 
 GROUPS, IMAGES, STEPS, GUIDANCE = 8, 16, 8, 1.0
 ADAPTER = AdapterConfig(32, 32.0, "attention+mlp")
@@ -147,7 +163,7 @@ class Bench:
                 flow_grpo.update(model, optimizer, weights, path, values, config, average)
                 number += 1
         target = folder / "lora.safetensors"
-        write_tensors(target, lora.to_file_keys(ema, ADAPTER.alpha))
+        write_tensors(target, files.to_file_keys(ema, ADAPTER.alpha))
         return TrainResult(target, folder, number, model.identity)
 
 
@@ -238,7 +254,7 @@ def _samples(bench: Bench, trained: dict[str, str], seed: int) -> Image.Image:
     with model.active():
         pictures = {"base": made()}
         for name, path in sorted(trained.items()):
-            with model.with_lora(lora.load(Path(path)), 1.0):
+            with model.with_lora(files.load(Path(path)), 1.0):
                 pictures[name] = made()
     return report.side_by_side(pictures, prompts, 1, len(prompts))
 

@@ -16,15 +16,17 @@ from pathlib import Path
 import torch
 
 from gdro_comfy import rewards
-from gdro_comfy.algorithms import GDRO
-from gdro_comfy.evaluate import EvaluationConfig, evaluate
-from gdro_comfy.host import ConsoleHost
+from gdro_comfy.data.prompts import shipped
+from gdro_comfy.evaluation.evaluate import evaluate
+from gdro_comfy.evaluation.result import EvaluationConfig
+from gdro_comfy.headless.console_host import ConsoleHost
 from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig
-from gdro_comfy.prompts import shipped
-from gdro_comfy.rollout import RolloutConfig, generate
-from gdro_comfy.scoring import score_rollout
-from gdro_comfy.train import TrainConfig, train
+from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.scoring import score_rollout
+from gdro_comfy.training.config import TrainConfig
+from gdro_comfy.training.objectives import GDRO
+from gdro_comfy.training.train import train
 
 OBJECTIVE = GDRO(beta=8.0, top1_weight=3.0, draw="best and worst")
 EVALUATION = EvaluationConfig(images_per_prompt=4, steps=8)

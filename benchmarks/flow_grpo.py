@@ -16,8 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gdro_comfy.losses import group_advantages
-from gdro_comfy.models.base import Conditioning, FlowModel, seeded_noise
+from gdro_comfy.data.conditioning import Conditioning
+from gdro_comfy.models.base import FlowModel, seeded_noise
+from gdro_comfy.training.losses import group_advantages
 
 
 @dataclass(frozen=True)

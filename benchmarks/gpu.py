@@ -20,12 +20,13 @@ import random_models
 import torch
 from torch import nn
 
-from gdro_comfy import flow, memory, microbatch
-from gdro_comfy.algorithms import GDRO
 from gdro_comfy.errors import InputError
-from gdro_comfy.host import ConsoleHost
+from gdro_comfy.headless.console_host import ConsoleHost
+from gdro_comfy.models import flow
 from gdro_comfy.models.base import AdapterConfig
 from gdro_comfy.models.quantization import QUANTIZATIONS
+from gdro_comfy.training import memory, microbatch
+from gdro_comfy.training.objectives import GDRO
 
 log = logging.getLogger(__name__)
 

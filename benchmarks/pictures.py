@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gdro_comfy.comparison import Comparison
-from gdro_comfy.prompts import Prompt
+from gdro_comfy.data.prompts import Prompt
+from gdro_comfy.evaluation.statistics import Comparison
 from gdro_comfy.rewards.base import RewardResult
 from gdro_comfy.rewards.shapes import detect_shapes
 

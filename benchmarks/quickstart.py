@@ -18,15 +18,16 @@ from functools import wraps
 
 import torch
 
-from gdro_comfy import rewards, train
-from gdro_comfy.algorithms import GDRO
-from gdro_comfy.host import ConsoleHost
+from gdro_comfy import rewards
+from gdro_comfy.data.prompts import shipped
+from gdro_comfy.data.runs import Group
+from gdro_comfy.headless.console_host import ConsoleHost
 from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig
-from gdro_comfy.prompts import shipped
-from gdro_comfy.rollout import RolloutConfig, generate
-from gdro_comfy.scoring import score_rollout
-from gdro_comfy.store import Group
+from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.scoring import score_rollout
+from gdro_comfy.training import train
+from gdro_comfy.training.objectives import GDRO
 
 
 class Clock:
@@ -93,7 +94,7 @@ def measure(host: ConsoleHost, clock: Clock, prompts: int, steps: int) -> None:
     backward = torch.Tensor.backward
     torch.Tensor.backward = clock.wrap(backward, lambda: "backward")
     objective = GDRO(group_size=6, beta=8.0, top1_weight=3.0, draw="best and worst")
-    settings = train.TrainConfig(
+    settings = config.TrainConfig(
         steps=steps,
         adapter=AdapterConfig(32, 32.0, "attention+mlp"),
         preview_every=0,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gdro_comfy.models.base import Conditioning
+from gdro_comfy.data.conditioning import Conditioning
 from gdro_comfy.models.families import FLUX, SD3
 
 SD35_MEDIUM = {

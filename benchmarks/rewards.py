@@ -30,8 +30,8 @@ from transformers import (
 )
 
 from gdro_comfy import rewards
-from gdro_comfy.measure import measure
-from gdro_comfy.prompts import Prompt
+from gdro_comfy.data.prompts import Prompt
+from gdro_comfy.rewards.measure import measure
 from gdro_comfy.rewards.preference import prepare
 from gdro_comfy.rewards.preference_networks import CLIPScorer, ImageRewardScorer
 

@@ -18,11 +18,11 @@ from collections.abc import Callable
 import random_models
 import torch
 
-from gdro_comfy import flow, microbatch
-from gdro_comfy.algorithms import GDRO, Signals
-from gdro_comfy.models import loading
+from gdro_comfy.data.prompts import shipped
+from gdro_comfy.models import flow, loading
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
-from gdro_comfy.prompts import shipped
+from gdro_comfy.training import microbatch
+from gdro_comfy.training.objectives import GDRO, Signals
 
 
 def main() -> None:

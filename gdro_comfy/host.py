@@ -1,49 +1,30 @@
-"""What the engine needs from where it runs, and the implementation for a console.
+"""What the engine needs from where it runs.
 
-ComfyUI's own implementation is ``nodes/host.py``. The engine calls ``check_cancelled`` in every step of
-every loop, because progress alone does not stop anything.
+``nodes/host.py`` implements it inside ComfyUI, ``headless/console_host.py`` for a terminal.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import InputError
+from .progress import Progress
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
-
-    from .models.base import FlowModel
-
-log = logging.getLogger(__name__)
-
 
 TOKENIZERS = {"clip": "comfy/sd1_tokenizer", "t5": "comfy/text_encoders/t5_tokenizer"}
-"""Where ComfyUI's folder has the tokenizers."""
-
-_COMFYUI_FOLDERS = {
-    "transformers": ("diffusion_models", "unet", "checkpoints"),
-    "text_encoders": ("text_encoders", "clip"),
-    "vae": ("vae",),
-    "diffusers": ("diffusers",),
-}
-
-
-def _comfyui() -> Path | None:
-    """The ComfyUI folder that COMFYUI_PATH names, if any."""
-    given = os.environ.get("COMFYUI_PATH")
-    return Path(given) if given and Path(given).is_dir() else None
+"""Where ComfyUI keeps its tokenizers, relative to its own folder."""
 
 
 def picture_folders(input_dir: Path, output_dir: Path) -> dict[str, Path]:
-    """Folders of pictures by the name shown to users: those in the input folder, then those in the
-    output folder as "NAME [output]". Links, hidden folders and the runs are left out."""
+    """List folders of images by the name shown to users.
+
+    Those in the input folder come first, then those in the output folder as "NAME [output]". Links,
+    hidden folders and the runs themselves are left out.
+    """
     found: dict[str, Path] = {}
     for root, mark in ((input_dir, ""), (output_dir, " [output]")):
         with os.scandir(root) if root.is_dir() else contextlib.nullcontext([]) as entries:
@@ -54,53 +35,37 @@ def picture_folders(input_dir: Path, output_dir: Path) -> dict[str, Path]:
     return found
 
 
-class Cancelled(Exception):
-    """The user stopped the run. What was finished before is on disk."""
-
-
-class Host(Protocol):
-    """Services of the surroundings: progress, cancel, folders, memory, messages."""
+class Host(Progress, Protocol):
+    """Everything the engine needs from its surroundings: progress, folders, files, device, models."""
 
     @property
     def output_dir(self) -> Path:
-        """Folder below which runs (``gdro/<run>/``) and pictures are written."""
+        """The folder under which runs (``gdro/<run>/``) and images are written."""
         ...
 
     @property
     def lora_dir(self) -> Path:
-        """Folder that the surroundings list LoRA files from."""
-        ...
-
-    def progress(
-        self, value: int, total: int, stage: str = "", preview: Image.Image | None = None
-    ) -> None:
-        """Say that ``value`` of ``total`` steps of ``stage`` are done, with a picture to show. An
-        estimate stands in ``stage`` behind ", about "."""
-        ...
-
-    def check_cancelled(self) -> None:
-        """Raise if the user has asked to stop; else return at once."""
-        ...
-
-    def emit(self, event: str, payload: Mapping[str, object]) -> None:
-        """Tell whoever listens about something that happened, e.g. one training step."""
+        """The folder from which the surroundings list LoRA files."""
         ...
 
     def model_files(self, kind: str) -> dict[str, Path]:
-        """Files or folders of a kind ("diffusers", "loras", "transformers", "text_encoders", "vae",
-        "pictures"): the name shown to users -> path."""
+        """List the files or folders of a kind: the name shown to users -> its path.
+
+        Args:
+            kind: "diffusers", "loras", "transformers", "text_encoders", "vae" or "pictures".
+        """
         ...
 
     def model_dir(self, kind: str) -> Path:
-        """Folder that models of a kind ("diffusers") are put into."""
+        """The folder into which models of a kind ("diffusers") are downloaded."""
         ...
 
     def tokenizer_dir(self, kind: str) -> Path:
-        """Folder of the tokenizer of CLIP ("clip") or T5 ("t5"), in transformers' layout."""
+        """The folder of the tokenizer of CLIP ("clip") or T5 ("t5"), in transformers' layout."""
         ...
 
     def judge_keys(self) -> str:
-        """The user's keys for judging servers, by host (``rewards.openai_wire.key_for``)."""
+        """The user's API keys for judging servers, by host (see ``rewards.openai_wire.key_for``)."""
         ...
 
     def device(self) -> torch.device:
@@ -108,129 +73,13 @@ class Host(Protocol):
         ...
 
     def free_memory(self) -> None:
-        """Take other models off the device."""
+        """Move other models off the device."""
         ...
 
     def patch_model(self, model: Any, lora_file: Path, strength: float) -> Any:
-        """Put a LoRA file onto a model of the surroundings (ComfyUI's MODEL)."""
+        """Apply a LoRA file to a model of the surroundings (ComfyUI's MODEL)."""
         ...
 
-    def native_model(self, model: FlowModel) -> tuple[Any, Any, Any]:
-        """A model of the engine as one of the surroundings: ComfyUI's MODEL, CLIP and VAE."""
+    def native_model(self, model: Any) -> tuple[Any, Any, Any]:
+        """Present a ``FlowModel`` as ComfyUI's MODEL, CLIP and VAE."""
         ...
-
-
-class ConsoleHost:
-    """A terminal: tqdm progress bars, and all folders below one output folder.
-
-    Args:
-        output_dir: where runs, pictures and LoRA files go; made when first needed.
-        quiet: no progress bars.
-        input_dir: whose folders of pictures may be imported; without one, the input folder of the
-            ComfyUI that COMFYUI_PATH names, or else "input".
-    """
-
-    def __init__(
-        self,
-        output_dir: Path | str = "output",
-        quiet: bool = False,
-        input_dir: Path | str | None = None,
-    ) -> None:
-        self._output = Path(output_dir).absolute()
-        self._input = Path(input_dir or (_comfyui() or Path()) / "input").absolute()
-        self._quiet = quiet
-        self._bar = None
-        self._stage = ""
-        self._cancelled = False
-
-    @property
-    def output_dir(self) -> Path:
-        return self._output
-
-    @property
-    def lora_dir(self) -> Path:
-        return self._output / "loras"
-
-    def progress(
-        self, value: int, total: int, stage: str = "", preview: Image.Image | None = None
-    ) -> None:
-        if self._quiet:
-            return
-        from tqdm import tqdm
-
-        bar, stage = self._bar, stage.partition(", about ")[0]  # the bar says it itself
-        if bar is None or self._stage != stage or bar.total != total or value < bar.n:
-            if bar is not None:
-                bar.close()
-            bar = self._bar = tqdm(total=total, desc=stage, dynamic_ncols=True)
-            self._stage = stage
-        bar.update(value - bar.n)
-        if value >= total:
-            bar.close()
-            self._bar = None
-
-    def cancel(self) -> None:
-        """Ask whatever runs to stop at its next step."""
-        self._cancelled = True
-
-    def check_cancelled(self) -> None:
-        if self._cancelled:
-            self._cancelled = False
-            raise Cancelled
-
-    def emit(self, event: str, payload: Mapping[str, object]) -> None:
-        log.debug("%s %s", event, payload)
-
-    def model_files(self, kind: str) -> dict[str, Path]:
-        if kind == "pictures":
-            return picture_folders(self._input, self._output)
-        comfyui = _comfyui()
-        folders = [self._output / kind]
-        if comfyui is not None:
-            folders += [comfyui / "models" / name for name in _COMFYUI_FOLDERS.get(kind, ())]
-        found: dict[str, Path] = {}
-        for folder in folders:
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                found.setdefault(path.name, path)
-        return found
-
-    def model_dir(self, kind: str) -> Path:
-        return self._output / kind
-
-    def tokenizer_dir(self, kind: str) -> Path:
-        found = _comfyui()
-        if found is None:
-            raise InputError(
-                "source",
-                "single files hold no tokenizers, and no ComfyUI to take them from is known",
-                "Set the environment variable COMFYUI_PATH to a ComfyUI folder, or use a diffusers "
-                "folder.",
-            )
-        return found / TOKENIZERS[kind]
-
-    def judge_keys(self) -> str:
-        from .rewards.openai_wire import KEYS_VARIABLE
-
-        return os.environ.get(KEYS_VARIABLE, "")
-
-    def device(self) -> torch.device:
-        import torch
-
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        if torch.backends.mps.is_available():
-            return torch.device("mps")
-        return torch.device("cpu")
-
-    def free_memory(self) -> None:
-        """A console shares its device with no model of its own."""
-
-    def patch_model(self, model: Any, lora_file: Path, strength: float) -> Any:
-        raise InputError(
-            "model",
-            "a ComfyUI MODEL exists only inside ComfyUI",
-            "Open the workflow there, or use GDRO Generate here.",
-        )
-
-    def native_model(self, model: FlowModel) -> tuple[Any, Any, Any]:
-        return self.patch_model(model, Path(), 0.0)

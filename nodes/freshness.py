@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..gdro_comfy.stage import Input, Stage
-from ..gdro_comfy.stage_inputs import unlist
+from ..gdro_comfy.stages.base import Input, Stage
+from ..gdro_comfy.stages.inputs import unlist
 from .host import model_files
 
 _WRITES = frozenset({"GDRO_ROLLOUT", "GDRO_ALIGNED"})

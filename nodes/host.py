@@ -20,10 +20,10 @@ import folder_paths
 from comfy_api.latest import ComfyAPISync
 from server import PromptServer
 
-from ..gdro_comfy import runs
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.host import TOKENIZERS, picture_folders
 from ..gdro_comfy.rewards.openai_wire import KEYS_VARIABLE
+from ..gdro_comfy.viewer import runs
 from . import native
 
 if TYPE_CHECKING:

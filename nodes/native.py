@@ -12,8 +12,8 @@ import comfy.model_sampling
 import comfy.sd
 import torch
 
+from ..gdro_comfy.data.prompts import Prompt
 from ..gdro_comfy.errors import InputError
-from ..gdro_comfy.prompts import Prompt
 
 if TYPE_CHECKING:
     from ..gdro_comfy.models.base import FlowModel

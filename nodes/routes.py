@@ -16,8 +16,10 @@ import folder_paths
 from aiohttp import web
 from server import PromptServer
 
-from ..gdro_comfy import ratings, run_groups, runs, wishes
+from ..gdro_comfy.data import ratings
 from ..gdro_comfy.errors import InputError
+from ..gdro_comfy.training import commands
+from ..gdro_comfy.viewer import groups, runs
 from .host import live_rows
 
 LARGEST_BODY = 64 * 1024
@@ -107,7 +109,7 @@ def _whole(request: web.Request, name: str, default: int) -> int:
 
 def _groups(request: web.Request) -> dict[str, Any]:
     query = request.query
-    return run_groups.groups(
+    return groups.groups(
         _run(request),
         query.get("scores", ""),
         query.get("order", "arrival"),
@@ -135,13 +137,13 @@ def _delete(request: web.Request) -> dict[str, Any]:
 
 
 def _wish(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
-    wishes.make(_training(request), str(body.get("wish")))
+    commands.make(_training(request), str(body.get("wish")))
     return {"wished": body.get("wish")}
 
 
 def _rate(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
     folder, ranked = _run(request), "ranks" in body
-    group = run_groups.group_folder(folder, str(body.get("group")))
+    group = groups.group_folder(folder, str(body.get("group")))
     given = body.get("ranks" if ranked else "ratings")
     if not isinstance(given, list):
         raise ValueError("ratings have to be a list")
@@ -157,7 +159,7 @@ def _ratings(request: web.Request) -> dict[str, Any]:
 def _picture(thumbnail: bool) -> Callable[[web.Request], bytes]:
     def read(request: web.Request) -> bytes:
         info = request.match_info
-        return run_groups.picture(_run(request), info["group"], int(info["image"]), thumbnail)
+        return groups.picture(_run(request), info["group"], int(info["image"]), thumbnail)
 
     return read
 

@@ -10,9 +10,9 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..gdro_comfy.errors import InputError, NotYet
-from ..gdro_comfy.stage import MISSING, Input, Output, Stage
-from ..gdro_comfy.stage_inputs import unlist
 from ..gdro_comfy.stages import STAGES
+from ..gdro_comfy.stages.base import MISSING, Input, Output, Stage
+from ..gdro_comfy.stages.inputs import unlist
 from . import freshness
 from .host import ComfyHost, model_files
 

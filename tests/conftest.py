@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support")]
 
-from tests_support import RecordingHost  # noqa: E402
+from recording_host import RecordingHost  # noqa: E402
 
 
 @pytest.fixture

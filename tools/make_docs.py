@@ -27,8 +27,8 @@ import translations
 from help_text import ADVICE, MISTAKES, TYPICAL
 from translations import Words
 
-from gdro_comfy.stage import MISSING, Input, Output, Stage
 from gdro_comfy.stages import STAGES
+from gdro_comfy.stages.base import MISSING, Input, Output, Stage
 
 for topic in (help_judges, help_graph_rewards, help_import, help_models, help_training):
     ADVICE.update(topic.ADVICE)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gdro_comfy.prompt_writer import sign_prompts, thing_prompts, write
+from gdro_comfy.headless.prompt_generator import sign_prompts, thing_prompts, write
 
 SEED = 20260102
 

@@ -1,0 +1,1 @@
+"""Flow models behind one contract: families, files, loading, quantization, offloading."""

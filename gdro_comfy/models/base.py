@@ -6,15 +6,17 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..data.conditioning import Conditioning
+
 if TYPE_CHECKING:
+    from ..data.prompts import Prompt
     from ..host import Host
-    from ..prompts import Prompt
-    from .merging import Style
 
 StepCallback = Callable[[int, int, Tensor], None]
 P = ParamSpec("P")
@@ -34,30 +36,6 @@ def without_graph(work: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-@dataclass
-class Conditioning:
-    """Encoded prompts: named tensors whose first dimension is the prompt. ``select`` and ``cat`` keep
-    that order; what the names mean is the family's own affair."""
-
-    tensors: dict[str, Tensor]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
-
-    def select(self, index: Sequence[int] | Tensor) -> Conditioning:
-        """The prompts at these places; a place may come more than once."""
-        places = torch.as_tensor(index, dtype=torch.long)
-        return Conditioning({name: t[places.to(t.device)] for name, t in self.tensors.items()})
-
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Conditioning:
-        return Conditioning({name: t.to(device, dtype) for name, t in self.tensors.items()})
-
-    @staticmethod
-    def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        names = parts[0].tensors
-        return Conditioning({name: torch.cat([p.tensors[name] for p in parts]) for name in names})
-
-
 @dataclass(frozen=True)
 class AdapterConfig:
     """A LoRA: its rank, its alpha (the update is scaled by alpha / rank), and where it goes.
@@ -68,6 +46,15 @@ class AdapterConfig:
     rank: int = 32
     alpha: float = 32.0
     target: str = "attention"
+
+
+@dataclass(frozen=True)
+class Style:
+    """A LoRA to merge: its file, its strength, and the input that it was chosen at."""
+
+    path: Path
+    strength: float
+    input_name: str = "lora_1"
 
 
 class FlowModel(Protocol):

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Conditioning, without_graph
+from ..data.conditioning import Conditioning
+from .base import without_graph
 from .families import FLUX
+from .offload import ENCODERS, NETWORK
 from .original_layouts import Names, flux_names
 from .pipeline_model import Field, PipelineModel
-from .places import ENCODERS, NETWORK
 
 if TYPE_CHECKING:
-    from ..prompts import Prompt
+    from ..data.prompts import Prompt
 
 GUIDANCE = 3.5
 """Where nothing is said: the value of FLUX.1-dev's own pipeline."""

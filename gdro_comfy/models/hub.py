@@ -12,8 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.files import write_json
 from ..errors import InputError
-from ..store import write_json
 from .families import FAMILIES, Family
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .base import Style
 from .files import lora_title
 from .original_layouts import SWAPPED, Names
 
@@ -38,15 +38,6 @@ _OTHER_KINDS = (
     ("hada_", "a LoHa"), ("lokr_", "a LoKr"), ("dora_scale", "a DoRA"), ("oft_", "an OFT"),
     ("lora_mid", "a LoCon with a middle layer"),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Style:
-    """A LoRA to merge: its file, its strength, and the input that it was chosen at."""
-
-    path: Path
-    strength: float
-    input_name: str = "lora_1"
 
 
 @dataclass
@@ -72,7 +63,7 @@ def read(style: Style) -> dict[str, _Layer]:
     """
     from safetensors import SafetensorError
 
-    from ..store import read_tensors
+    from ..data.files import read_tensors
 
     name = style.path.name
     try:

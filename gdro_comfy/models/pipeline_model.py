@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..data.conditioning import Conditioning
 from ..errors import InputError
 from . import compiling, fingerprints, lora_layers, merging, quantization
-from .base import AdapterConfig, Conditioning, StepCallback, seeded_noise, without_graph
-from .places import ENCODERS, NETWORK, VAE, Places, size_in_bytes
+from .base import AdapterConfig, StepCallback, seeded_noise, without_graph
+from .offload import ENCODERS, NETWORK, VAE, Places, size_in_bytes
 
 if TYPE_CHECKING:
+    from ..data.prompts import Prompt
     from ..host import Host
-    from ..prompts import Prompt
+    from .base import Style
     from .families import Family
-    from .merging import Style
     from .original_layouts import Names
 
 Field = Callable[[Tensor, Tensor], Tensor]

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .base import Conditioning, without_graph
+from ..data.conditioning import Conditioning
+from .base import without_graph
 from .families import SD3
+from .offload import ENCODERS, NETWORK
 from .original_layouts import Names, sd3_names
 from .pipeline_model import Field, PipelineModel
-from .places import ENCODERS, NETWORK
 
 if TYPE_CHECKING:
-    from ..prompts import Prompt
+    from ..data.prompts import Prompt
 
 _T5_LENGTH = 256
 
@@ -101,7 +102,7 @@ class SD3Model(PipelineModel):
         return guided
 
     def _empty(self, count: int) -> Conditioning:
-        from ..prompts import Prompt
+        from ..data.prompts import Prompt
 
         if self._nothing is None:
             self._nothing = self.encode([Prompt("")]).to("cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from typing import Any
 
@@ -11,13 +10,45 @@ from .base import Reward, RewardError, RewardResult
 
 __all__ = ["Reward", "RewardError", "RewardResult", "create", "names"]
 
+
+def _composition() -> Any:
+    from .composition import CompositionReward
+
+    return CompositionReward
+
+
+def _installed() -> Any:
+    from .installed import InstalledReward
+
+    return InstalledReward
+
+
+def _ocr() -> Any:
+    from .ocr import OCRReward
+
+    return OCRReward
+
+
+def _preference() -> Any:
+    from .preference import PreferenceReward
+
+    return PreferenceReward
+
+
+def _vlm() -> Any:
+    from .vlm import VLMReward
+
+    return VLMReward
+
+
 _REWARDS = {
-    "composition": (".composition", "CompositionReward"),
-    "installed": (".installed", "InstalledReward"),
-    "ocr": (".text", "OCRReward"),
-    "preference": (".preference", "PreferenceReward"),
-    "vlm": (".vlm", "VLMReward"),
+    "composition": _composition,
+    "installed": _installed,
+    "ocr": _ocr,
+    "preference": _preference,
+    "vlm": _vlm,
 }
+"""A reward's name -> a function that imports its class."""
 
 
 def names() -> list[str]:
@@ -35,8 +66,7 @@ def create(name: str, **settings: Any) -> Reward:
         raise InputError(
             "reward", f"there is no reward {name!r}", f"Use one of {', '.join(names())}."
         )
-    module, attribute = _REWARDS[name]
-    reward = getattr(importlib.import_module(module, __package__), attribute)
+    reward = _REWARDS[name]()
     known = inspect.signature(reward).parameters
     for setting in settings:
         if setting not in known:

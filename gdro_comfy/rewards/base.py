@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from ..prompts import Prompt
-    from ..rollout import Rollout
+    from ..data.prompts import Prompt
+    from ..data.rollout import Rollout
 
 log = logging.getLogger(__name__)
 

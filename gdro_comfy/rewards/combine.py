@@ -22,8 +22,8 @@ from .formula import Formula
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..prompts import Prompt
-    from ..rollout import Rollout
+    from ..data.prompts import Prompt
+    from ..data.rollout import Rollout
 
 NORMALISATIONS = ("none", "per group", "whole rollout")
 _STILL = 1e-6

@@ -15,15 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.prompts import Prompt
 from ..errors import InputError
-from ..prompts import Prompt
 from .base import RewardError, RewardResult
-from .composition_prompts import (
-    NUMBERS,
-    UNDERSTOOD,
-    parse_include,
-    parse_nouns,
-)
+from .composition_prompts import NUMBERS, UNDERSTOOD, parse_include, parse_nouns
 from .shapes import COLORS, SHAPES, Detection, detect_shapes
 
 if TYPE_CHECKING:

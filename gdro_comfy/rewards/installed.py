@@ -27,7 +27,7 @@ from .base import RewardError, RewardResult, active
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..prompts import Prompt
+    from ..data.prompts import Prompt
 
 GROUP = "gdro_comfy.rewards"
 _NEEDED = ("name", "range", "settings", "score")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.prompts import Prompt
 from ..errors import InputError
-from ..prompts import Prompt
 from . import pretrained
 from .base import RewardError, RewardResult
 

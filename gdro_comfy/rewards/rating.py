@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import ratings
+from ..data import ratings
 from ..errors import NotYet
-from .given import GivenReward
+from .precomputed import GivenReward
 
 if TYPE_CHECKING:
-    from ..ratings import Given
-    from ..rollout import Rollout
+    from ..data.ratings import Given
+    from ..data.rollout import Rollout
 
 KINDS = ("stars", "order")
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..data.files import digest
+from ..data.prompts import Prompt
 from ..errors import InputError
-from ..prompts import Prompt
-from ..store import digest
-from .answers import Answers, answer_key
+from .answer_cache import Answers, answer_key
 from .base import RewardError, RewardResult
 from .rubric import Answer, Refused, Rubric
 

@@ -5,8 +5,8 @@ Ids and input names are for ever, because saved workflows carry them.
 
 from __future__ import annotations
 
-from ..stage import MISSING, Input, Output, Stage
 from . import evaluation, graph_rewards, groups, judges, models, native, rewards, training
+from .base import MISSING, Input, Output, Stage
 
 __all__ = ["MISSING", "STAGES", "Input", "Output", "Stage"]
 

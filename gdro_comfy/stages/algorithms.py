@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..stage import Input
+from .base import Input
 
 
 def _beta(tooltip: str, default: float) -> Input:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..stage import Input, Output, Stage
+from .base import Input, Output, Stage
 from .shared import MODEL, SIZE, image_tensor, sampling
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def _evaluate(
     aligned_3: Any,
     **settings: Any,
 ) -> tuple[Any, ...]:
-    from .. import evaluate
+    from ..evaluation import evaluate, result
 
     found = evaluate.evaluate(
         host,
@@ -30,7 +30,7 @@ def _evaluate(
         [one for one in (aligned, aligned_2, aligned_3) if one is not None],
         prompts,
         reward,
-        evaluate.EvaluationConfig(**settings),
+        result.EvaluationConfig(**settings),
         guard,
     )
     first = found.results[0]

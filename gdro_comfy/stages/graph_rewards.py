@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..stage import Input, Output, Stage
+from .base import Input, Output, Stage
 from .shared import image_tensor
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _rollout_images(host: Host, rollout: Any) -> tuple[Any, ...]:
 
 
 def _scores_from_graph(host: Host, rollout: Any, scores: list[Any], name: str) -> tuple[Any, ...]:
-    from ..rewards.given import GivenReward, read_numbers
+    from ..rewards.precomputed import GivenReward, read_numbers
 
     check_name(name)
     values = read_numbers(rollout, scores)
@@ -52,13 +52,13 @@ def check_name(name: str) -> None:
 
 
 def _measure_image(host: Host, image: Any, measure: str) -> tuple[Any]:
-    from .. import measure as measures
+    from ..rewards import measure as measures
 
     return (measures.measure(image.cpu().numpy(), measure),)
 
 
 def _compare_rollouts(host: Host, base: Any, aligned: Any) -> tuple[Any, ...]:
-    from .. import rollout_comparison as pairs
+    from ..evaluation import rollout_comparison as pairs
 
     found = pairs.compare_rollouts(base, aligned)
     shown = image_tensor([pairs.picture(base, aligned)])
@@ -66,8 +66,8 @@ def _compare_rollouts(host: Host, base: Any, aligned: Any) -> tuple[Any, ...]:
 
 
 def _combine(host: Host, rewards: Any, rule: Any, rollout: Any = None) -> tuple[Any, str]:
-    from .. import scoring
     from ..rewards.combine import from_node
+    from ..rollouts import scoring
 
     reward = from_node(rewards, rule)
     if rollout is None:

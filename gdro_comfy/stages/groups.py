@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..stage import Input, Output, Stage
+from .base import Input, Output, Stage
 from .shared import MODEL, SEED, SIZE, image_tensor, sampling
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _prompt_set(host: Host, source: dict[str, Any], limit: int) -> tuple[Any]:
-    from .. import prompts
+    from ..data import prompts
 
     kind = source["source"]
     if kind == "shipped set":
@@ -36,29 +36,29 @@ def _prompt_set(host: Host, source: dict[str, Any], limit: int) -> tuple[Any]:
 def _rollout(
     host: Host, model: Any, prompts: Any, aligned: Any = None, **settings: Any
 ) -> tuple[Any, Any]:
-    from .. import rollout
+    from ..rollouts import sample
 
-    made = rollout.generate(host, model, prompts, rollout.RolloutConfig(**settings), aligned)
+    made = sample.generate(host, model, prompts, sample.RolloutConfig(**settings), aligned)
     return made, _first_groups(made)
 
 
 def _first_groups(made: Any) -> Any:
     """The first groups of a rollout, one a row, as an IMAGE."""
-    from .. import rollout
+    from .. import imaging
 
     groups = made.groups()[:6]
     shown = [group.image(i) for group in groups for i in range(min(8, made.images_per_prompt))]
     columns = len(shown) // len(groups)
-    return image_tensor([rollout.contact_sheet(shown, columns)])
+    return image_tensor([imaging.contact_sheet(shown, columns)])
 
 
 def _import_groups(
     host: Host, model: Any, source: dict[str, Any], **settings: Any
 ) -> tuple[Any, ...]:
-    from .. import import_groups, picture_groups
+    from ..importing import import_groups, sources
 
     if source["source"] == "images of the graph":
-        found = picture_groups.from_images(source["images"], source["prompt"])
+        found = sources.from_images(source["images"], source["prompt"])
     else:
         found = _from_folder(host, source)
     config = import_groups.ImportConfig(**settings)
@@ -67,7 +67,7 @@ def _import_groups(
 
 
 def _from_folder(host: Host, source: dict[str, Any]) -> Any:
-    from .. import picture_groups
+    from ..importing import sources
 
     folders = host.model_files("pictures")
     if source["folder"] not in folders:
@@ -84,7 +84,7 @@ def _from_folder(host: Host, source: dict[str, Any]) -> Any:
             host.progress(count, total, "reading pictures")
 
     folder, kind = folders[source["folder"]], source["prompt_from"]
-    return picture_groups.from_folder(folder, kind, source.get("prompts") or "", on_picture)
+    return sources.from_folder(folder, kind, source.get("prompts") or "", on_picture)
 
 
 _LATER = {

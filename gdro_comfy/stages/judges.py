@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..stage import Input, Output, Stage
+from .base import Input, Output, Stage
 
 if TYPE_CHECKING:
     from ..host import Host

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import lora
 from ..errors import InputError
-from ..stage import Input, Output, Stage
+from ..lora import files
+from .base import Input, Output, Stage
 from .shared import MODEL, SEED, SIZE, sampling
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..host import Host
-    from ..models.merging import Style
+    from ..models.base import Style
 
 NONE = "none"
 """Of an optional file: not needed, or taken from the checkpoint."""
@@ -86,7 +86,7 @@ def _lora_inputs(number: int) -> tuple[Input, ...]:
             "A LoRA of the same model, from models/loras, in the layout of any common tool. Its text "
             "encoder layers are left out.",
             default=CHOOSE,
-            options=(CHOOSE, *lora.BUNDLED),
+            options=(CHOOSE, *files.BUNDLED),
             files="loras",
         ),
         Input(
@@ -149,7 +149,7 @@ def _folder(host: Host, source: dict[str, Any]) -> Path:
 
 def _styles(host: Host, loras: dict[str, Any]) -> list[Style]:
     """The LoRAs to merge; those of strength 0 are not in it."""
-    from ..models.merging import Style
+    from ..models.base import Style
 
     numbers = range(1, _LORAS[loras["loras"]] + 1)
     return [
@@ -161,7 +161,7 @@ def _styles(host: Host, loras: dict[str, Any]) -> list[Style]:
 
 def lora_file(host: Host, name: str, input_name: str) -> Path:
     """The LoRA that was chosen at an input."""
-    found = {**host.model_files("loras"), **lora.BUNDLED}
+    found = {**host.model_files("loras"), **files.BUNDLED}
     if name in found:
         return found[name]
     remedy = "Choose one from the list (models/loras); press R if it is new."
@@ -202,7 +202,7 @@ def _single_files(host: Host, source: dict[str, Any]) -> dict[str, Path]:
 def _generate(
     host: Host, model: Any, prompt: str, images: int, seed: int, **rest: Any
 ) -> tuple[Any]:
-    from .. import generate
+    from ..rollouts import generate
 
     return (generate.generate(host, model, prompt, images, seed, **rest),)
 

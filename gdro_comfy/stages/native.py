@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import lora
-from ..stage import Input, Output, Stage
+from ..lora import files
+from .base import Input, Output, Stage
 from .models import CHOOSE, lora_file
 from .shared import MODEL
 
@@ -18,9 +18,9 @@ def _model_for_comfyui(host: Host, model: Any) -> tuple[Any, Any, Any]:
 
 
 def _aligned_from_file(host: Host, lora_name: str) -> tuple[Any]:
-    from .. import continuing
+    from ..data import aligned
 
-    return (continuing.from_file(host, lora_file(host, lora_name, "lora_name")),)
+    return (aligned.from_file(lora_file(host, lora_name, "lora_name"), host.output_dir),)
 
 
 def _load_aligned_lora(
@@ -43,7 +43,7 @@ STAGES: dict[str, Stage] = {
                 "A LoRA file. Not looked at while aligned is connected. The bundled one is for the tiny "
                 "SD3, which then draws signs that can be read.",
                 default=CHOOSE,
-                options=(CHOOSE, *lora.BUNDLED),
+                options=(CHOOSE, *files.BUNDLED),
                 files="loras",
             ),
             Input(
@@ -71,7 +71,7 @@ STAGES: dict[str, Stage] = {
                 "COMBO",
                 "A LoRA file of GDRO Train LoRA.",
                 default=CHOOSE,
-                options=(CHOOSE, *lora.BUNDLED),
+                options=(CHOOSE, *files.BUNDLED),
                 files="loras",
             ),
         ),

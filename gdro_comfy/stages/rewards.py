@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..stage import Input, Output, Stage
+from .base import Input, Output, Stage
 from .judges import DETECTOR
 from .shared import image_tensor
 
@@ -43,16 +43,16 @@ def _installed() -> list[str]:
 
 
 def _score_rollout(host: Host, rollout: Any, reward: Any) -> tuple[Any, ...]:
-    from .. import scoring
+    from ..rollouts import scoring, summary
 
     scored = scoring.score_rollout(host, rollout, reward)
     values = scored.scores()
-    told = [scoring.summarise(values).text(), scoring.strongest_groups(scored, values)]
+    told = [summary.summarise(values).text(), summary.strongest_groups(scored, values)]
     text = "\n".join(filter(None, told))
     return (
         scored,
-        image_tensor([scoring.histogram(values, reward.range)]),
-        image_tensor([scoring.best_and_worst(scored, values)]),
+        image_tensor([summary.histogram(values, reward.range)]),
+        image_tensor([summary.best_and_worst(scored, values)]),
         text,
     )
 

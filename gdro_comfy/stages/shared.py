@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..pictures import image_tensor
-from ..stage import Input
+from ..imaging import image_tensor
+from .base import Input
 
 __all__ = ["MODEL", "SEED", "SIZE", "image_tensor", "sampling"]
 

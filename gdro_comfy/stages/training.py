@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..stage import Input, Output, Stage
 from .algorithms import CHOICES
+from .base import Input, Output, Stage
 from .shared import MODEL
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ def _train_lora(
     start_from: Any = None,
     **settings: Any,
 ) -> tuple[Any, ...]:
-    from .. import algorithms, train
     from ..models.base import AdapterConfig
-    from ..online import Rounds
-    from ..validation import Validation
+    from ..training import objectives
+    from ..training.config import TrainConfig
+    from ..training.online import Rounds
+    from ..training.train import train
+    from ..training.validation import Validation
 
     settings["adapter"] = AdapterConfig(
         settings.pop("rank"), settings.pop("alpha"), settings.pop("target")
@@ -50,12 +52,12 @@ def _train_lora(
                 "Connect the reward that scored the rollout.",
             )
         validation = Validation(validation_prompts, reward, guard, validate_every)
-    result = train.train(
+    result = train(
         host,
         model,
         rollout,
-        getattr(algorithms, objective)(**chosen),
-        train.TrainConfig(**settings),
+        getattr(objectives, objective)(**chosen),
+        TrainConfig(**settings),
         rounds,
         reward,
         validation,

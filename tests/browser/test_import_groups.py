@@ -2,7 +2,7 @@
 
 import pytest
 
-from gdro_comfy import workflow, workflow_file
+from gdro_comfy.headless import workflow, workflow_file
 
 BUILD = """
 async (source) => {

@@ -8,8 +8,8 @@ from comfyui_page import OPEN, SET, run
 from comfyui_server import SMALL
 from PIL import Image
 
-from gdro_comfy import ratings
-from gdro_comfy.store import append_lines, digest, write_json
+from gdro_comfy.data import ratings
+from gdro_comfy.data.files import append_lines, digest, write_json
 
 MARK = """
 (type) => app.graph.nodes.find(node => node.type === type)

@@ -9,9 +9,9 @@ from comfyui_page import OPEN, SET, run
 from comfyui_server import PACK
 from PIL import Image
 
-from gdro_comfy import ratings
-from gdro_comfy.ratings import Given
-from gdro_comfy.store import digest, write_json
+from gdro_comfy.data import ratings
+from gdro_comfy.data.files import digest, write_json
+from gdro_comfy.data.ratings import Given
 
 EVIL = "<img src=x onerror=alert(1)>"
 SMALL = {

@@ -4,7 +4,7 @@ import pytest
 from comfyui_page import OPEN, SET, run
 from comfyui_server import SMALL, WORKFLOWS, to_api
 
-from gdro_comfy import workflow_file
+from gdro_comfy.headless import workflow_file
 from gdro_comfy.stages import STAGES
 
 STATE = """

@@ -43,7 +43,7 @@ def scores(server, run_name, reward):
 def test_numbers_of_stock_nodes_come_back_for_the_right_pictures(server):
     from PIL import Image
 
-    from gdro_comfy.measure import measure
+    from gdro_comfy.rewards.measure import measure
     from gdro_comfy.stages.shared import image_tensor
 
     entry = server.run(graph("graphreward"))

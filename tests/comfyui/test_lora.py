@@ -8,12 +8,11 @@ import tiny_models
 import torch
 from safetensors.torch import load_file, save_file
 
-from gdro_comfy import lora
+from gdro_comfy.data.prompts import Prompt
+from gdro_comfy.lora import files
 from gdro_comfy.models import loading
-from gdro_comfy.models.base import AdapterConfig, seeded_noise
+from gdro_comfy.models.base import AdapterConfig, Style, seeded_noise
 from gdro_comfy.models.flux import FluxModel
-from gdro_comfy.models.merging import Style
-from gdro_comfy.prompts import Prompt
 
 from .conftest import CHECKOUT
 
@@ -49,7 +48,7 @@ def velocities(request, bundled_model, comfy_python, tmp_path_factory):
         ours = {"aligned": model.velocity(x, sigma, cond)}
         with model.reference():
             ours["base"] = model.velocity(x, sigma, cond)
-        save_file(lora.to_file_keys(parameters, config.alpha), folder / "lora.safetensors")
+        save_file(files.to_file_keys(parameters, config.alpha), folder / "lora.safetensors")
     inputs = {"x": x, "sigma": sigma, **cond.tensors}
     return ours, comfyuis(folder, comfy_python, transformer, inputs)
 

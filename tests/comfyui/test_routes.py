@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from gdro_comfy.store import append_lines, digest, write_json
+from gdro_comfy.data.files import append_lines, digest, write_json
 
 RUN = "routes-00000000"
 EVIL = "<img src=x onerror=alert(1)>"

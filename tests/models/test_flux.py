@@ -4,11 +4,12 @@ import pytest
 import tiny_models
 import torch
 
+from gdro_comfy.data.conditioning import Conditioning
+from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
 from gdro_comfy.models import loading
-from gdro_comfy.models.base import AdapterConfig, Conditioning, seeded_noise
+from gdro_comfy.models.base import AdapterConfig, seeded_noise
 from gdro_comfy.models.flux import FluxModel, pack, unpack
-from gdro_comfy.prompts import Prompt
 
 CPU = torch.device("cpu")
 PROMPTS = [Prompt("a red circle"), Prompt("two blue square and a star")]
@@ -107,17 +108,19 @@ def test_the_network_is_told_the_guidance_where_it_knows_it(dev, schnell):
 def test_training_takes_the_guidance_of_the_rollout(dev, host, monkeypatch):
     import numpy as np
 
-    from gdro_comfy import rollout as rollouts
-    from gdro_comfy.algorithms import GDRO
-    from gdro_comfy.prompts import from_text
-    from gdro_comfy.train import TrainConfig, train
+    from gdro_comfy.data.prompts import from_text
+    from gdro_comfy.data.rollout import Rollout
+    from gdro_comfy.rollouts import sample as rollouts
+    from gdro_comfy.training.config import TrainConfig
+    from gdro_comfy.training.objectives import GDRO
+    from gdro_comfy.training.train import train
 
     settings = rollouts.RolloutConfig(
         images_per_prompt=3, steps=1, guidance=2.25, width=64, height=64
     )
     made = rollouts.generate(host, dev, from_text("a red circle\ntwo blue square"), settings)
     monkeypatch.setattr(
-        rollouts.Rollout, "scores", lambda self: np.arange(6, dtype=np.float32).reshape(2, 3)
+        Rollout, "scores", lambda self: np.arange(6, dtype=np.float32).reshape(2, 3)
     )
     told, inner = [], dev.velocity
 

@@ -4,10 +4,10 @@ import pytest
 import tiny_models
 import torch
 
+from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
 from gdro_comfy.models.flux import FluxModel
 from gdro_comfy.models.sd3 import SD3Model
-from gdro_comfy.prompts import Prompt
 
 FAMILIES = {
     "sd3": lambda: SD3Model(tiny_models.sd3_pipeline(), {"pipeline": "tiny"}, torch.device("cpu")),

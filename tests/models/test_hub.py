@@ -14,8 +14,8 @@ import torch
 from huggingface_hub import constants
 
 from gdro_comfy.errors import InputError
-from gdro_comfy.host import Cancelled
 from gdro_comfy.models import hub, loading
+from gdro_comfy.progress import Cancelled
 
 REPO = "someone/tiny-flux"
 

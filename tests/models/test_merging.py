@@ -8,14 +8,13 @@ import tiny_models
 import torch
 from safetensors.torch import save_file
 
-from gdro_comfy import lora, lora_header
+from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
+from gdro_comfy.lora import files, metadata
 from gdro_comfy.models import original_layouts
-from gdro_comfy.models.base import AdapterConfig, seeded_noise
+from gdro_comfy.models.base import AdapterConfig, Style, seeded_noise
 from gdro_comfy.models.flux import FluxModel
-from gdro_comfy.models.merging import Style
 from gdro_comfy.models.sd3 import SD3Model
-from gdro_comfy.prompts import Prompt
 from gdro_comfy.stages import STAGES
 
 FAMILIES = {"sd3": SD3Model, "flux": FluxModel}
@@ -38,7 +37,7 @@ def random_lora(model, alpha=8.0):
     with torch.no_grad(), model.adapters(AdapterConfig(4, alpha, "attention+mlp")) as parameters:
         for parameter in parameters.values():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-        return lora.to_file_keys(parameters, alpha)
+        return files.to_file_keys(parameters, alpha)
 
 
 def saved(tmp_path, tensors, name="style"):
@@ -62,7 +61,7 @@ def kohya(tensors, unet="lora_unet_"):
 def test_merged_is_the_adapter_at_that_strength(host, tmp_path, family):
     model = make(family)
     tensors = random_lora(model)
-    with model.with_lora(lora.from_file_keys(tensors, "x"), 0.7):
+    with model.with_lora(files.from_file_keys(tensors, "x"), 0.7):
         adapted = velocity(model)
     base = velocity(model)
     model.merge(host, Style(saved(tmp_path, tensors), 0.7))
@@ -162,7 +161,7 @@ BUNDLED = "bundled: signs (tiny SD3)"
 
 def test_the_node_merges_what_was_chosen_and_it_is_another_model_then(host, bundled_model):
     styled = load(host, loras="two", lora_1=BUNDLED, strength_1=1.0, lora_2="?", strength_2=0.0)
-    state = lora.load(lora.BUNDLED[BUNDLED])
+    state = files.load(files.BUNDLED[BUNDLED])
     cond = bundled_model.encode([Prompt('a green sign that says "FOX"')])
     with bundled_model.active(), bundled_model.with_lora(state):
         adapted = bundled_model.sample(cond, [1], 4, 1.0, (64, 64))
@@ -179,7 +178,7 @@ def test_the_header_of_a_lora_trained_on_it_says_so(host):
         "rollout": {"size": [64, 64]}, "objective": {"name": "GDRO"}, "reward": "ocr-1", "prompts": "x",
     }  # fmt: skip
     styled = load(host, loras="one", lora_1=BUNDLED, strength_1=0.5)
-    fields = lora_header.header("mine", styled, record)
+    fields = metadata.header("mine", styled, record)
     assert fields["gdro.merged"] == "tiny_sd3_signs.safetensors at strength 0.5"
     assert "with tiny_sd3_signs.safetensors at strength 0.5" in fields["modelspec.usage_hint"]
     assert json.loads(fields["gdro.base"]) == json.loads(json.dumps(styled.identity))

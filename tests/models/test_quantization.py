@@ -6,11 +6,11 @@ import pytest
 import tiny_models
 import torch
 
+from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
 from gdro_comfy.models import quantization
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
 from gdro_comfy.models.flux import FluxModel
-from gdro_comfy.prompts import Prompt
 
 CPU = torch.device("cpu")
 

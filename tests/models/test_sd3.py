@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from gdro_comfy.data.conditioning import Conditioning
+from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
-from gdro_comfy.models.base import AdapterConfig, Conditioning, seeded_noise
-from gdro_comfy.prompts import Prompt
+from gdro_comfy.models.base import AdapterConfig, seeded_noise
 
 PROMPTS = [Prompt("two red circles left of one blue square"), Prompt("one green star")]
 CONFIG = AdapterConfig(rank=4, alpha=8.0, target="attention+mlp")

@@ -9,10 +9,10 @@ import tiny_models
 import torch
 from safetensors.torch import load_file, save_file
 
+from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
 from gdro_comfy.models import files, original_layouts, single_files
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
-from gdro_comfy.prompts import Prompt
 
 CPU = torch.device("cpu")
 PROMPTS = [Prompt("a red circle"), Prompt("two blue square")]
@@ -319,7 +319,7 @@ def test_weights_that_do_not_fit_the_release_are_refused(flux, files_host, tmp_p
 
 
 def test_cancelling_stops_between_the_parts(flux, files_host):
-    from gdro_comfy.host import Cancelled
+    from gdro_comfy.progress import Cancelled
 
     files_host.cancel_after = 1
     with pytest.raises(Cancelled):

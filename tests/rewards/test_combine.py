@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from small_reward import RednessReward
 
+from gdro_comfy.data.prompts import from_text
 from gdro_comfy.errors import InputError
-from gdro_comfy.prompts import from_text
 from gdro_comfy.rewards.base import RewardError, RewardResult
 from gdro_comfy.rewards.combine import CombinedReward, correlation, from_node, normalise
 from gdro_comfy.rewards.formula import Formula
-from gdro_comfy.rewards.given import GivenReward
-from gdro_comfy.rollout import RolloutConfig, generate
-from gdro_comfy.scoring import score_rollout
-from gdro_comfy.stage_inputs import complete, nest
+from gdro_comfy.rewards.precomputed import GivenReward
+from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.stages import STAGES
+from gdro_comfy.stages.inputs import complete, nest
 
 PROMPTS = from_text("one red circle\ntwo blue squares")
 CONFIG = RolloutConfig(images_per_prompt=20, steps=1, run_name="trial")

@@ -5,8 +5,8 @@ import pytest
 import scenes
 from PIL import Image, ImageFile
 
+from gdro_comfy.data.prompts import Prompt, shipped
 from gdro_comfy.errors import InputError
-from gdro_comfy.prompts import Prompt, shipped
 from gdro_comfy.rewards import Reward, RewardError, create
 from gdro_comfy.rewards.composition import CompositionReward, composition_terms, parse_include
 from gdro_comfy.rewards.shapes import Detection

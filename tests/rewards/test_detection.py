@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from tiny_judges import save_clip, save_dino, save_owl
 
+from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
-from gdro_comfy.prompts import Prompt
 from gdro_comfy.rewards import create
 from gdro_comfy.rewards.composition_prompts import parse_nouns, singular
 from gdro_comfy.rewards.detection import PhotoDetector, keep_distinct, stands
@@ -239,8 +239,8 @@ def test_another_network_is_refused(folders):
 
 
 def test_nothing_is_fetched_unless_asked_for(host, monkeypatch):
-    from gdro_comfy.stage_inputs import complete, nest
     from gdro_comfy.stages import STAGES
+    from gdro_comfy.stages.inputs import complete, nest
 
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it went to the network"))
     stage = STAGES["GDRO_CompositionReward"]

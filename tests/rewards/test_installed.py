@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from example_package import copy_test, install, install_example
 from PIL import Image
-from tests_support import RecordingHost
+from recording_host import RecordingHost
 
-from gdro_comfy import cli, rewards
+from gdro_comfy import rewards
+from gdro_comfy.data.prompts import from_text
 from gdro_comfy.errors import InputError
-from gdro_comfy.host import Cancelled
-from gdro_comfy.prompts import from_text
+from gdro_comfy.headless import cli
+from gdro_comfy.progress import Cancelled
 from gdro_comfy.rewards import RewardError, installed
-from gdro_comfy.rollout import RolloutConfig, generate
-from gdro_comfy.scoring import score_rollout
+from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.stages import STAGES
 
 WARMTH = "warmth (gdro-reward-warmth)"

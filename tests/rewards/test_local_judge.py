@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from tiny_judges import save_vlm
 
+from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
-from gdro_comfy.host import Cancelled
-from gdro_comfy.prompts import Prompt
+from gdro_comfy.progress import Cancelled
 from gdro_comfy.rewards import RewardError, create
 from gdro_comfy.rewards.local_judge import LocalJudge
 from gdro_comfy.rewards.rubric import question

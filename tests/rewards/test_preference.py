@@ -8,9 +8,9 @@ from preference_weights import image_reward, image_reward_score, open_clip, open
 from safetensors.torch import save_file
 from tiny_judges import tokenizer
 
+from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
-from gdro_comfy.host import Cancelled
-from gdro_comfy.prompts import Prompt
+from gdro_comfy.progress import Cancelled
 from gdro_comfy.rewards import Reward, RewardError, create
 from gdro_comfy.rewards.preference import PREFERENCES, prepare
 

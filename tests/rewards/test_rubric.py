@@ -3,13 +3,7 @@
 import pytest
 
 from gdro_comfy.errors import InputError
-from gdro_comfy.rewards.rubric import (
-    Answer,
-    Token,
-    Unreadable,
-    question,
-    unified_reward,
-)
+from gdro_comfy.rewards.rubric import Answer, Token, Unreadable, question, unified_reward
 
 COSY = question("How cosy?", 1, 5)
 

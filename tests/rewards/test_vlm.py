@@ -20,7 +20,7 @@ from judge_server import (
 )
 
 from gdro_comfy.errors import InputError
-from gdro_comfy.host import Cancelled
+from gdro_comfy.progress import Cancelled
 from gdro_comfy.rewards import Reward, RewardError
 from gdro_comfy.rewards.base import announce
 from gdro_comfy.rewards.http_call import seconds_to_wait
@@ -255,11 +255,11 @@ def test_the_cost_is_said_before_the_first_call(caplog):
 
 def test_the_stage_judges_a_rollout_and_does_not_ask_twice(host, bundled_model):
     """The node's own path: inputs as a workflow has them, groups of the bundled model, a server."""
-    from gdro_comfy.prompts import from_text
-    from gdro_comfy.rollout import RolloutConfig, generate
-    from gdro_comfy.scoring import score_rollout
-    from gdro_comfy.stage_inputs import complete, nest
+    from gdro_comfy.data.prompts import from_text
+    from gdro_comfy.rollouts.sample import RolloutConfig, generate
+    from gdro_comfy.rollouts.scoring import score_rollout
     from gdro_comfy.stages import STAGES
+    from gdro_comfy.stages.inputs import complete, nest
 
     config = RolloutConfig(images_per_prompt=4, steps=1, run_name="trial")
     groups = generate(host, bundled_model, from_text("one red circle\ntwo blue squares"), config)
@@ -285,8 +285,8 @@ def test_the_stage_judges_a_rollout_and_does_not_ask_twice(host, bundled_model):
 
 
 def test_the_stage_refuses_an_empty_address_and_an_unknown_folder(host):
-    from gdro_comfy.stage_inputs import complete, nest
     from gdro_comfy.stages import STAGES
+    from gdro_comfy.stages.inputs import complete, nest
 
     stage = STAGES["GDRO_VLMReward"]
     for who, name in (("endpoint", "address"), ("local model", "folder")):

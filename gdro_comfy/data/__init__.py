@@ -1,0 +1,1 @@
+"""What lies on disk and on the wires: files, runs, groups, prompts, ratings, LoRA weights."""

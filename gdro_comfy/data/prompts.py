@@ -1,0 +1,277 @@
+"""Prompts, and the three ways they come in: a text, a file, a shipped set."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .files import digest
+
+log = logging.getLogger(__name__)
+
+RELATIONS = ("left of", "right of", "above", "below")
+MAX_PROMPTS = 10_000
+MAX_BYTES = 16 * 1024 * 1024
+_SHIPPED = Path(__file__).parent.parent / "assets" / "prompts"
+_QUOTED = re.compile(r'["“”„]([^"“”„]*)["“”]|«([^«»]*)»|「([^「」]*)」|『([^『』]*)』')
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a picture is asked to show.
+
+    Args:
+        text: the prompt that the model is given.
+        include: what the picture must contain, in the form of GenEval: dicts with "class", "count"
+            and, optionally, "color" and "position". A position ``[relation, i]`` says where the
+            things of this entry stand, seen from those of the *earlier* entry ``i``: in "a circle
+            left of a square" the circle is entry 0 and the square is ``["right of", 0]``.
+        target: the words that must be legible in the picture; without it, those in double quotes.
+        exclude: what must not be there, as GenEval says it: fewer than "count" of "class".
+    """
+
+    text: str
+    include: tuple[dict[str, Any], ...] = field(default=(), hash=False)
+    target: str | None = None
+    exclude: tuple[dict[str, Any], ...] = field(default=(), hash=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dict that ``from_json`` reads; what is not set is left out."""
+        row: dict[str, Any] = {"text": self.text}
+        if self.include:
+            row["include"] = [dict(entry) for entry in self.include]
+        if self.target is not None:
+            row["target"] = self.target
+        if self.exclude:
+            row["exclude"] = [dict(entry) for entry in self.exclude]
+        return row
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Prompt:
+        """Read "text" (or "prompt", as GenEval says), "include", "exclude" and "target"; the rest is
+        ignored.
+
+        Raises:
+            ValueError: with what is wrong, in words.
+        """
+        text = row.get("text", row.get("prompt"))
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError('there is no "text" with words in it')
+        target = row.get("target")
+        if target is not None and (not isinstance(target, str) or not target.strip()):
+            raise ValueError('"target" must be words')
+        include, exclude = (row.get(name) or () for name in ("include", "exclude"))
+        if not isinstance(include, (list, tuple)):
+            raise ValueError('"include" must be a list')
+        if not isinstance(exclude, (list, tuple)):
+            raise ValueError('"exclude" must be a list')
+        entries = tuple(_read_entry(entry, place) for place, entry in enumerate(include))
+        without = tuple(_read_entry(entry, 0) for entry in exclude)
+        return cls(text.strip(), entries, target, without)
+
+
+def _read_entry(entry: Any, place: int) -> dict[str, Any]:
+    """One entry of "include", checked; a missing count is 1."""
+    where = f'entry {place} of "include"'
+    if not isinstance(entry, Mapping) or not _is_word(entry.get("class")):
+        raise ValueError(f'{where} needs a "class"')
+    count = entry.get("count", 1)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f'{where}: "count" must be a whole number from 1, not {count!r}')
+    read: dict[str, Any] = {"class": entry["class"], "count": count}
+    if entry.get("color") is not None:
+        if not _is_word(entry["color"]):
+            raise ValueError(f'{where}: "color" must be a word')
+        read["color"] = entry["color"]
+    position = entry.get("position")
+    if position is not None:
+        if (
+            not isinstance(position, (list, tuple))
+            or len(position) != 2
+            or position[0] not in RELATIONS
+            or position[1] not in range(place)
+        ):
+            raise ValueError(
+                f'{where}: "position" must be one of {", ".join(RELATIONS)} and the number of an '
+                f'earlier entry, e.g. ["left of", 0], not {position!r}'
+            )
+        read["position"] = list(position)
+    return read
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts with different texts, at least one, and the name shown for them."""
+
+    prompts: tuple[Prompt, ...]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return iter(self.prompts)
+
+    def limit(self, n: int, seed: int = 0) -> PromptSet:
+        """``n`` of the prompts, drawn at random and in their order; all if there are no more."""
+        if n < 1:
+            raise InputError("limit", f"{n} prompts are too few", "Use 1 or more.")
+        if n >= len(self):
+            return self
+        places = sorted(random.Random(seed).sample(range(len(self)), n))
+        return PromptSet(tuple(self.prompts[i] for i in places), self.name)
+
+    def digest(self) -> str:
+        """A short name of the contents: the same for the same prompts in the same order."""
+        return digest([prompt.to_json() for prompt in self.prompts])
+
+
+def quoted_text(prompt: Prompt) -> list[str]:
+    """The parts of a prompt in double quotes (straight, curly, « », 「 」), without the empty ones.
+
+    >>> quoted_text(Prompt('a sign that says "OPEN" over a door'))
+    ['OPEN']
+    """
+    found = ("".join(parts).strip() for parts in _QUOTED.findall(prompt.text))
+    return [part for part in found if part]
+
+
+def from_text(text: str, name: str = "text") -> PromptSet:
+    """A prompt per line; blank lines and those that begin with # are skipped."""
+    return _collect(_read_lines(text), name, "text")
+
+
+def from_file(path: Path | str) -> PromptSet:
+    """Read prompts from a file, by its ending.
+
+    - ``.txt``: as ``from_text``;
+    - ``.jsonl``: an object per line, as ``Prompt.from_json`` reads it;
+    - ``.csv``: separated by commas, the first line naming the columns: "text" or "prompt", and
+      optionally "target" and "include" (as JSON).
+
+    Raises:
+        InputError: the file cannot be read; the message names the line.
+    """
+    path = Path(path)
+    readers = {".txt": _read_lines, ".jsonl": _read_jsonl, ".csv": _read_csv}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(
+            "file", f"{path.name} is not a kind known here", f"Use one of {', '.join(readers)}."
+        )
+    return _collect(reader(_file_text(path, "file")), path.stem, "file")
+
+
+def shipped_names() -> list[str]:
+    """The names that ``shipped`` knows."""
+    return sorted(path.stem for path in _SHIPPED.glob("*.jsonl"))
+
+
+def shipped(name: str) -> PromptSet:
+    """A set that comes with the package; see ``tools/make_prompts.py`` for what is in them."""
+    if name not in shipped_names():
+        raise InputError(
+            "set", f"there is no set {name!r}", f"Use one of {', '.join(shipped_names())}."
+        )
+    return _collect(_read_jsonl(_file_text(_SHIPPED / f"{name}.jsonl", "set")), name, "set")
+
+
+def _file_text(path: Path, input_name: str) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(
+                input_name,
+                f"{path.name} has more than {MAX_BYTES // 1024**2} MB",
+                "Use a smaller part of it.",
+            )
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            input_name, f"{path} cannot be read ({error.strerror})", "Choose a file that exists."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            input_name, f"{path.name} is not text in UTF-8", "Save it again as UTF-8 text."
+        ) from error
+
+
+def _read_lines(text: str) -> Iterator[Prompt]:
+    for line in text.splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield Prompt(line.strip())
+
+
+def _read_jsonl(text: str) -> Iterator[Prompt]:
+    # Not splitlines, which also breaks at characters that JSON allows inside a string.
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _read_row(line, number)
+
+
+def _read_row(line: str, number: int) -> Prompt:
+    try:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("it is not an object in {}")
+        return Prompt.from_json(row)
+    except ValueError as error:
+        raise InputError(
+            "file",
+            f"line {number} cannot be used: {error}",
+            'Each line must be like {"text": "two red circles"}.',
+        ) from error
+
+
+def _read_csv(text: str) -> Iterator[Prompt]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if reader.fieldnames and not {"text", "prompt"} & set(reader.fieldnames):
+            raise ValueError(f"it names no column text or prompt, only {reader.fieldnames}")
+        for row in reader:
+            if None in row:  # where DictReader puts the cells that have no column
+                raise ValueError("it has more cells than the first line; quote text with commas")
+            cells: dict[str, Any] = {k: v for k, v in row.items() if v and v.strip()}
+            for name in {"include", "exclude"} & set(cells):
+                cells[name] = json.loads(cells[name])
+            if cells:
+                yield Prompt.from_json(cells)
+    except (ValueError, csv.Error) as error:
+        # A row that does not end, as after a lost quote, is not counted: it begins one line later.
+        line = reader.line_num + isinstance(error, csv.Error)
+        raise InputError(
+            "file",
+            f"line {line} cannot be used: {error}",
+            "The first line names the columns, separated by commas; mend the line, or save again.",
+        ) from error
+
+
+def _collect(prompts: Iterable[Prompt], name: str, input_name: str) -> PromptSet:
+    """Check the number, and drop prompts whose text came before."""
+    kept: dict[str, Prompt] = {}
+    repeated = 0
+    for prompt in prompts:
+        if prompt.text in kept:
+            repeated += 1
+        kept.setdefault(prompt.text, prompt)
+        if len(kept) > MAX_PROMPTS:
+            raise InputError(
+                input_name, f"there are more than {MAX_PROMPTS:,} prompts", "Use fewer."
+            )
+    if not kept:
+        raise InputError(input_name, "there are no prompts in it", "Write one prompt on each line.")
+    if repeated:
+        log.warning("%s: %d repeated prompts left out", name, repeated)
+    return PromptSet(tuple(kept.values()), name)

@@ -1,0 +1,1 @@
+"""Compare the base and an aligned model: rollouts, statistics, drift, report."""

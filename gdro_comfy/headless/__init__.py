@@ -1,0 +1,1 @@
+"""Run the engine without ComfyUI: the command line and workflow files."""

@@ -1,0 +1,185 @@
+"""The command line: run a workflow file, or the demo, without ComfyUI."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import __version__
+from ..errors import InputError
+from ..progress import Cancelled
+from .console_host import ConsoleHost
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--output", type=Path, default=Path("output"), metavar="DIR",
+        help="folder for runs, pictures and LoRAs (default: output)",
+    )  # fmt: skip
+    common.add_argument(
+        "--input", type=Path, metavar="DIR",
+        help="folder of pictures to import (default: ComfyUI's where COMFYUI_PATH is set, else input)",
+    )  # fmt: skip
+    common.add_argument(
+        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="settings",
+        help="change an input; NODE is an id, a title or a type; may be repeated",
+    )  # fmt: skip
+    common.add_argument("--quiet", action="store_true", help="no progress bars")
+    common.add_argument("--debug", action="store_true", help="show where an error comes from")
+    parser = argparse.ArgumentParser(
+        prog="gdro-comfy", description="Align SD3 to a reward of your own."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", parents=[common], help="run a workflow file")
+    run.add_argument("workflow", type=Path, help="a file that ComfyUI saved (UI or API format)")
+    run.add_argument("--check", action="store_true", help="only check the file")
+    commands.add_parser("demo", parents=[common], help="the quickstart on the bundled tiny model")
+    commands.add_parser("nodes", help="list the nodes")
+    commands.add_parser("rewards", help="list the rewards of other installed packages")
+    prompts = commands.add_parser("prompts", help="write a file of prompts")
+    prompts.add_argument("kind", choices=("signs", "things"), help="texts to read, things to count")
+    prompts.add_argument("--count", type=int, default=100, help="how many (default: 100)")
+    prompts.add_argument("--seed", type=int, default=0, help="others with another (default: 0)")
+    prompts.add_argument(
+        "--out", type=Path, required=True, help="a .jsonl file that is not there yet"
+    )
+    rate = commands.add_parser(
+        "rate", help="take ratings of a run's pictures from a CSV file",
+        description="Takes over ratings from a CSV file: columns group (or prompt) and image, or file; "
+        "and rating (1 to 5) or rank (1 is the best). With --template it writes such a file instead.",
+    )  # fmt: skip
+    rate.add_argument("name", metavar="RUN", help="name of the run, or of its folder in DIR/gdro")
+    rate.add_argument("csv", metavar="CSV", type=Path, help="the file with the ratings")
+    rate.add_argument("--template", action="store_true", help="write the file, to be filled in")
+    rate.add_argument(
+        "--output", type=Path, default=Path("output"), metavar="DIR",
+        help="folder that the run is in, as for run (default: output)",
+    )  # fmt: skip
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``gdro-comfy``.
+
+    Returns:
+        0: done; 1: the demo's reward did not rise, or a node failed; 2: something given does not fit;
+        130: stopped by the user.
+    """
+    options = _parser().parse_args(arguments)
+    if options.command == "nodes":
+        _list_nodes()
+        return 0
+    if options.command == "rewards":
+        _list_rewards()
+        return 0
+    if options.command == "prompts":
+        return _write_prompts(options)
+    if options.command == "rate":
+        return _rate(options)
+    level = logging.DEBUG if options.debug else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger(__package__).setLevel(level)
+    from . import workflow
+
+    host = ConsoleHost(options.output, options.quiet, options.input)
+    # The first Ctrl-C ends the step in hand, so that what is saved is whole; a second one ends at once.
+    previous = signal.signal(signal.SIGINT, lambda *_: _stop(host))
+    try:
+        return _command(options, host)
+    except InputError as error:
+        if options.debug:
+            raise
+        print(error, file=sys.stderr)
+        return 2
+    except (Cancelled, KeyboardInterrupt):
+        print("Stopped. Run the same command again to go on from here.", file=sys.stderr)
+        return 130
+    except workflow.NodeError as error:
+        if options.debug:
+            raise
+        print(f"{error} (--debug shows where)", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _stop(host: ConsoleHost) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    host.cancel()
+
+
+def _command(options: argparse.Namespace, host: ConsoleHost) -> int:
+    from . import workflow
+
+    if options.command == "demo":
+        from . import demo
+
+        return 0 if demo.run(host, options.settings) else 1
+    graph = workflow.load(options.workflow)
+    for setting in options.settings:
+        workflow.override(graph, setting)
+    if options.check:
+        print(f"{options.workflow}: {len(workflow.check(graph))} nodes, nothing wrong")
+        return 0
+    for node_id, outputs in workflow.run(graph, host).items():
+        texts = [value for value in outputs if isinstance(value, str)]
+        if texts:
+            print(f"{graph[node_id].label}\n  " + "\n".join(texts).replace("\n", "\n  "))
+    return 0
+
+
+def _write_prompts(options: argparse.Namespace) -> int:
+    from . import prompt_generator
+
+    make = {"signs": prompt_generator.sign_prompts, "things": prompt_generator.thing_prompts}
+    try:
+        if options.out.suffix != ".jsonl" or options.out.exists():
+            raise InputError(
+                "--out", f"{options.out} is there already, or is no .jsonl", "Choose another name."
+            )
+        prompt_generator.write(options.out, make[options.kind](options.count, options.seed))
+    except (InputError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{options.count} prompts in {options.out}")
+    return 0
+
+
+def _list_rewards() -> None:
+    from ..rewards import installed
+
+    found = installed.offers()
+    for offer in found:
+        print(f"{offer.label} ({offer.version})")
+    if not found:
+        print(f"None. A package offers some by the entry point group {installed.GROUP}.")
+
+
+def _rate(options: argparse.Namespace) -> int:
+    from ..viewer import ratings_csv
+
+    try:
+        run = ratings_csv.find_run(options.output, options.name)
+        if options.template:
+            count = ratings_csv.write_template(run, options.csv)
+            print(f"{count} pictures to rate in {options.csv}; they are in {run / 'prompts'}")
+            return 0
+        given = ratings_csv.read_into(run, options.csv)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{run.name}: {ratings_csv.in_words(given)}")
+    return 0
+
+
+def _list_nodes() -> None:
+    from ..stages import STAGES
+
+    for node_id, stage in STAGES.items():
+        print(f"{node_id:26}{stage.description}")

@@ -1,0 +1,261 @@
+"""Runs a workflow file without ComfyUI, by the same rules.
+
+Only what leads to an output node is run, each node once, under ``torch.inference_mode`` as in ComfyUI;
+everything that can be checked is checked before the first node starts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..stages import inputs
+from ..stages.base import Input, Stage
+from ..stages.inputs import LATER
+from .workflow_file import Graph, Link, Node, compatible, read
+
+if TYPE_CHECKING:
+    from ..host import Host
+
+log = logging.getLogger(__name__)
+
+
+class NodeError(RuntimeError):
+    """A node failed; the message says which, and the cause is chained."""
+
+
+def all_stages() -> dict[str, Stage]:
+    """The pack's stages, and the stock nodes that shipped workflows use."""
+    from ..stages import STAGES
+    from .stock_nodes import STOCK
+
+    return {**STAGES, **STOCK}
+
+
+def load(path: Path | str, stages: Mapping[str, Stage] | None = None) -> Graph:
+    """Read a workflow file, in the canvas's format or the API's. Raises ``InputError``."""
+    return read(path, stages or all_stages())
+
+
+def override(graph: Graph, setting: str, stages: Mapping[str, Stage] | None = None) -> None:
+    """Change one input: ``NODE.INPUT=VALUE``.
+
+    NODE is an id, a title or a type; VALUE is read as JSON where it is JSON, else as text.
+
+    Raises:
+        InputError: no such node or input; says which there are.
+    """
+    stages = stages or all_stages()
+    target, equals, text = setting.partition("=")
+    # A title may hold a dot, so may an input ("algorithm.beta"): the longest node name wins.
+    cuts = [i for i, letter in enumerate(target) if letter == "."]
+    if not equals or not cuts:
+        raise InputError("--set", f"{setting!r} is not a setting", "Write NODE.INPUT=VALUE.")
+    for cut in reversed(cuts):
+        found = _named(graph, target[:cut])
+        if found:
+            name = target[cut + 1 :]
+            break
+    else:
+        listed = ", ".join(sorted({node.class_type for node in graph.values()}))
+        raise InputError(
+            "--set", f"no node is called {target[: cuts[0]]!r}", f"There are: {listed}."
+        )
+    if len(found) > 1:
+        listed = ", ".join(node.label for node in found)
+        raise InputError("--set", f"{target[:cut]!r} is {listed}", "Use the id or the title.")
+    node = found[0]
+    known = [key for key, _ in inputs.active(stages[node.class_type].inputs, node.inputs)]
+    if name not in known:
+        raise InputError(
+            "--set", f"{node.label} has no input {name!r}", f"It has: {', '.join(known)}."
+        )
+    try:
+        node.inputs[name] = json.loads(text)
+    except ValueError:
+        node.inputs[name] = text
+
+
+def _named(graph: Graph, name: str) -> list[Node]:
+    if name in graph:
+        return [graph[name]]
+    return [n for n in graph.values() if n.title == name] or [
+        n for n in graph.values() if n.class_type == name
+    ]
+
+
+def check(graph: Graph, stages: Mapping[str, Stage] | None = None) -> list[str]:
+    """Check a whole graph, and return the ids of the nodes to run, in an order that works.
+
+    Raises:
+        InputError: an unknown node, a missing link, a cycle, no output, or a value that does not fit.
+    """
+    stages = stages or all_stages()
+    unknown = sorted({n.class_type for n in graph.values() if n.class_type not in stages})
+    if unknown:
+        raise InputError(
+            "workflow",
+            f"there are nodes that do not run here: {', '.join(unknown)}",
+            "Without ComfyUI, GDRO's own nodes run, and of ComfyUI's "
+            f"{', '.join(sorted(k for k in stages if not k.startswith('GDRO_')))}.",
+        )
+    outputs = [i for i, n in graph.items() if stages[n.class_type].output_node]
+    if not outputs:
+        raise InputError(
+            "workflow",
+            "no node in it gives a result",
+            "Add one that does, such as GDRO Train LoRA.",
+        )
+    order: list[str] = []
+    for start in outputs:
+        _visit(graph, start, order, ())
+    for node_id in order:
+        _check_node(graph, graph[node_id], stages)
+    return order
+
+
+def _visit(graph: Graph, node_id: str, order: list[str], path: tuple[str, ...]) -> None:
+    if node_id in order:
+        return
+    if node_id in path:
+        circle = " -> ".join(graph[i].label for i in (*path[path.index(node_id) :], node_id))
+        raise InputError("workflow", f"the nodes form a cycle: {circle}", "Cut one of these links.")
+    for name, value in graph[node_id].inputs.items():
+        if isinstance(value, Link):
+            if value.node_id not in graph:
+                raise InputError(
+                    "workflow",
+                    f"{name} of {graph[node_id].label} comes from node {value.node_id}, "
+                    "which is not there",
+                    "Connect it again in ComfyUI, and save.",
+                )
+            _visit(graph, value.node_id, order, (*path, node_id))
+    order.append(node_id)
+
+
+def _check_node(graph: Graph, node: Node, stages: Mapping[str, Stage]) -> None:
+    stage = stages[node.class_type]
+    flat: dict[str, Any] = {}
+    declared: dict[str, Input] = dict(inputs.active(stage.inputs, node.inputs))
+    for name, value in node.inputs.items():
+        if not isinstance(value, Link):
+            flat[name] = value
+            continue
+        flat[name] = LATER
+        origin = graph[value.node_id]
+        outputs = stages[origin.class_type].outputs
+        if not 0 <= value.slot < len(outputs):
+            raise InputError(
+                name,
+                f"{node.label} wants output {value.slot} of {origin.label}, which has {len(outputs)}",
+                "Connect it again in ComfyUI, and save.",
+            )
+        kind = outputs[value.slot].type
+        if name in declared and not compatible(kind, _wire(declared[name].type)):
+            raise InputError(
+                name,
+                f"{node.label} gets a {kind} from {origin.label}",
+                f"Connect an output of type {declared[name].type}.",
+            )
+    try:
+        inputs.complete(stage.inputs, inputs.nest(stage.inputs, flat))
+    except InputError as error:
+        raise _at(node, error) from None
+
+
+def _wire(kind: str) -> str:
+    return "*" if kind in ("COMBO", "DYNAMIC") else kind
+
+
+def _at(node: Node, error: InputError) -> InputError:
+    return InputError(f"{node.label}, {error.input_name}", error.found, error.remedy)
+
+
+def run(
+    graph: Graph, host: Host, stages: Mapping[str, Stage] | None = None
+) -> dict[str, tuple[Any, ...]]:
+    """Run a checked graph; each node's outputs by node id. Where a node ran several times, because an
+    output before it is a list, its outputs are lists.
+
+    Raises:
+        InputError: the graph, or something that a node was given, does not fit; names the node.
+        NodeError: a node failed otherwise.
+    """
+    import torch
+
+    stages = stages or all_stages()
+    order = check(graph, stages)
+    done: dict[str, list[list[Any]]] = {}
+    with torch.inference_mode():
+        for node_id in order:
+            node, stage = graph[node_id], stages[graph[node_id].class_type]
+            flat = {
+                name: done[value.node_id][value.slot] if isinstance(value, Link) else [value]
+                for name, value in node.inputs.items()
+            }
+            log.info("%s", node.label)
+            try:
+                done[node_id] = _run_on_lists(stage, host, flat)
+            except InputError as error:
+                raise _at(node, error) from error
+            except Exception as error:
+                from ..progress import Cancelled
+
+                if isinstance(error, Cancelled):
+                    raise
+                raise NodeError(f"{node.label} failed: {error}") from error
+    return {
+        node_id: tuple(
+            values if declared.is_list or len(values) != 1 else values[0]
+            for declared, values in zip(
+                stages[graph[node_id].class_type].outputs, given, strict=True
+            )
+        )
+        for node_id, given in done.items()
+    }
+
+
+def _run_on_lists(stage: Stage, host: Host, flat: Mapping[str, list[Any]]) -> list[list[Any]]:
+    """Run a node as ComfyUI does, where every value on a wire is a list: once on the whole lists if
+    the stage takes them, else once for each place of the longest list; shorter ones repeat their last
+    value. Returns a list for each output.
+    """
+    if stage.takes_lists:
+        first = {name: values[0] for name, values in flat.items() if values}
+        chosen = {
+            name: first[name]
+            for name, item in inputs.active(stage.inputs, first)
+            if item.type == "DYNAMIC" and name in first
+        }
+        given = inputs.unlist(stage.inputs, _nested(stage, {**flat, **chosen}))
+        calls = [inputs.complete(stage.inputs, given)]
+    else:
+        empty = [name for name, values in flat.items() if not values]
+        if empty:
+            raise InputError(
+                empty[0], "the list is empty", "Look at what the node before it gives."
+            )
+        calls = [
+            inputs.complete(stage.inputs, _nested(stage, single))
+            for place in range(max(map(len, flat.values()), default=1))
+            for single in [{name: v[min(place, len(v) - 1)] for name, v in flat.items()}]
+        ]
+    outputs: list[list[Any]] = [[] for _ in stage.outputs]
+    for arguments in calls:
+        host.check_cancelled()
+        for declared, kept, value in zip(
+            stage.outputs, outputs, stage(host, **arguments), strict=True
+        ):
+            if declared.is_list:
+                kept.extend(value)
+            else:
+                kept.append(value)
+    return outputs
+
+
+def _nested(stage: Stage, flat: Mapping[str, Any]) -> dict[str, Any]:
+    return inputs.nest(stage.inputs, flat)

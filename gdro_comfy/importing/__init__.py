@@ -1,0 +1,1 @@
+"""Turn images that were made elsewhere into scored groups."""

@@ -1,0 +1,1 @@
+"""Train a LoRA on scored groups: objectives, the loop, rounds, validation, memory."""

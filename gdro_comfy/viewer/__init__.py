@@ -1,0 +1,1 @@
+"""What a viewer reads of runs, addressed by name only."""

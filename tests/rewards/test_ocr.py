@@ -1,0 +1,148 @@
+import random
+import sys
+
+import numpy as np
+import pytest
+import scenes
+from PIL import Image, ImageDraw, ImageFont
+
+from gdro_comfy.data.prompts import Prompt
+from gdro_comfy.errors import InputError
+from gdro_comfy.rewards import Reward, RewardError, create
+from gdro_comfy.rewards.ocr import OCRReward, levenshtein, targets, text_score
+
+
+@pytest.fixture(scope="module")
+def reward():
+    pytest.importorskip("rapidocr")
+    return create("ocr", mode="auto")
+
+
+def sign(word, color="blue", seed=0):
+    return scenes.draw_word(random.Random(seed), word, color)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "distance"),
+    [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("flaw", "lawn", 2)],
+)
+def test_levenshtein(a, b, distance):
+    assert levenshtein(a, b) == levenshtein(b, a) == distance
+
+
+@pytest.mark.parametrize(
+    ("read", "target", "score"),
+    [
+        ("OPEN", "open", 1),
+        ("we are o p e n today", "OPEN", 1),  # contained, whatever else there is
+        ("OPEM", "OPEN", 1 - 1 / 4),
+        ("OPN", "OPEN", 1 - 1 / 4),
+        ("OPENED", "OPENER", 1 - 1 / 6),
+        ("", "OPEN", 0),
+        ("something else altogether", "OPEN", 0),  # 22 edits count as 4
+        ("hello worl", "Hello World", 1 - 1 / 10),  # spaces are in neither length
+    ],
+)
+def test_text_score(read, target, score):
+    assert text_score(read, target) == pytest.approx(score)
+
+
+def test_targets_are_the_prompts_own_or_those_in_quotes():
+    assert targets(Prompt('a "CAT" and a “DOG”')) == ["CAT", "DOG"]
+    assert targets(Prompt('a "CAT"', target="COW")) == ["COW"]
+
+
+@pytest.mark.parametrize("prompt", [Prompt("a red sign"), Prompt('a ""'), Prompt("x", target=" ")])
+def test_a_prompt_without_text_is_refused(prompt):
+    with pytest.raises(InputError, match="double quotes"):
+        OCRReward().check_prompts([Prompt('"A"'), prompt])
+
+
+def test_unknown_mode_is_refused():
+    with pytest.raises(InputError, match="auto, line, detect"):
+        create("ocr", mode="fast")
+
+
+def test_a_missing_engine_is_said_with_its_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    with pytest.raises(InputError) as error:
+        OCRReward().check_prompts([Prompt('"A"')])
+    assert 'pip install "comfyui-gdro[ocr]"' in str(error.value)
+
+
+def test_drawn_signs_are_read(reward):
+    assert isinstance(reward, Reward)
+    words = ["CAT", "BOAT", "MOON", "JAM", "TREE", "FOX", "WAVE", "KEY", "DUCK", "ZOO"]
+    colors = ["red", "green", "blue", "purple"]
+    images = [sign(word, colors[i % 4], i) for i, word in enumerate(words)]
+    result = reward.score(images, [Prompt(scenes.word_caption(word, "red")) for word in words])
+    assert result.values.dtype == np.float32
+    assert (result.values == 1).sum() >= 9
+    assert result.details[0] == {"read": "CAT", "target": ["CAT"]}
+
+
+def test_wrong_letters_cost_their_share(reward):
+    result = reward.score([sign("BOAT")], [Prompt('a blue sign that says "BEAT"')])
+    assert result.values[0] == pytest.approx(0.75)
+    blank = Image.new("RGB", (64, 64), "white")
+    assert reward.score([blank], [Prompt('"CAT"')]).values[0] == 0
+
+
+def test_several_parts_are_averaged(reward):
+    result = reward.score([sign("BOAT")], [Prompt('"BOAT" and "MILK"')])
+    assert result.values[0] == pytest.approx((1 + 0) / 2)
+    assert result.details[0]["target"] == ["BOAT", "MILK"]
+
+
+def test_lines_of_a_large_picture_are_found(reward):
+    image = Image.new("RGB", (384, 256), (235, 230, 220))
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(40)
+    draw.text((60, 40), "FRESH", font=font, fill="black")
+    draw.text((180, 160), "BREAD", font=font, fill="darkred")
+    result = reward.score([image], [Prompt("a bakery", target="fresh bread")])
+    assert result.values[0] == 1
+    assert result.details[0]["read"] == "FRESH BREAD"
+
+
+def test_an_image_that_fails_is_named(reward, tmp_path):
+    sign("CAT").save(tmp_path / "whole.png")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes((tmp_path / "whole.png").read_bytes()[:300])
+    with pytest.raises(RewardError, match="image 1 of 'a \"CAT\"'.*truncated"):
+        reward.score([sign("CAT"), Image.open(broken)], [Prompt('a "CAT"')] * 2)
+
+
+def test_cancel_is_asked_for_every_image(reward):
+    class Stop(Exception):
+        pass
+
+    def check():
+        raise Stop
+
+    with pytest.raises(Stop):
+        reward.score([sign("CAT")], [Prompt('"CAT"')], check)
+
+
+@pytest.mark.parametrize(
+    "text", ["a “CAT”", "a „CAT“", "a «CAT»", "a 「CAT」", 'a "CAT" and ""', 'a "\u200eCAT\ufe0f"']
+)
+def test_quotes_of_other_languages_and_marks_that_are_not_seen(text, reward):
+    assert reward.score([sign("CAT")], [Prompt(text)]).values[0] == 1
+
+
+@pytest.mark.parametrize("mode", ["auto", "line", "detect"])
+@pytest.mark.parametrize("size", [(1, 1), (8192, 64), (3, 500)])
+def test_pictures_of_strange_sizes_are_read(mode, size, reward):
+    blank = Image.new("RGB", size, "white")
+    assert create("ocr", mode=mode).read(blank) == ""
+
+
+@pytest.mark.parametrize("word", ["مرحبا", "🦊", "OPEN 🦊", "ไทย"])
+def test_letters_that_the_engine_does_not_know_are_refused_before_any_work(word, reward):
+    with pytest.raises(InputError, match="letters that cannot be read here"):
+        reward.check_prompts([Prompt(f'a sign that says "{word}"')])
+
+
+def test_letters_with_accents_and_of_other_scripts_are_allowed(reward):
+    reward.check_prompts([Prompt('"CAFÉ"'), Prompt('"你好"'), Prompt('"Größe"')])
