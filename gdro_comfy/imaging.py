@@ -1,4 +1,4 @@
-"""Images as tensors and as pictures, and several of them on one sheet."""
+"""Images as tensors and as PIL images, and several of them on one sheet."""
 
 from __future__ import annotations
 
@@ -12,23 +12,38 @@ if TYPE_CHECKING:
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
-    """Images ``[n, h, w, 3]`` in [0, 1] as 8-bit RGB pictures."""
+    """Convert images ``[n, h, w, 3]`` in [0, 1] to 8-bit RGB."""
     from PIL import Image
 
     arrays = (images * 255).round().clamp(0, 255).byte().cpu().numpy()
     return [Image.fromarray(array) for array in arrays]
 
 
+def image_tensor(images: Sequence[Image.Image]) -> Tensor:
+    """Convert images of one size to ComfyUI's IMAGE: float32 ``[n, h, w, 3]`` in [0, 1]."""
+    import numpy as np
+    import torch
+
+    arrays = np.stack([np.asarray(image.convert("RGB")) for image in images])
+    return torch.from_numpy(arrays.copy()).float() / 255
+
+
 def contact_sheet(
-    images: Sequence[Image.Image], columns: int, gap: int = 2, largest: int = 256
+    images: Sequence[Image.Image], columns: int, gap: int = 2, max_side: int = 256
 ) -> Image.Image:
-    """Pictures of one size side by side on white, row after row; reduced to ``largest`` pixels a
-    side where they are larger."""
+    """Lay out images of one size on white, row after row.
+
+    Args:
+        images: at least one.
+        columns: images in a row, at most.
+        gap: pixels between them.
+        max_side: larger images are reduced to this, in pixels.
+    """
     from PIL import Image
 
     images = [image.copy() for image in images]
     for image in images:
-        image.thumbnail((largest, largest), Image.Resampling.BOX)
+        image.thumbnail((max_side, max_side), Image.Resampling.BOX)
     width, height = images[0].size
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
@@ -36,12 +51,3 @@ def contact_sheet(
     for i, image in enumerate(images):
         sheet.paste(image, (gap + i % columns * (width + gap), gap + i // columns * (height + gap)))
     return sheet
-
-
-def image_tensor(pictures: Sequence[Image.Image]) -> Tensor:
-    """Pictures of one size as ComfyUI's IMAGE: float32 ``[n, h, w, 3]`` in [0, 1]."""
-    import numpy as np
-    import torch
-
-    arrays = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
-    return torch.from_numpy(arrays.copy()).float() / 255

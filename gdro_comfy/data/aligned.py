@@ -1,4 +1,4 @@
-"""A finished LoRA: what is on the wire GDRO_ALIGNED."""
+"""A finished LoRA: ``GDRO_ALIGNED`` on the wire."""
 
 from __future__ import annotations
 
@@ -8,51 +8,62 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .files import digest, read_lines
+from .files import digest, read_lines, read_tensors
+from .runs import TRAININGS
+from .trainings import Training
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class TrainResult:
-    """A finished LoRA (``GDRO_ALIGNED``): its file, the folder of its training, and its model."""
+class AlignedLoRA:
+    """A finished LoRA.
+
+    Args:
+        path: its file.
+        folder: of its training.
+        steps: optimiser steps that it was trained for.
+        model: the identity of its base model.
+    """
 
     path: Path
     folder: Path
     steps: int
     model: dict[str, Any]
 
+    @property
+    def training(self) -> Training:
+        """The training that made it."""
+        return Training(self.folder)
+
     def history(self) -> list[dict[str, Any]]:
-        return read_lines(self.folder / "history.jsonl")
+        """Read the training's history, one row per step."""
+        return read_lines(self.training.history)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The LoRA as ComfyUI's ``LORA_MODEL``."""
-        from ..data.files import read_tensors
-
+        """Read the LoRA as ComfyUI's ``LORA_MODEL``."""
         return read_tensors(self.path)
 
     def loss_map(self) -> dict[str, list[float]]:
-        """The losses as ComfyUI's ``LOSS_MAP``."""
+        """Return the losses as ComfyUI's ``LOSS_MAP``."""
         return {"loss": [row["loss"] for row in self.history() if row.get("loss") is not None]}
 
 
-def from_file(path: Path, output_dir: Path) -> TrainResult:
-    """A LoRA file that GDRO Train LoRA wrote, with the folder of its training where that is here.
+def from_file(path: Path, output_dir: Path) -> AlignedLoRA:
+    """Open a LoRA file that GDRO Train LoRA wrote, with the folder of its training if it is here.
 
     Raises:
-        InputError: the file is none of these.
+        InputError: GDRO Train LoRA did not write it.
     """
     from safetensors import SafetensorError, safe_open
-
-    from ..data.aligned import TrainResult
 
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
         model, record = json.loads(header["gdro.base"]), json.loads(header["gdro.training"])
         steps = int(header["ss_steps"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise InputError(
             "lora_name",
             f"{path.name} is no LoRA that GDRO Train LoRA wrote",
@@ -61,6 +72,6 @@ def from_file(path: Path, output_dir: Path) -> TrainResult:
         ) from error
     name = digest(record, 10)
     runs = output_dir / "gdro"
-    found = next(runs.glob(f"*/train/{name}"), runs / "loaded" / "train" / name)
-    found.mkdir(parents=True, exist_ok=True)
-    return TrainResult(path, found, steps, model)
+    folder = next(runs.glob(f"*/{TRAININGS}/{name}"), runs / "loaded" / TRAININGS / name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return AlignedLoRA(path, folder, steps, model)

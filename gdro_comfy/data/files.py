@@ -1,18 +1,8 @@
-"""What lies on disk: one folder a run, below ``<output>/gdro/``.
+"""Atomic file access: JSON, JSON lines, tensors and images.
 
-    <run>-<key>/run.json              model, sampler, versions; the key is made of what images depend on
-    <run>-<key>/prompts/<id>/         one folder a prompt, its id made of the text
-        prompt.json                   the prompt
-        conditioning.safetensors      the encoded prompt
-        latents.safetensors           "latents" [G, c, h, w] float16; "seeds" [G]
-        000.png, 001.png, ...         the decoded images
-    <run>-<key>/scores/<reward>.jsonl one line an image
-    <run>-<key>/train/<id>/           config.json, history.jsonl, checkpoint.safetensors, ...
-        rounds/<n>/                   a run of its own: the groups of an online training's round
-
-Every file is written to a temporary name, synced and renamed, so that a killed process leaves either
-the old file or the new one; an image counts once its latent is in ``latents.safetensors``. Score and
-history files grow by whole lines, and a last line cut short is ignored.
+A file is written to a temporary name, synced and renamed, so that a process killed at any moment leaves
+either the old content or the new one. Score and history files grow by whole lines; a last line cut short
+by a crash is ignored.
 """
 
 from __future__ import annotations
@@ -31,13 +21,18 @@ if TYPE_CHECKING:
 
 
 def digest(value: Any, length: int = 12) -> str:
-    """A short stable name for a JSON-able value."""
+    """Return a short stable name for a JSON-able value: the start of its SHA-256, in hexadecimal."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that a crash at any moment leaves the old content or the new one."""
+    """Write a file so that a crash at any moment leaves the old content or the new one.
+
+    Args:
+        path: the file; its folder must exist.
+        write: receives the open temporary file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
@@ -50,13 +45,26 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines in the place of whatever the file held, atomically."""
+    data = _json_lines(rows)
+    write_atomic(path, lambda file: file.write(data))
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
+    """Write tensors as safetensors, atomically.
+
+    Args:
+        tensors: from any device; with or without gradients.
+        metadata: the file's header.
+    """
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -65,7 +73,7 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors that may enter autograd, also when called in inference mode."""
+    """Read a safetensors file into tensors that may enter autograd, even under inference mode."""
     import torch
     from safetensors.torch import load
 
@@ -73,33 +81,52 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load(path.read_bytes())
 
 
+def read_header(path: Path) -> dict[str, str]:
+    """Read the header of a safetensors file; empty if it has none."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add JSON lines, synced; a broken last line of an earlier crash is closed off first."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    """Append JSON lines and sync; a last line that a crash cut short is closed off first."""
+    data = _json_lines(rows)
     with open(path, "ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
-                text = "\n" + text
-        file.write(text.encode())
+                data = b"\n" + data
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines; lines that a crash cut short are left out."""
+    r"""Read JSON lines, empty if there is no such file.
+
+    Lines end at ``\n`` alone: JSON allows other line separators, such as U+2028, inside a string. A
+    line that is not a JSON object in UTF-8, as a crash or a full disk may leave it, is left out.
+    """
+    if not path.is_file():
+        return []
     rows = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
     return rows
 
 
 def write_png(path: Path, image: Image.Image) -> None:
-    """Write a picture, atomically."""
+    """Write an image as PNG, atomically."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     write_atomic(path, lambda file: file.write(buffer.getvalue()))

@@ -1,4 +1,4 @@
-"""Prompts, and the three ways they come in: a text, a file, a shipped set."""
+"""Prompts, and the three sources they come from: text, a file, a shipped set."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _QUOTED = re.compile(r'["“”„]([^"“”„]*)["“”]|«([^«»]*)»|「(
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a picture is asked to show.
+    """What an image should show.
 
     Args:
-        text: the prompt that the model is given.
-        include: what the picture must contain, in the form of GenEval: dicts with "class", "count"
-            and, optionally, "color" and "position". A position ``[relation, i]`` says where the
-            things of this entry stand, seen from those of the *earlier* entry ``i``: in "a circle
-            left of a square" the circle is entry 0 and the square is ``["right of", 0]``.
-        target: the words that must be legible in the picture; without it, those in double quotes.
-        exclude: what must not be there, as GenEval says it: fewer than "count" of "class".
+        text: the prompt for the model.
+        include: what the image must contain, in GenEval's form: dicts with "class", "count" and,
+            optionally, "color" and "position". A position ``[relation, i]`` locates the objects of this
+            entry relative to those of the *earlier* entry ``i``: in "a circle left of a square" the
+            circle is entry 0 and the square is ``["right of", 0]``.
+        target: words that must be legible in the image; without it, those in double quotes.
+        exclude: what must be absent, in GenEval's form: fewer than "count" of "class".
     """
 
     text: str
@@ -45,7 +45,7 @@ class Prompt:
     exclude: tuple[dict[str, Any], ...] = field(default=(), hash=False)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able dict that ``from_json`` reads; what is not set is left out."""
+        """Return a JSON-able dict that ``from_json`` reads; unset fields are left out."""
         row: dict[str, Any] = {"text": self.text}
         if self.include:
             row["include"] = [dict(entry) for entry in self.include]
@@ -57,11 +57,10 @@ class Prompt:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Prompt:
-        """Read "text" (or "prompt", as GenEval says), "include", "exclude" and "target"; the rest is
-        ignored.
+        """Read "text" (or GenEval's "prompt"), "include", "exclude" and "target"; ignore the rest.
 
         Raises:
-            ValueError: with what is wrong, in words.
+            ValueError: a field is missing or invalid; the message says which.
         """
         text = row.get("text", row.get("prompt"))
         if not isinstance(text, str) or not text.strip():
@@ -74,38 +73,38 @@ class Prompt:
             raise ValueError('"include" must be a list')
         if not isinstance(exclude, (list, tuple)):
             raise ValueError('"exclude" must be a list')
-        entries = tuple(_read_entry(entry, place) for place, entry in enumerate(include))
-        without = tuple(_read_entry(entry, 0) for entry in exclude)
-        return cls(text.strip(), entries, target, without)
+        entries = tuple(_read_entry(entry, index) for index, entry in enumerate(include))
+        excluded = tuple(_read_entry(entry, 0) for entry in exclude)
+        return cls(text.strip(), entries, target, excluded)
 
 
-def _read_entry(entry: Any, place: int) -> dict[str, Any]:
-    """One entry of "include", checked; a missing count is 1."""
-    where = f'entry {place} of "include"'
+def _read_entry(entry: Any, index: int) -> dict[str, Any]:
+    """Check one entry of "include"; a missing count is 1."""
+    where = f'entry {index} of "include"'
     if not isinstance(entry, Mapping) or not _is_word(entry.get("class")):
         raise ValueError(f'{where} needs a "class"')
     count = entry.get("count", 1)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ValueError(f'{where}: "count" must be a whole number from 1, not {count!r}')
-    read: dict[str, Any] = {"class": entry["class"], "count": count}
+    checked: dict[str, Any] = {"class": entry["class"], "count": count}
     if entry.get("color") is not None:
         if not _is_word(entry["color"]):
             raise ValueError(f'{where}: "color" must be a word')
-        read["color"] = entry["color"]
+        checked["color"] = entry["color"]
     position = entry.get("position")
     if position is not None:
         if (
             not isinstance(position, (list, tuple))
             or len(position) != 2
             or position[0] not in RELATIONS
-            or position[1] not in range(place)
+            or position[1] not in range(index)
         ):
             raise ValueError(
                 f'{where}: "position" must be one of {", ".join(RELATIONS)} and the number of an '
                 f'earlier entry, e.g. ["left of", 0], not {position!r}'
             )
-        read["position"] = list(position)
-    return read
+        checked["position"] = list(position)
+    return checked
 
 
 def _is_word(value: Any) -> bool:
@@ -114,7 +113,7 @@ def _is_word(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts with different texts, at least one, and the name shown for them."""
+    """Prompts with different texts, at least one, and the name shown for the set."""
 
     prompts: tuple[Prompt, ...]
     name: str
@@ -126,36 +125,36 @@ class PromptSet:
         return iter(self.prompts)
 
     def limit(self, n: int, seed: int = 0) -> PromptSet:
-        """``n`` of the prompts, drawn at random and in their order; all if there are no more."""
+        """Return ``n`` prompts drawn at random, in their order; all of them if there are no more."""
         if n < 1:
             raise InputError("limit", f"{n} prompts are too few", "Use 1 or more.")
         if n >= len(self):
             return self
-        places = sorted(random.Random(seed).sample(range(len(self)), n))
-        return PromptSet(tuple(self.prompts[i] for i in places), self.name)
+        chosen = sorted(random.Random(seed).sample(range(len(self)), n))
+        return PromptSet(tuple(self.prompts[i] for i in chosen), self.name)
 
     def digest(self) -> str:
-        """A short name of the contents: the same for the same prompts in the same order."""
+        """Return a short name of the contents: the same for the same prompts in the same order."""
         return digest([prompt.to_json() for prompt in self.prompts])
 
 
 def quoted_text(prompt: Prompt) -> list[str]:
-    """The parts of a prompt in double quotes (straight, curly, « », 「 」), without the empty ones.
+    """Return the parts of a prompt in double quotes (straight, curly, « », 「 」) that are not empty.
 
     >>> quoted_text(Prompt('a sign that says "OPEN" over a door'))
     ['OPEN']
     """
-    found = ("".join(parts).strip() for parts in _QUOTED.findall(prompt.text))
-    return [part for part in found if part]
+    quoted = ("".join(groups).strip() for groups in _QUOTED.findall(prompt.text))
+    return [text for text in quoted if text]
 
 
 def from_text(text: str, name: str = "text") -> PromptSet:
-    """A prompt per line; blank lines and those that begin with # are skipped."""
+    """Read one prompt per line; blank lines and lines that begin with # are skipped."""
     return _collect(_read_lines(text), name, "text")
 
 
 def from_file(path: Path | str) -> PromptSet:
-    """Read prompts from a file, by its ending.
+    """Read prompts from a file, in the format of its extension.
 
     - ``.txt``: as ``from_text``;
     - ``.jsonl``: an object per line, as ``Prompt.from_json`` reads it;
@@ -176,12 +175,12 @@ def from_file(path: Path | str) -> PromptSet:
 
 
 def shipped_names() -> list[str]:
-    """The names that ``shipped`` knows."""
+    """Return the names that ``shipped`` knows."""
     return sorted(path.stem for path in _SHIPPED.glob("*.jsonl"))
 
 
 def shipped(name: str) -> PromptSet:
-    """A set that comes with the package; see ``tools/make_prompts.py`` for what is in them."""
+    """Read a set that comes with the package; ``tools/make_prompts.py`` says what is in them."""
     if name not in shipped_names():
         raise InputError(
             "set", f"there is no set {name!r}", f"Use one of {', '.join(shipped_names())}."
@@ -215,7 +214,7 @@ def _read_lines(text: str) -> Iterator[Prompt]:
 
 
 def _read_jsonl(text: str) -> Iterator[Prompt]:
-    # Not splitlines, which also breaks at characters that JSON allows inside a string.
+    # splitlines would also break at characters that JSON allows inside a string.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield _read_row(line, number)
@@ -249,7 +248,7 @@ def _read_csv(text: str) -> Iterator[Prompt]:
             if cells:
                 yield Prompt.from_json(cells)
     except (ValueError, csv.Error) as error:
-        # A row that does not end, as after a lost quote, is not counted: it begins one line later.
+        # An unterminated row, as after a missing quote, is not counted yet: it begins one line later.
         line = reader.line_num + isinstance(error, csv.Error)
         raise InputError(
             "file",
@@ -259,7 +258,7 @@ def _read_csv(text: str) -> Iterator[Prompt]:
 
 
 def _collect(prompts: Iterable[Prompt], name: str, input_name: str) -> PromptSet:
-    """Check the number, and drop prompts whose text came before."""
+    """Check how many there are, and drop prompts whose text has occurred before."""
     kept: dict[str, Prompt] = {}
     repeated = 0
     for prompt in prompts:

@@ -1,4 +1,4 @@
-"""The handle on the groups of some prompts in a run: what is on the wire GDRO_ROLLOUT."""
+"""The handle on the groups of some prompts in a run: ``GDRO_ROLLOUT`` on the wire."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from .prompts import Prompt
 from .runs import Group, Run
+from .scores import read_scores
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 SAMPLED_WITH = "sampled_with"
-"""The key of a run's model under which stands what was on it while it sampled."""
+"""The key of a run's model under which stands which LoRA was on it while it sampled."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A handle on the groups of some prompts in a run; the images stay on disk.
+    """The groups of some prompts in a run; the images stay on disk.
 
-    ``score_file`` names the scores to train on, once there are any.
+    Args:
+        run: that holds them.
+        prompts: one per group.
+        images_per_prompt: G, the size of each group.
+        score_file: name of the scores to train on; None before scoring.
     """
 
     run: Run
@@ -37,21 +42,20 @@ class Rollout:
         return {k: v for k, v in self.run.settings.model.items() if k != SAMPLED_WITH}
 
     def groups(self) -> list[Group]:
+        """Return the groups in the order of the prompts."""
         return [self.run.group(prompt) for prompt in self.prompts]
 
     def scored(self, score_file: str) -> Rollout:
+        """Return the same groups with these scores."""
         return dataclasses.replace(self, score_file=score_file)
 
     def scores(self) -> np.ndarray:
-        """Rewards float32 ``[prompts, G]`` of the chosen score file; NaN where the reward left an image
-        out.
+        """Read the scores, float32 ``[prompts, G]``; NaN where the reward left an image out.
 
         Raises:
             InputError: there is no score file, or it lacks some of the images.
         """
         import numpy as np
-
-        from ..data.files import read_lines
 
         if self.score_file is None:
             raise InputError(
@@ -59,17 +63,17 @@ class Rollout:
                 "these groups have no scores yet",
                 "Put GDRO Score Rollout before this node.",
             )
-        found = {
-            (row["prompt"], row["image"]): math.nan if row["value"] is None else row["value"]
-            for row in read_lines(self.run.folder / "scores" / self.score_file)
+        values = {
+            key: math.nan if row["value"] is None else row["value"]
+            for key, row in read_scores(self.run.score_path(self.score_file)).items()
         }
         count = self.images_per_prompt
-        keys = [(group.folder.name, place) for group in self.groups() for place in range(count)]
-        missing = len(keys) - sum(key in found for key in keys)
+        keys = [(group.folder.name, index) for group in self.groups() for index in range(count)]
+        missing = len(keys) - sum(key in values for key in keys)
         if missing:
             raise InputError(
                 "rollout",
                 f"{missing} of {len(keys)} images have no score",
                 "Run GDRO Score Rollout on the same rollout first.",
             )
-        return np.array([found[key] for key in keys], dtype=np.float32).reshape(-1, count)
+        return np.array([values[key] for key in keys], dtype=np.float32).reshape(-1, count)

@@ -1,258 +1,231 @@
-"""Base against aligned, on the same prompts and the same seeds: is it better, and by how much?"""
+"""Compare base and aligned model on the same prompts and seeds: is it better, and by how much?
+
+An evaluation is a rollout of the base, one of each LoRA, and a comparison. The rollouts lie in the folder of
+the first LoRA's training: an interrupted evaluation goes on where it stopped, and another evaluation
+with the same sampler settings shares their images.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from ..data.files import digest, write_atomic, write_json, write_png
-from ..data.runs import RunSettings
+from ..data.files import digest, write_atomic, write_png
+from ..data.rollout import SAMPLED_WITH, Rollout
+from ..data.runs import Run, RunSettings, SamplerChoice, read_settings
 from ..errors import InputError
-from ..imaging import contact_sheet
-from ..lora import files
-from ..models import flow
-from ..models.base import seeded_noise
-from ..rewards.base import announce
+from ..lora import files as lora_files
 from ..rewards.guard import corrected_score, guard_scale
-from ..rollouts.sample import image_size, sample_prompts
-from ..rollouts.scoring import score_images
-from ..time_left import Pace
-from . import report
+from ..rollouts.sample import image_size, sample_missing
+from ..rollouts.scoring import score_rollout
+from . import report, result
+from .drift import drift
 from .result import Evaluation, EvaluationConfig, Result
-from .statistics import Comparison, compare, diversity
+from .statistics import compare, diversity
 
 if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor
+    from pathlib import Path
 
-    from ..data.aligned import TrainResult
-    from ..data.prompts import Prompt, PromptSet
+    from PIL import Image
+
+    from ..data.aligned import AlignedLoRA
+    from ..data.lora_weights import LoRAWeights
+    from ..data.prompts import PromptSet
     from ..host import Host
     from ..models.base import FlowModel
     from ..rewards.base import Reward
 
-_DRIFT_IMAGES, _DRIFT_SIGMAS = 16, (0.25, 0.5, 0.75)
+_PAIRS = 24
+"""Prompts whose images a panel shows in pairs."""
 
 
 def evaluate(
     host: Host,
     model: FlowModel,
-    aligned: TrainResult | Sequence[TrainResult],
+    aligned: AlignedLoRA | Sequence[AlignedLoRA],
     prompts: PromptSet,
     reward: Reward,
     config: EvaluationConfig | None = None,
     guard: Reward | None = None,
 ) -> Evaluation:
-    """Sample with and without each LoRA, score all, and write the report into the folder of the first
-    one's training.
+    """Sample with and without each LoRA, score everything, and write a report.
 
-    The same evaluation asked for again is read from disk.
+    A finished evaluation asked for again is read from disk.
+
+    Args:
+        aligned: one LoRA or several; the report is written into the training of the first.
+        prompts: at least 2, not those of the training.
+        guard: a second reward with a finite range, for the corrected score.
+
+    Raises:
+        InputError: a LoRA is for another model, or a prompt, size or reward does not fit.
+        RewardError: a reward returned no finite number.
     """
     config = config or EvaluationConfig()
     loras = list(aligned) if isinstance(aligned, Sequence) else [aligned]
     if len(prompts) < 2:
         raise InputError("prompts", f"{len(prompts)} is too few", "Evaluate on at least 2 prompts.")
-    for one in loras:
-        files.check_trained_for(one, model)
+    for lora in loras:
+        lora_files.check_trained_for(lora, model)
     size = image_size(model, config.width, config.height)
     model.check_prompts(prompts.prompts)
     for judge in filter(None, (reward, guard)):
         judge.check_prompts(prompts.prompts)
     if guard is not None:
         guard_scale(np.zeros(1), guard.range)
-    key = {
-        **asdict(config),
+    record = {
+        **config.as_json(),
         "prompts": [prompt.to_json() for prompt in prompts],
         "reward": [reward.name, reward.settings],
         "guard": None if guard is None else [guard.name, guard.settings],
-        "loras": [one.path.name for one in loras],
+        "loras": [lora.path.name for lora in loras],
     }
-    folder = loras[0].folder / "evaluations" / digest(key, 10)
-    record, picture_file = folder / "result.json", folder / "comparison.png"
-    place = {"run": loras[0].folder.parent.parent.name, "training": loras[0].folder.name}
-    host.emit("evaluation", {**place, "evaluation": folder.name})
-    if record.is_file() and picture_file.is_file():
-        return _read(record, picture_file)
+    training = loras[0].training
+    folder = training.evaluations / digest(record, 10)
+    location = {"run": training.run_name, "training": training.name}
+    host.emit("evaluation", {**location, "evaluation": folder.name})
+    finished = result.read(folder)
+    if finished is not None:
+        return finished
 
-    settings = RunSettings(model.identity, config.steps, config.guidance, size, config.seed)
-    job = _Job(host, model, prompts, settings, config, reward, guard, len(loras) + 1)
-    states = [files.load(one.path) for one in loras]
-    for one, state in zip(loras, states, strict=True):
-        files.check_fits(state, model, one.path.name)
-    host.free_memory()
-    names = ["aligned", *(f"aligned {n}" for n in range(2, len(loras) + 1))]
-    base = job.measure(contextlib.nullcontext())
-    pictures = {"base": base.images}
-    values: dict[str, Any] = {"base": base.values()}
-    results = []
-    for name, state in zip(names, states, strict=True):
-        found = job.measure(model.with_lora(state, config.strength))
-        pictures[name], values[name] = found.images, found.values()
-        drift = job.drift(base.latents, state)
-        results.append(_result(name, reward, guard, base, found, drift, config))
-    every = config.images_per_prompt
-    picture = report.side_by_side(pictures, prompts.prompts, every, config.pictures)
+    weights = [lora_files.load(lora.path) for lora in loras]
+    for lora, state in zip(loras, weights, strict=True):
+        lora_files.check_fits(state, model, lora.path.name)
+    sampler = model.resolve_sampler(config.sampler or _trained_with(loras[0]))
+    settings = RunSettings(
+        model.identity, config.steps, config.guidance, size, config.seed, sampler=sampler
+    )
+    root, count = training.evaluation_rollouts, config.images_per_prompt
+    base = _rollout(root, "base", settings, prompts, count)
+    rollouts = {"base": base}
+    for number, lora in enumerate(loras, 1):
+        name = "aligned" if number == 1 else f"aligned {number}"
+        rollouts[name] = _rollout(root, "aligned", settings, prompts, count, lora, config.strength)
+    drifts = _sample(host, model, rollouts, weights, config.strength)
+
+    scores = {name: _scores(host, rollout, reward, guard) for name, rollout in rollouts.items()}
+    results = tuple(
+        _result(name, reward, guard, rollouts, scores, moved)
+        for name, moved in zip(list(rollouts)[1:], drifts, strict=True)
+    )
+    picture = report.side_by_side(rollouts, config.pictures)
     folder.mkdir(parents=True, exist_ok=True)
-    write_png(picture_file, picture)
-    text = report.page(results, pictures, prompts.prompts, every).encode()
-    write_atomic(folder / "report.html", lambda file: file.write(text))
-    pairs = _write_pairs(folder / "pairs", pictures, prompts, every)
-    rows = [asdict(result) for result in results]
-    write_json(record, {"results": rows, "settings": key, "rewards": values, "pairs": pairs})
-    return Evaluation(tuple(results), picture, folder)
+    write_png(result.picture_path(folder), picture)
+    page = report.page(results, rollouts).encode()
+    write_atomic(folder / "report.html", lambda file: file.write(page))
+    values = {
+        name: {kind: np.round(array.astype(float), 6).tolist() for kind, array in kinds.items()}
+        for name, kinds in scores.items()
+    }
+    result.write(
+        folder,
+        results,
+        settings=record,
+        rewards=values,
+        rollouts=[rollout.run.folder.name for rollout in rollouts.values()],
+        pairs=_pairs(base),
+    )
+    return Evaluation(results, picture, folder)
 
 
-def _read(record: Path, picture_file: Path) -> Evaluation:
-    from PIL import Image
+def _rollout(
+    root: Path,
+    kind: str,
+    settings: RunSettings,
+    prompts: PromptSet,
+    count: int,
+    lora: AlignedLoRA | None = None,
+    strength: float = 1.0,
+) -> Rollout:
+    """Open the rollout of the base or of a LoRA."""
+    if lora is not None:
+        on = {"lora": lora.path.stem, **({} if strength == 1 else {"strength": strength})}
+        model = {**settings.model, SAMPLED_WITH: on}
+        settings = replace(settings, model=model)
+    run = Run.at(root / f"{kind}-{digest(settings.as_json(), 8)}", kind, settings)
+    return Rollout(run, tuple(prompts), count)
 
-    def comparison(found: dict[str, Any] | None) -> Comparison | None:
-        return None if found is None else Comparison(**found)
 
-    results = []
-    for row in json.loads(record.read_text(encoding="utf-8"))["results"]:
-        compared = {k: comparison(row.pop(k)) for k in ("comparison", "guard", "corrected")}
-        results.append(Result(**compared, **row))
-    with Image.open(picture_file) as picture:
-        return Evaluation(tuple(results), picture.convert("RGB"), record.parent)
+def _trained_with(lora: AlignedLoRA) -> SamplerChoice | None:
+    """Return the sampler of the run that a LoRA was trained on, if that is here and has a choice."""
+    stored = read_settings(lora.folder.parent.parent).get("sampler")
+    try:
+        return SamplerChoice(**stored) if isinstance(stored, dict) else None
+    except TypeError:
+        return None
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """Pictures of one model, with rewards and guard (1 to 5) ``[prompts, images]``, and the latents
-    of the first few."""
+def _sample(
+    host: Host,
+    model: FlowModel,
+    rollouts: dict[str, Rollout],
+    weights: Sequence[LoRAWeights],
+    strength: float,
+) -> list[float]:
+    """Sample what is missing, with the model on its device throughout; return each LoRA's drift."""
+    base, *others = rollouts.items()
+    host.free_memory()
+    with model.active():
+        sample_missing(host, model, base[1], stage="evaluating, base")
+        for (name, rollout), state in zip(others, weights, strict=True):
+            with model.with_lora(state, strength):
+                sample_missing(host, model, rollout, encoded=base[1], stage=f"evaluating, {name}")
+        return [drift(host, model, base[1], state, strength) for state in weights]
 
-    images: list[Image.Image]
-    latents: Tensor
-    rewards: np.ndarray
-    guard: np.ndarray | None
 
-    def values(self) -> dict[str, Any]:
-        found = {"reward": self.rewards, "guard": self.guard}
-        return {
-            name: np.round(array.astype(float), 6).tolist()
-            for name, array in found.items()
-            if array is not None
-        }
+def _scores(
+    host: Host, rollout: Rollout, reward: Reward, guard: Reward | None
+) -> dict[str, np.ndarray]:
+    """Score a rollout: "reward", and "guard" from 1 to 5, each ``[prompts, images]``."""
+    scores = {"reward": score_rollout(host, rollout, reward).scores()}
+    if guard is not None:
+        scores["guard"] = guard_scale(score_rollout(host, rollout, guard).scores(), guard.range)
+    return scores
 
 
 def _result(
     name: str,
     reward: Reward,
     guard: Reward | None,
-    base: _Measured,
-    aligned: _Measured,
-    drift: float,
-    config: EvaluationConfig,
+    rollouts: dict[str, Rollout],
+    scores: dict[str, dict[str, np.ndarray]],
+    moved: float,
 ) -> Result:
+    base, aligned = scores["base"], scores[name]
     guarded = corrected = None
-    if guard is not None and base.guard is not None and aligned.guard is not None:
-        guarded = compare(guard.name, base.guard, aligned.guard)
+    if guard is not None:
+        guarded = compare(guard.name, base["guard"], aligned["guard"])
         corrected = compare(
             "corrected score",
-            corrected_score(base.rewards, base.guard),
-            corrected_score(aligned.rewards, aligned.guard),
+            corrected_score(base["reward"], base["guard"]),
+            corrected_score(aligned["reward"], aligned["guard"]),
         )
-    count = config.images_per_prompt
+    count = rollouts["base"].images_per_prompt
     return Result(
         name,
-        compare(reward.name, base.rewards, aligned.rewards),
+        compare(reward.name, base["reward"], aligned["reward"]),
         guarded,
         corrected,
-        diversity(base.images, count),
-        diversity(aligned.images, count),
-        drift,
+        diversity(_images(rollouts["base"]), count),
+        diversity(_images(rollouts[name]), count),
+        moved,
     )
 
 
-@dataclass
-class _Job:
-    """What all the models of one evaluation are asked."""
-
-    host: Host
-    model: FlowModel
-    prompts: PromptSet
-    settings: RunSettings
-    config: EvaluationConfig
-    reward: Reward
-    guard: Reward | None
-    models: int
-    done: int = 0
-    pace: Pace | None = None
-
-    def measure(self, context: contextlib.AbstractContextManager[None]) -> _Measured:
-        """Sample and score with the model as it is within ``context``."""
-        with self.model.active(), context:
-            images, latents = self._sample()
-        asked = [prompt for prompt in self.prompts for _ in range(self.config.images_per_prompt)]
-        shape = (len(self.prompts), self.config.images_per_prompt)
-        rewards = _score(self.host, self.reward, images, asked).reshape(shape)
-        guard = None
-        if self.guard is not None:
-            found = _score(self.host, self.guard, images, asked).reshape(shape)
-            guard = guard_scale(found, self.guard.range)
-        return _Measured(images, latents, rewards, guard)
-
-    def _sample(self) -> tuple[list[Image.Image], Tensor]:
-        count = self.config.images_per_prompt
-        total = self.models * len(self.prompts) * count
-        self.pace = pace = self.pace or Pace(total)
-        images: list[Image.Image] = []
-        kept: list[Tensor] = []
-        for latents, made in sample_prompts(
-            self.host, self.model, self.prompts.prompts, count, self.settings
-        ):
-            images += made
-            if sum(map(len, kept)) < _DRIFT_IMAGES:
-                kept.append(latents.cpu())
-            self.done += len(made)
-            preview = contact_sheet(images[-16:], 4)
-            left = pace.left(self.done)
-            self.host.progress(self.done, total, f"evaluating{left}", preview)
-        return images, torch.cat(kept)[:_DRIFT_IMAGES]
-
-    def drift(self, latents: Tensor, state: dict[str, Tensor]) -> float:
-        """Mean squared difference of the velocities on pictures of the base, over some noise levels."""
-        model, n = self.model, len(latents)
-        places = [i // self.config.images_per_prompt for i in range(n)]
-        noise = seeded_noise(range(n), latents.shape[1:]).to(model.device)
-        total = 0.0
-        with model.active(), model.with_lora(state, self.config.strength), torch.no_grad():
-            cond = model.encode([self.prompts.prompts[place] for place in places])
-            cond = model.with_guidance(cond, self.settings.guidance)
-            for level in _DRIFT_SIGMAS:
-                self.host.check_cancelled()
-                sigma = torch.full((n,), level, device=model.device)
-                x = flow.interpolate(latents.to(model.device).float(), noise, sigma)
-                moved = model.velocity(x, sigma, cond)
-                with model.reference():
-                    still = model.velocity(x, sigma, cond)
-                total += float(flow.velocity_error(moved, still).mean())
-        return total / len(_DRIFT_SIGMAS)
+def _images(rollout: Rollout) -> Iterator[Image.Image]:
+    """Read the images of a rollout one after the other, group by group."""
+    for group in rollout.groups():
+        for index in range(rollout.images_per_prompt):
+            yield group.image(index)
 
 
-def _score(host: Host, reward: Reward, images: list, prompts: list[Prompt]) -> np.ndarray:
-    announce(reward, len(images), images[0].size)
-    return score_images(host, reward, images, prompts)
-
-
-def _write_pairs(
-    folder: Path, pictures: dict[str, list[Image.Image]], prompts: PromptSet, per_prompt: int
-) -> list[dict[str, Any]]:
-    """The first image of up to 24 prompts by each model, numbered from the base on, each a file;
-    which prompts they are."""
-    folder.mkdir(exist_ok=True)
-    count = min(24, len(prompts))
-    pairs = []
-    for number in range(count):
-        place = number * len(prompts) // count
-        for model, images in enumerate(pictures.values()):
-            write_png(folder / f"{number:03d}_{model}.png", images[place * per_prompt])
-        pairs.append({"place": place, "prompt": prompts.prompts[place].text})
-    return pairs
+def _pairs(base: Rollout) -> list[dict[str, Any]]:
+    """Return the prompts whose first images a panel shows: index, text and group id."""
+    groups = base.groups()
+    return [
+        {"place": i, "prompt": base.prompts[i].text, "group": groups[i].folder.name}
+        for i in report.spread_out(len(groups), _PAIRS)
+    ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from ..data.prompts import Prompt
+    from ..data.rollout import Rollout
     from .result import Result
 
 _STYLE = """
@@ -26,76 +26,88 @@ figure { margin: 1.2rem 0 } figcaption { color: #888 } img { image-rendering: pi
 """
 
 
-def side_by_side(
-    pictures: Mapping[str, Sequence[Image.Image]],
-    prompts: Sequence[Prompt],
-    images_per_prompt: int,
-    rows: int,
+def spread_out(count: int, limit: int) -> list[int]:
+    """Return at most ``limit`` of the indices 0 to ``count - 1``, evenly spaced."""
+    limit = min(limit, count)
+    return [i * count // limit for i in range(limit)]
+
+
+def side_by_side(rollouts: Mapping[str, Rollout], rows: int) -> Image.Image:
+    """Draw rows of: the prompt, then up to 4 images of each rollout on the same seeds.
+
+    Prompts are taken evenly from the set, not by their result.
+
+    Args:
+        rollouts: by the name in the heading; all of the same prompts and size.
+        rows: at most.
+    """
+    first = next(iter(rollouts.values()))
+    chosen = spread_out(len(first.prompts), rows)
+    count = min(first.images_per_prompt, 4)
+    columns = {}
+    for name, rollout in rollouts.items():
+        groups = rollout.groups()
+        columns[name] = [[groups[i].image(index) for index in range(count)] for i in chosen]
+    return sheet([first.prompts[i].text for i in chosen], columns)
+
+
+def sheet(
+    prompts: Sequence[str], columns: Mapping[str, Sequence[Sequence[Image.Image]]]
 ) -> Image.Image:
-    """Rows of: the prompt, then base beside aligned on the same seeds. Prompts are taken evenly from
-    the set, not by their result."""
-    chosen = spread_out(len(prompts), rows)
-    count = min(images_per_prompt, 4)
-    width, height = next(iter(pictures.values()))[0].size
-    # Small pictures are shown larger, by a whole factor so that their pixels stay what they are;
-    # large ones are reduced to 384.
+    """Draw rows of: the prompt, then its images of each column.
+
+    Args:
+        prompts: one per row.
+        columns: by their heading, the images of each row; all of one size, as many in each row.
+    """
+    first = next(iter(columns.values()))
+    count = len(first[0])
+    width, height = first[0][0].size
+    # Enlarge small images by a whole factor, which keeps their pixels square; reduce large ones to 384.
     zoom = max(1, round(160 / max(width, height)))
-    scale = min(zoom, 384 / max(width, height)) if zoom == 1 else zoom
+    scale = zoom if zoom > 1 else min(1.0, 384 / max(width, height))
+    resampling = Image.Resampling.NEAREST if zoom > 1 else Image.Resampling.LANCZOS
     width, height = round(width * scale), round(height * scale)
-    size = max(13, height // 10)
-    font = ImageFont.load_default(size)
-    label, gap = int(size * 1.8), 4
-    columns = list(pictures)
+    text_size = max(13, height // 10)
+    font = ImageFont.load_default(text_size)
+    label, gap = int(text_size * 1.8), 4
     block = count * (width + gap) + 3 * gap
-    sheet = Image.new(
-        "RGB", (len(columns) * block, len(chosen) * (height + label) + label), "white"
-    )
-    draw = ImageDraw.Draw(sheet)
-    for c, name in enumerate(columns):
-        draw.text((c * block + gap, label // 4), name, fill=(120, 120, 120), font=font)
-        for row, place in enumerate(chosen):
+    size = len(columns) * block, len(prompts) * (height + label) + label
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, (name, images) in enumerate(columns.items()):
+        left = column * block + gap
+        draw.text((left, label // 4), name, fill=(120, 120, 120), font=font)
+        for row, prompt in enumerate(prompts):
             top = label + row * (height + label)
-            if c == 0:
-                words = prompts[place].text[:110]
-                draw.text((gap, top + label // 8), words, fill="black", font=font)
-            for i in range(count):
-                image = pictures[name][place * images_per_prompt + i]
-                how = Image.Resampling.NEAREST if zoom > 1 else Image.Resampling.LANCZOS
-                image = image.resize((width, height), how)
-                sheet.paste(image, (c * block + gap + i * (width + gap), top + label - gap))
-    return sheet
+            if column == 0:
+                draw.text((gap, top + label // 8), prompt[:110], fill="black", font=font)
+            for i, image in enumerate(images[row]):
+                resized = image.resize((width, height), resampling)
+                canvas.paste(resized, (left + i * (width + gap), top + label - gap))
+    return canvas
 
 
-def spread_out(count: int, rows: int) -> list[int]:
-    """At most ``rows`` of the places 0 to ``count - 1``, evenly."""
-    rows = min(rows, count)
-    return [int(i * count / rows) for i in range(rows)]
-
-
-def page(
-    results: Sequence[Result],
-    pictures: Mapping[str, Sequence[Image.Image]],
-    prompts: Sequence[Prompt],
-    images_per_prompt: int,
-    rows: int = 24,
-) -> str:
-    """A self-contained HTML page: the figures, and pictures of up to ``rows`` prompts."""
-    first = results[0].comparison
+def page(results: Sequence[Result], rollouts: Mapping[str, Rollout], rows: int = 24) -> str:
+    """Return a self-contained HTML page: the figures, and images of up to ``rows`` prompts."""
+    comparison = results[0].comparison
+    first = next(iter(rollouts.values()))
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width'>",
-        f"<title>GDRO: {html.escape(first.reward)}</title><style>{_STYLE}</style>",
-        f"<h1>Base against aligned: {html.escape(first.reward)}</h1>",
-        f"<p>{first.prompts} prompts x {first.images} images, the same seeds for all. Intervals are "
-        "95 % bootstrap intervals over prompts, of the paired difference.</p>",
+        f"<title>GDRO: {html.escape(comparison.reward)}</title><style>{_STYLE}</style>",
+        f"<h1>Base against aligned: {html.escape(comparison.reward)}</h1>",
+        f"<p>{comparison.prompts} prompts x {comparison.images} images, the same seeds for all. "
+        "Intervals are 95 % bootstrap intervals over prompts, of the paired difference.</p>",
         _table(results),
         "<h2>Pictures</h2><p>Prompts are taken evenly from the set, not by their result.</p>",
     ]
-    for place in spread_out(len(prompts), rows):
-        parts.append(f"<figure><figcaption>{html.escape(prompts[place].text)}</figcaption>")
-        for name, images in pictures.items():
-            mine = images[place * images_per_prompt : (place + 1) * images_per_prompt][:8]
-            shown = "".join(_picture(image, name) for image in mine)
+    for prompt in spread_out(len(first.prompts), rows):
+        parts.append(f"<figure><figcaption>{html.escape(first.prompts[prompt].text)}</figcaption>")
+        for name, rollout in rollouts.items():
+            group = rollout.groups()[prompt]
+            images = (group.image(index) for index in range(min(8, rollout.images_per_prompt)))
+            shown = "".join(_embedded(image, name) for image in images)
             parts.append(f"<div class=row><b>{html.escape(name)}</b>{shown}</div>")
         parts.append("</figure>")
     return "\n".join(parts) + "\n"
@@ -105,33 +117,33 @@ def _table(results: Sequence[Result]) -> str:
     heads = ("", "base", "aligned", "gain", "95 % interval", "better on")
     lines = ["<table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
     for result in results:
-        for name, found in result.comparisons():
+        for heading, c in result.comparisons():
             cells = (
-                html.escape(f"{result.name}: {name}"),
-                f"{found.base:.3f}",
-                f"{found.aligned:.3f}",
-                f"{found.gain:+.3f}",
-                f"{found.low:+.3f} to {found.high:+.3f}",
-                f"{found.win_rate:.0%}",
+                html.escape(f"{result.name}: {heading}"),
+                f"{c.base:.3f}",
+                f"{c.aligned:.3f}",
+                f"{c.gain:+.3f}",
+                f"{c.low:+.3f} to {c.high:+.3f}",
+                f"{c.win_rate:.0%}",
             )
             lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        name = html.escape(result.name)
         lines.append(
-            f"<tr><td>{html.escape(result.name)}: diversity</td><td>{result.base_diversity:.3f}</td>"
+            f"<tr><td>{name}: diversity</td><td>{result.base_diversity:.3f}</td>"
             f"<td>{result.diversity:.3f}</td><td colspan=3></td></tr>"
-            f"<tr><td>{html.escape(result.name)}: distance from base</td><td></td>"
+            f"<tr><td>{name}: distance from base</td><td></td>"
             f"<td>{result.drift:.4f}</td><td colspan=3></td></tr>"
         )
     return "\n".join(lines) + "</table>"
 
 
-def _picture(image: Image.Image, name: str) -> str:
-    image = image.convert("RGB")
-    shown = max(image.size)
-    small = image.copy()
-    small.thumbnail((256, 256), Image.Resampling.LANCZOS)
+def _embedded(image: Image.Image, name: str) -> str:
+    """Return an image as an ``img`` element that holds its data."""
+    is_small = max(image.size) <= 128
+    thumbnail = image.copy()
+    thumbnail.thumbnail((256, 256), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "PNG") if shown <= 128 else small.save(buffer, "JPEG", quality=88)
-    kind = "png" if shown <= 128 else "jpeg"
+    thumbnail.save(buffer, "PNG") if is_small else thumbnail.save(buffer, "JPEG", quality=88)
+    kind, side = ("png", 128) if is_small else ("jpeg", 200)
     data = base64.b64encode(buffer.getvalue()).decode()
-    side = 128 if shown <= 128 else 200
     return f"<img width={side} alt='{html.escape(name)}' src='data:image/{kind};base64,{data}'>"

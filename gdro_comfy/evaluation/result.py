@@ -1,11 +1,14 @@
-"""What an evaluation is asked, and what came out."""
+"""What an evaluation compares, and its result on disk."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..data.files import write_json
+from ..data.runs import SamplerChoice
 from .statistics import Comparison
 
 if TYPE_CHECKING:
@@ -18,10 +21,11 @@ class EvaluationConfig:
 
     Args:
         images_per_prompt: seeds per prompt.
-        steps, guidance, width, height: as in a rollout; 0 is the model's own size.
-        seed: of the evaluation; keep it apart from the rollout's.
+        steps, guidance, width, height: as in a rollout; 0 is the model's default size.
+        seed: of the evaluation; use another than the rollout's.
         strength: of the LoRA.
         pictures: rows of the side-by-side picture.
+        sampler: for a model that has a choice; None is the one of the run that was trained on.
     """
 
     images_per_prompt: int = 4
@@ -32,15 +36,27 @@ class EvaluationConfig:
     seed: int = 1_000_000
     strength: float = 1.0
     pictures: int = 6
+    sampler: SamplerChoice | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings that an evaluation is told apart by."""
+        settings = asdict(self)
+        if self.sampler is None:
+            # Evaluations from before this setting existed have no entry for it.
+            del settings["sampler"]
+        return settings
 
 
 @dataclass(frozen=True)
 class Result:
     """One LoRA against the base.
 
-    ``guard`` and ``corrected`` are None without a guard. ``diversity`` is as in
-    ``comparison.diversity``; ``drift`` the mean squared difference of the velocities on the base's
-    pictures.
+    Args:
+        name: "aligned", "aligned 2", ...
+        comparison: of the reward.
+        guard, corrected: of the guard and the corrected score; None without a guard.
+        base_diversity, diversity: see ``statistics.diversity``.
+        drift: see ``drift.drift``.
     """
 
     name: str
@@ -52,20 +68,21 @@ class Result:
     drift: float
 
     def comparisons(self) -> list[tuple[str, Comparison]]:
-        """What was compared, by name."""
-        found = [(self.comparison.reward, self.comparison)]
+        """Return the comparisons with their headings, the reward's first."""
+        rows = [(self.comparison.reward, self.comparison)]
         if self.guard is not None:
-            found.append((f"{self.guard.reward}, from 1 to 5", self.guard))
+            rows.append((f"{self.guard.reward}, from 1 to 5", self.guard))
         if self.corrected is not None:
-            found.append(("corrected score", self.corrected))
-        return found
+            rows.append(("corrected score", self.corrected))
+        return rows
 
     def table(self) -> str:
+        """Return the figures as text."""
         lines = [self.comparison.table()]
-        for name, found in self.comparisons()[1:]:
+        for heading, c in self.comparisons()[1:]:
             lines.append(
-                f"{name}: {found.base:.3f} -> {found.aligned:.3f}, {found.gain:+.3f} "
-                f"({found.low:+.3f} to {found.high:+.3f})"
+                f"{heading}: {c.base:.3f} -> {c.aligned:.3f}, {c.gain:+.3f} "
+                f"({c.low:+.3f} to {c.high:+.3f})"
             )
         lines.append(
             f"diversity inside groups: {self.base_diversity:.3f} -> {self.diversity:.3f}; distance "
@@ -76,7 +93,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out for each LoRA, the side-by-side picture, and where all was written."""
+    """A finished evaluation.
+
+    Args:
+        results: one per LoRA.
+        picture: base and aligned side by side.
+        folder: that holds the report.
+    """
 
     results: tuple[Result, ...]
     picture: Image.Image
@@ -89,9 +112,44 @@ class Evaluation:
 
     @property
     def report(self) -> Path:
+        """The HTML report."""
         return self.folder / "report.html"
 
     def table(self) -> str:
+        """Return the figures of all LoRAs as text."""
         if len(self.results) == 1:
             return self.results[0].table()
         return "\n\n".join(f"{result.name}\n{result.table()}" for result in self.results)
+
+
+def picture_path(folder: Path) -> Path:
+    """Return the path of the side-by-side picture of an evaluation."""
+    return folder / "comparison.png"
+
+
+def write(folder: Path, results: tuple[Result, ...], **details: Any) -> None:
+    """Write the results, which makes the evaluation finished.
+
+    Args:
+        details: more for ``result.json``, JSON-able: settings, rewards, rollouts, pairs.
+    """
+    write_json(folder / "result.json", {"results": [asdict(r) for r in results], **details})
+
+
+def read(folder: Path) -> Evaluation | None:
+    """Read a finished evaluation; None if it is not finished, or its files are damaged."""
+    from PIL import Image
+
+    try:
+        rows = json.loads((folder / "result.json").read_text(encoding="utf-8"))["results"]
+        results = []
+        for row in rows:
+            compared = {
+                key: None if row[key] is None else Comparison(**row.pop(key))
+                for key in ("comparison", "guard", "corrected")
+            }
+            results.append(Result(**{**row, **compared}))
+        with Image.open(picture_path(folder)) as picture:
+            return Evaluation(tuple(results), picture.convert("RGB"), folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

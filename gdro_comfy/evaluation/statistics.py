@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,16 @@ _RESAMPLES = 4000
 
 @dataclass(frozen=True)
 class Comparison:
-    """Means of base and aligned with standard errors over prompts, and of their difference on the
-    same prompts and seeds; ``low`` and ``high`` are its 95 % bootstrap interval, ``win_rate`` the
-    share of prompts on which aligned is better (ties count half)."""
+    """One reward of base and aligned model, on the same prompts and seeds.
+
+    Args:
+        reward: its name.
+        prompts, images: number of prompts, and of images for each.
+        base, aligned: mean over prompts; ``_error`` is its standard error.
+        gain: mean of aligned minus base.
+        low, high: 95 % bootstrap interval of the gain.
+        win_rate: share of prompts on which aligned is better; ties count half.
+    """
 
     reward: str
     prompts: int
@@ -38,10 +45,11 @@ class Comparison:
 
     @property
     def rose(self) -> bool:
-        """Whether the interval of the gain lies above 0."""
+        """Whether the whole interval of the gain lies above 0."""
         return self.low > 0
 
     def table(self) -> str:
+        """Return the figures as four lines of text."""
         return "\n".join(
             [
                 f"{self.reward}, {self.prompts} prompts x {self.images} images, same seeds",
@@ -55,15 +63,15 @@ class Comparison:
 
 
 def compare(reward: str, base: np.ndarray, aligned: np.ndarray) -> Comparison:
-    """Compare rewards ``[prompts, images]`` of the same prompts and seeds. Where an image is left out in
-    both, NaN; each prompt has one at least.
+    """Compare scores ``[prompts, images]`` of the same prompts and seeds.
 
-    Errors and interval are over prompts (the mean of each prompt's images is one observation), since
-    new prompts, not new seeds, are what a creator will use it on.
+    An image that is left out is NaN in both; each prompt has at least one score. Errors and interval
+    are over prompts, the mean of a prompt's images being one observation: new prompts, not new seeds,
+    are what a creator will use the LoRA on.
     """
     if base.shape != aligned.shape or base.ndim != 2 or len(base) < 2:
         raise ValueError(f"need [prompts >= 2, images] twice, not {base.shape} and {aligned.shape}")
-    b, a = (np.asarray(np.nanmean(rewards, axis=1, dtype=float)) for rewards in (base, aligned))
+    b, a = (np.asarray(np.nanmean(scores, axis=1, dtype=float)) for scores in (base, aligned))
     root = math.sqrt(len(b))
     difference = a - b
     low, high = bootstrap_interval(difference)
@@ -84,7 +92,7 @@ def compare(reward: str, base: np.ndarray, aligned: np.ndarray) -> Comparison:
 
 
 def bootstrap_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean of ``values [n]``, the same every time."""
+    """Return the percentile bootstrap interval of the mean of ``values [n]``; deterministic."""
     rng = np.random.default_rng(0)
     picks = rng.integers(0, len(values), (_RESAMPLES, len(values)))
     means = values[picks].mean(1)
@@ -93,15 +101,15 @@ def bootstrap_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, 
     return float(low), float(high)
 
 
-def diversity(images: Sequence[Image.Image], per_group: int) -> float:
-    """How unlike the pictures of one prompt are: the mean distance between any two of them.
+def diversity(images: Iterable[Image.Image], per_group: int) -> float:
+    """Return how unlike the images of one prompt are: the mean distance between any two of them.
 
-    A picture is represented by its colours at 8 x 8 pixels; a distance is the root mean square
-    difference, 0 to 1. A model that draws the same picture for every seed has 0.
+    An image is represented by its colours at 8 x 8 pixels; the distance is the root mean square
+    difference, 0 to 1. A model that draws the same image for every seed has 0.
 
     Args:
-        images: groups one after the other.
-        per_group: images of a group; with fewer than 2 there is nothing to compare and it is 0.
+        images: group after group; may be an iterator, as each is read once.
+        per_group: images in a group; below 2 there is nothing to compare, and the result is 0.
     """
     if per_group < 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""A few images of one prompt, with the base model or an aligned one."""
+"""Sample a few images of one prompt, with the base model or an aligned one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..data.prompts import Prompt
 from ..errors import InputError
-from ..lora import files
-from .sample import default_batch, image_size
+from ..lora import files as lora_files
+from .sample import image_size
 
 if TYPE_CHECKING:
-    from ..data.aligned import TrainResult
+    from ..data.aligned import AlignedLoRA
     from ..host import Host
     from ..models.base import FlowModel
 
@@ -30,26 +31,30 @@ def generate(
     width: int = 0,
     height: int = 0,
     strength: float = 1.0,
-    aligned: TrainResult | None = None,
+    aligned: AlignedLoRA | None = None,
 ) -> Tensor:
-    """Images ``[images, h, w, 3]`` in [0, 1]; the i-th has seed ``seed + i``, with and without a LoRA."""
-    from ..data.prompts import Prompt
+    """Sample images ``[images, h, w, 3]`` in [0, 1]; nothing is stored.
 
+    The i-th image has seed ``seed + i``, with and without a LoRA.
+
+    Raises:
+        InputError: the prompt is empty or cannot be encoded, or the size or LoRA does not fit.
+    """
     if not prompt.strip():
         raise InputError("prompt", "it is empty", "Say what the image should show.")
     size = image_size(model, width, height)
-    asked = [Prompt(prompt.strip())]
-    model.check_prompts(asked)
-    context = contextlib.nullcontext()
+    prompts = [Prompt(prompt.strip())]
+    model.check_prompts(prompts)
+    with_lora = contextlib.nullcontext()
     if aligned is not None and strength:
-        state = files.load(aligned.path)
-        files.check_fits(state, model, aligned.path.name)
-        context = model.with_lora(state, strength)
+        weights = lora_files.load(aligned.path)
+        lora_files.check_fits(weights, model, aligned.path.name)
+        with_lora = model.with_lora(weights, strength)
     host.free_memory()
-    batch = default_batch(size)
-    made: list[Tensor] = []
-    with model.active(), context:
-        cond = model.encode(asked)
+    batch = model.batch_size(size)
+    parts: list[Tensor] = []
+    with model.active(), with_lora:
+        conditioning = model.encode(prompts)
         for start in range(0, images, batch):
             seeds = [seed + i for i in range(start, min(images, start + batch))]
 
@@ -60,7 +65,7 @@ def generate(
                 host.progress(start * total + step * count, images * total, "generating")
 
             latents = model.sample(
-                cond.select([0] * len(seeds)), seeds, steps, guidance, size, on_step
+                conditioning.select([0] * len(seeds)), seeds, steps, guidance, size, on_step
             )
-            made.append(model.decode(latents))
-    return torch.cat(made)
+            parts.append(model.decode(latents))
+    return torch.cat(parts)

@@ -1,4 +1,4 @@
-"""Sampling groups: for every prompt, G images with seeds of their own, written as they are finished."""
+"""Sample groups of images: G images for every prompt, each with its own seed, stored as they finish."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..data.conditioning import Conditioning
 from ..data.rollout import SAMPLED_WITH, Rollout
-from ..data.runs import Group, Run, RunSettings, image_seed
+from ..data.runs import Group, Run, RunSettings, SamplerChoice, image_seed
 from ..errors import InputError
 from ..imaging import contact_sheet, to_pil
-from ..lora import files
-from ..time_left import Pace
+from ..lora import files as lora_files
+from ..time_left import TimeLeft
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from ..data.aligned import TrainResult
-    from ..data.conditioning import Conditioning
+    from ..data.aligned import AlignedLoRA
+    from ..data.lora_weights import LoRAWeights
     from ..data.prompts import Prompt, PromptSet
     from ..host import Host
     from ..models.base import FlowModel
+    from ..progress import Progress
+
+_PROMPTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,12 @@ class RolloutConfig:
     Args:
         images_per_prompt: G, the size of a group, 2 or more.
         steps: Euler steps from noise to image.
-        guidance: classifier-free guidance scale; 1 is none (and half of the work).
-        width, height: in pixels; 0 is the model's own size.
+        guidance: classifier-free guidance scale; 1 is none, at half the cost.
+        width, height: in pixels; 0 is the model's default size.
         seed: of the run.
-        run_name: of the folder below ``gdro/``.
-        batch_size: images sampled at once; 0 chooses by the size of the images.
+        run_name: start of the folder's name below ``gdro/``.
+        batch_size: images sampled at once; 0 chooses by their size.
+        sampler: for a model that has a choice; None is its default.
     """
 
     images_per_prompt: int = 16
@@ -47,34 +52,44 @@ class RolloutConfig:
     seed: int = 0
     run_name: str = "run"
     batch_size: int = 0
+    sampler: SamplerChoice | None = None
 
 
 def image_size(model: FlowModel, width: int, height: int) -> tuple[int, int]:
-    """The size to sample at; 0 is the model's own. Raises ``InputError`` unless it fits the model."""
+    """Return the size to sample at, in pixels; 0 stands for the model's default.
+
+    Raises:
+        InputError: a side is not a multiple of what the model needs.
+    """
     size = (width or model.default_size[0], height or model.default_size[1])
     for name, side in zip(("width", "height"), size, strict=True):
         if side < model.size_multiple or side % model.size_multiple:
-            below = max(model.size_multiple, side // model.size_multiple * model.size_multiple)
+            lower = max(model.size_multiple, side // model.size_multiple * model.size_multiple)
             raise InputError(
                 name,
                 f"{side} is not a multiple of {model.size_multiple} pixels",
-                f"This model needs one: {below} or {below + model.size_multiple}, say.",
+                f"This model needs one, for example {lower} or {lower + model.size_multiple}.",
             )
     return size
 
 
-def generate(
+def sample_rollout(
     host: Host,
     model: FlowModel,
     prompts: PromptSet,
     config: RolloutConfig,
-    aligned: TrainResult | None = None,
+    aligned: AlignedLoRA | None = None,
 ) -> Rollout:
-    """Sample what is missing of ``prompts`` x ``images_per_prompt`` images, and return the handle.
+    """Sample ``images_per_prompt`` images for each prompt, as far as they are not on disk yet.
 
-    A repeated or interrupted call makes only what is not on disk yet. More prompts or more images
-    per prompt add to the run; any other setting opens another run. ``aligned`` samples with that
-    LoRA on, at strength 1.
+    Repeating the call, also after an interruption, samples only what is missing. More prompts or more
+    images per prompt add to the run; any other setting opens another run.
+
+    Args:
+        aligned: a LoRA to sample with, at strength 1.
+
+    Raises:
+        InputError: a setting does not fit the model, or a prompt cannot be encoded.
     """
     if config.images_per_prompt < 2:
         raise InputError(
@@ -86,119 +101,164 @@ def generate(
         raise InputError("prompts", "there are none", "Give at least one prompt.")
     size = image_size(model, config.width, config.height)
     model.check_prompts(prompts.prompts)
-    identity, state = model.identity, None
+    identity, weights = model.identity, None
     if aligned is not None:
-        files.check_trained_for(aligned, model)
-        state = files.load(aligned.path)
-        files.check_fits(state, model, aligned.path.name)
+        lora_files.check_trained_for(aligned, model)
+        weights = lora_files.load(aligned.path)
+        lora_files.check_fits(weights, model, aligned.path.name)
         identity = {**identity, SAMPLED_WITH: {"lora": aligned.path.stem}}
-    settings = RunSettings(identity, config.steps, config.guidance, size, config.seed)
+    sampler = model.resolve_sampler(config.sampler)
+    settings = RunSettings(
+        identity, config.steps, config.guidance, size, config.seed, sampler=sampler
+    )
     run = Run.open(host.output_dir, config.run_name, settings)
     rollout = Rollout(run, tuple(prompts), config.images_per_prompt)
     host.emit("rollout", {"run": run.folder.name})
-    return fill(host, model, rollout, config.batch_size, state)
-
-
-def fill(
-    host: Host,
-    model: FlowModel,
-    rollout: Rollout,
-    batch_size: int = 0,
-    lora_state: dict[str, Tensor] | None = None,
-) -> Rollout:
-    """Sample the images of a rollout that are not on disk yet, with the model as it is now, and a LoRA
-    (as ``lora.load`` returns it) on it."""
-    settings, count = rollout.run.settings, rollout.images_per_prompt
-    missing = [
-        (group, place) for group in rollout.groups() for place in range(group.count(), count)
-    ]
-    if not missing:
-        return rollout
-    total = len(rollout.prompts) * count
-    pace, left = Pace(total), ""
-    batch_size = batch_size or default_batch(settings.size)
-    host.free_memory()
-    with_lora = model.with_lora(lora_state) if lora_state else contextlib.nullcontext()
-    with model.active(), with_lora:
-        encode_prompts(host, model, list(dict.fromkeys(group for group, _ in missing)))
-        for start in range(0, len(missing), batch_size):
-            batch = missing[start : start + batch_size]
-            done = total - len(missing) + start
-            host.progress(done, total, f"sampling groups{left}")
-            images = _make(host, model, batch, settings)
-            preview = contact_sheet(images[:16], 4)
-            left = pace.left(done + len(batch))
-            host.progress(done + len(batch), total, f"sampling groups{left}", preview)
+    sample_missing(host, model, rollout, batch_size=config.batch_size, lora=weights)
     return rollout
 
 
-def encode_prompts(host: Host, model: FlowModel, groups: list[Group], at_once: int = 16) -> None:
-    """Encode the prompts that are not encoded yet, before anything is sampled: the text encoders go
-    onto the device once, and a large one need not share it with the network."""
-    waiting = [group for group in groups if not group.is_encoded()]
-    for start in range(0, len(waiting), at_once):
+def sample_missing(
+    host: Host,
+    model: FlowModel,
+    rollout: Rollout,
+    *,
+    batch_size: int = 0,
+    lora: LoRAWeights | None = None,
+    encoded: Rollout | None = None,
+    stage: str = "sampling groups",
+) -> None:
+    """Sample the images of a rollout that are not on disk yet, with the model as it is now.
+
+    Args:
+        batch_size: images at once; 0 chooses by their size.
+        lora: to sample with, at strength 1; a model in training needs none.
+        encoded: a rollout of the same model that may have encoded the prompts already.
+        stage: name of the work in progress reports.
+    """
+    settings, count = rollout.run.settings, rollout.images_per_prompt
+    missing = [
+        (group, index) for group in rollout.groups() for index in range(group.count(), count)
+    ]
+    if not missing:
+        return
+    total = len(rollout.prompts) * count
+    time_left, left = TimeLeft(total), ""
+    batch_size = batch_size or model.batch_size(settings.size)
+    host.free_memory()
+    with_lora = model.with_lora(lora) if lora is not None else contextlib.nullcontext()
+    with model.active(), with_lora:
+        encode_prompts(host, model, list(dict.fromkeys(group for group, _ in missing)), encoded)
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            done = total - len(missing) + start
+            host.progress(done, total, f"{stage}{left}")
+            images = _sample_batch(host, model, batch, settings)
+            for group, index in batch:
+                if index == count - 1:
+                    group.merge()
+            preview = contact_sheet(images[:16], 4)
+            left = time_left.suffix(done + len(batch))
+            host.progress(done + len(batch), total, f"{stage}{left}", preview)
+
+
+def encode_prompts(
+    host: Progress, model: FlowModel, groups: Sequence[Group], encoded: Rollout | None = None
+) -> None:
+    """Encode the prompts that are not encoded yet, and store them.
+
+    All are encoded before anything is sampled: the text encoders go onto the device once, and need not
+    share it with the network.
+
+    Args:
+        encoded: a rollout of the same model that may have encoded the prompts already.
+    """
+    waiting = []
+    for group in groups:
+        source = encoded.run.group(group.prompt) if encoded is not None else group
+        if not group.is_encoded() and source.is_encoded():
+            group.write_conditioning(source.conditioning())
+        elif not group.is_encoded():
+            waiting.append(group)
+    for start in range(0, len(waiting), _PROMPTS_AT_ONCE):
         host.check_cancelled()
-        part = waiting[start : start + at_once]
-        encoded = model.encode([group.prompt for group in part])
-        for place, group in enumerate(part):
-            group.keep_conditioning(encoded.select([place]))
-        host.progress(start + len(part), len(waiting), "encoding prompts")
+        batch = waiting[start : start + _PROMPTS_AT_ONCE]
+        conditioning = model.encode([group.prompt for group in batch])
+        for index, group in enumerate(batch):
+            group.write_conditioning(conditioning.select([index]))
+        host.progress(start + len(batch), len(waiting), "encoding prompts")
 
 
-def default_batch(size: tuple[int, int]) -> int:
-    """Images at once: 64 of 64 x 64 pixels, fewer the larger they are, one of 512 x 512 or more."""
-    return max(1, min(64, 64 * 64 * 64 // (size[0] * size[1])))
-
-
-def _make(
-    host: Host, model: FlowModel, batch: list[tuple[Group, int]], settings: RunSettings
+def _sample_batch(
+    host: Progress, model: FlowModel, batch: Sequence[tuple[Group, int]], settings: RunSettings
 ) -> list[Image.Image]:
-    """Sample, decode and store some images, which may belong to several prompts."""
-    from ..data.conditioning import Conditioning
-
+    """Sample, decode and store images of one or several groups."""
     groups = list(dict.fromkeys(group for group, _ in batch))
     encoded = Conditioning.cat([group.conditioning() for group in groups]).to(model.device)
     latents, images = sample_images(
         host,
         model,
         encoded.select([groups.index(group) for group, _ in batch]),
-        [group.image_seed(place) for group, place in batch],
+        [group.image_seed(index) for group, index in batch],
         settings,
     )
-    for place, group in enumerate(groups):
-        mine = [i for i, (owner, _) in enumerate(batch) if owner is group]
-        group.add(latents[mine], [images[i] for i in mine], encoded.select([place]))
+    for number, group in enumerate(groups):
+        rows = [row for row, (owner, _) in enumerate(batch) if owner is group]
+        group.add(latents[rows], [images[row] for row in rows], encoded.select([number]))
     return images
 
 
 def sample_images(
-    host: Host,
+    host: Progress,
     model: FlowModel,
-    cond: Conditioning,
+    conditioning: Conditioning,
     seeds: Sequence[int],
     settings: RunSettings,
 ) -> tuple[Tensor, list[Image.Image]]:
-    """Latents and RGB images for encoded prompts; checks for cancellation at every step."""
+    """Sample one image for each encoded prompt; look for cancellation at every step.
+
+    Returns:
+        Latents ``[n, c, h, w]``, and the n images.
+    """
 
     def on_step(step: int, steps: int, estimate: Tensor) -> None:
         host.check_cancelled()
 
-    latents = model.sample(cond, seeds, settings.steps, settings.guidance, settings.size, on_step)
+    latents = model.sample(
+        conditioning,
+        seeds,
+        settings.steps,
+        settings.guidance,
+        settings.size,
+        on_step,
+        settings.sampler,
+    )
     return latents, to_pil(model.decode(latents))
 
 
 def sample_prompts(
-    host: Host, model: FlowModel, prompts: Sequence[Prompt], count: int, settings: RunSettings
+    host: Progress,
+    model: FlowModel,
+    prompts: Sequence[Prompt],
+    count: int,
+    settings: RunSettings,
+    conditioning: Conditioning | None = None,
 ) -> Iterator[tuple[Tensor, list[Image.Image]]]:
-    """Batches of latents and RGB images, ``count`` of each prompt, one prompt after the other; nothing
-    is stored."""
-    encoded = model.encode(prompts)
-    asked = [
-        (place, image_seed(settings.seed, prompt.text, image))
-        for place, prompt in enumerate(prompts)
-        for image in range(count)
+    """Sample ``count`` images of each prompt, one prompt after the other; nothing is stored.
+
+    Args:
+        conditioning: the encoded prompts, if the caller has them.
+
+    Yields:
+        Batches of latents and images.
+    """
+    encoded = model.encode(prompts) if conditioning is None else conditioning.to(model.device)
+    jobs = [
+        (number, image_seed(settings.seed, prompt.text, index))
+        for number, prompt in enumerate(prompts)
+        for index in range(count)
     ]
-    size = default_batch(settings.size)
-    for start in range(0, len(asked), size):
-        places, seeds = zip(*asked[start : start + size], strict=True)
-        yield sample_images(host, model, encoded.select(places), seeds, settings)
+    batch_size = model.batch_size(settings.size)
+    for start in range(0, len(jobs), batch_size):
+        numbers, seeds = zip(*jobs[start : start + batch_size], strict=True)
+        yield sample_images(host, model, encoded.select(numbers), seeds, settings)

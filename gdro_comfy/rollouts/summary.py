@@ -1,4 +1,4 @@
-"""What the scores of a rollout look like, in words and pictures."""
+"""What the scores of a rollout look like, in words and images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ _EQUAL = 1e-6
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What the scores of a rollout look like: the counts are of groups and images that have scores,
-    ``left_out`` are images that have none."""
+    """Scores of a rollout in numbers.
+
+    Args:
+        mean: over all images.
+        best_of_group: mean of each group's highest score.
+        spread: mean of the standard deviation inside each group.
+        teaching_groups: groups whose images do not all have the same score.
+        groups, images: those with scores.
+        left_out: images without a score.
+    """
 
     mean: float
     best_of_group: float
@@ -28,44 +36,50 @@ class ScoreSummary:
     left_out: int = 0
 
     def text(self) -> str:
-        still = self.groups - self.teaching_groups
-        if not still:
-            taught = "every group teaches something"
-        elif still == 1:
-            taught = "1 group teaches nothing (all rewards equal)"
+        """Return one sentence for the creator."""
+        flat = self.groups - self.teaching_groups
+        if not flat:
+            lesson = "every group teaches something"
+        elif flat == 1:
+            lesson = "1 group teaches nothing (all rewards equal)"
         else:
-            taught = f"{still} groups teach nothing (all rewards equal)"
+            lesson = f"{flat} groups teach nothing (all rewards equal)"
         images = "1 image" if self.images == 1 else f"{self.images} images"
         groups = "1 group" if self.groups == 1 else f"{self.groups} groups"
-        without = f" ({self.left_out} without a score are left out)" if self.left_out else ""
+        omitted = f" ({self.left_out} without a score are left out)" if self.left_out else ""
         return (
-            f"{images} in {groups}{without}: mean {self.mean:.3f}, best of a group "
-            f"{self.best_of_group:.3f}, deviation inside a group {self.spread:.3f}; {taught}"
+            f"{images} in {groups}{omitted}: mean {self.mean:.3f}, best of a group "
+            f"{self.best_of_group:.3f}, deviation inside a group {self.spread:.3f}; {lesson}"
         )
 
 
-def summarise(rewards: np.ndarray) -> ScoreSummary:
-    """Summary of rewards ``[groups, G]``, at least one of which is a number; NaN is left out."""
-    left_out = int(np.isnan(rewards).sum())
-    rewards = rewards[~np.isnan(rewards).all(1)]
-    spans = np.nanmax(rewards, 1) - np.nanmin(rewards, 1)
+def summarise(scores: np.ndarray) -> ScoreSummary:
+    """Summarise scores ``[groups, G]``, NaN where an image is left out; at least one is a number."""
+    left_out = int(np.isnan(scores).sum())
+    scores = scores[~np.isnan(scores).all(1)]
+    spreads = np.nanmax(scores, 1) - np.nanmin(scores, 1)
     return ScoreSummary(
-        mean=float(np.nanmean(rewards)),
-        best_of_group=float(np.nanmax(rewards, 1).mean()),
-        spread=float(np.nanstd(rewards, 1).mean()),
-        teaching_groups=int((spans > _EQUAL).sum()),
-        groups=len(rewards),
-        images=int((~np.isnan(rewards)).sum()),
+        mean=float(np.nanmean(scores)),
+        best_of_group=float(np.nanmax(scores, 1).mean()),
+        spread=float(np.nanstd(scores, 1).mean()),
+        teaching_groups=int((spreads > _EQUAL).sum()),
+        groups=len(scores),
+        images=int((~np.isnan(scores)).sum()),
         left_out=left_out,
     )
 
 
-def histogram(rewards: np.ndarray, value_range: tuple[float, float]) -> Image.Image:
-    """How often each reward occurs, as a 480 x 240 picture with the mean marked."""
+def histogram(scores: np.ndarray, value_range: tuple[float, float]) -> Image.Image:
+    """Draw how often each score occurs, 480 x 240 pixels, with the mean marked.
+
+    Args:
+        scores: of any shape; NaN is left out.
+        value_range: the reward's; the axis covers it, and the scores.
+    """
     low, high = value_range
-    rewards = rewards[~np.isnan(rewards)]
-    low, high = min(low, float(rewards.min())), max(high, float(rewards.max()))
-    counts, _ = np.histogram(rewards, bins=24, range=(low, high if high > low else low + 1))
+    scores = scores[~np.isnan(scores)]
+    low, high = min(low, float(scores.min())), max(high, float(scores.max()))
+    counts, _ = np.histogram(scores, bins=24, range=(low, high if high > low else low + 1))
     width, height, margin = 480, 240, 28
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
@@ -76,7 +90,7 @@ def histogram(rewards: np.ndarray, value_range: tuple[float, float]) -> Image.Im
         x = margin + i * step
         top = height - margin - (height - 2 * margin) * count / tallest
         draw.rectangle((x, top, x + step - 2, height - margin), fill=(64, 110, 190))
-    mean = float(rewards.mean())
+    mean = float(scores.mean())
     x = margin + (mean - low) / (high - low or 1) * (width - 2 * margin)
     draw.line((x, margin - 6, x, height - margin), fill=(200, 60, 40), width=2)
     draw.text((x, 6), f"mean {mean:.3f}", fill=(200, 60, 40), font=font, anchor="ma")
@@ -85,37 +99,36 @@ def histogram(rewards: np.ndarray, value_range: tuple[float, float]) -> Image.Im
     return image
 
 
-def strongest_groups(rollout: Rollout, rewards: np.ndarray, rows: int = 6) -> str:
-    """The groups of ``best_and_worst`` in words: prompt, best and worst reward and their pictures."""
+def strongest_groups(rollout: Rollout, scores: np.ndarray, rows: int = 6) -> str:
+    """Describe the groups of ``best_and_worst``: prompt, best and worst score, and which images."""
     lines = []
-    for place in _by_spread(rewards)[:rows]:
-        row = rewards[place]
-        if np.nanmax(row) - np.nanmin(row) <= _EQUAL:
+    for group in _by_spread(scores)[:rows]:
+        values = scores[group]
+        if np.nanmax(values) - np.nanmin(values) <= _EQUAL:
             break
-        best, worst = int(np.nanargmax(row)), int(np.nanargmin(row))
+        best, worst = int(np.nanargmax(values)), int(np.nanargmin(values))
         lines.append(
-            f"{rollout.prompts[place].text!r}: best {row[best]:.3f} (picture {best + 1}), worst "
-            f"{row[worst]:.3f} (picture {worst + 1})"
+            f"{rollout.prompts[group].text!r}: best {values[best]:.3f} (picture {best + 1}), worst "
+            f"{values[worst]:.3f} (picture {worst + 1})"
         )
     return "\n".join(lines)
 
 
-def _by_spread(rewards: np.ndarray) -> list[int]:
-    """Groups by how far their best and worst reward are apart, the widest first; without those that
-    have none."""
-    known = np.flatnonzero(~np.isnan(rewards).all(1))
-    spans = np.nanmax(rewards[known], 1) - np.nanmin(rewards[known], 1)
-    return [int(place) for place in known[np.argsort(-spans, kind="stable")]]
+def _by_spread(scores: np.ndarray) -> list[int]:
+    """Return the indices of groups with scores, the widest spread first."""
+    scored = np.flatnonzero(~np.isnan(scores).all(1))
+    spreads = np.nanmax(scores[scored], 1) - np.nanmin(scores[scored], 1)
+    return [int(group) for group in scored[np.argsort(-spreads, kind="stable")]]
 
 
-def best_and_worst(rollout: Rollout, rewards: np.ndarray, rows: int = 6) -> Image.Image:
-    """Best (left) and worst (right) picture of the groups with the largest spread of rewards."""
-    order = _by_spread(rewards)[:rows]
+def best_and_worst(rollout: Rollout, scores: np.ndarray, rows: int = 6) -> Image.Image:
+    """Show the best (left) and worst (right) image of the groups with the widest spread."""
     groups = rollout.groups()
-    pictures = []
-    for place in order:
-        for which in (np.nanargmax(rewards[place]), np.nanargmin(rewards[place])):
-            pictures.append(groups[place].image(int(which)))
-    if not pictures:
+    images = [
+        groups[group].image(int(index))
+        for group in _by_spread(scores)[:rows]
+        for index in (np.nanargmax(scores[group]), np.nanargmin(scores[group]))
+    ]
+    if not images:
         raise InputError("rollout", "it has no groups", "Give at least one prompt.")
-    return contact_sheet(pictures, 4)
+    return contact_sheet(images, 4)

@@ -1,7 +1,7 @@
-"""What one training step sees: some groups, k images of each, one noise and one sigma a group.
+"""What one training step trains on: some groups, k images of each, one noise and one sigma per group.
 
-A batch is a function of the seed and the step's number alone, so that a training that was stopped sees
-the same batches when it goes on.
+A batch is a function of seed and step alone, so that an interrupted training sees the same batches when
+it goes on.
 """
 
 from __future__ import annotations
@@ -25,9 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """``B`` groups of ``k`` images: ``groups``, ``draws`` (which of its fixed draws each group has; 0
-    where they are drawn anew) and ``sigma`` are ``[B]``, ``images`` (which of the group's) and ``rewards``
-    ``[B, k]``, the clean latents ``x0`` and the noise (the same for a whole group) ``[B, k, c, h, w]``."""
+    """``B`` groups of ``k`` images.
+
+    Args:
+        groups: which groups of the data, ``[B]``.
+        draws: which of its fixed draws each group has, ``[B]``; 0 where noise is drawn anew.
+        images: which images of each group, ``[B, k]``.
+        x0: clean latents, ``[B, k, c, h, w]``.
+        noise: the same for a whole group, of the shape of ``x0``.
+        sigma: noise level of each group, ``[B]``.
+        rewards: scores, ``[B, k]``.
+    """
 
     groups: Tensor
     draws: Tensor
@@ -41,30 +49,35 @@ class Batch:
         return len(self.groups)
 
     def split(self, size: int) -> list[Batch]:
-        """The batch in parts of at most ``size`` groups."""
+        """Split into batches of at most ``size`` groups."""
         parts = torch.arange(len(self)).split(size)
         fields = (
             self.groups, self.draws, self.images, self.x0, self.noise, self.sigma, self.rewards,
         )  # fmt: skip
-        return [Batch(*(field[at] for field in fields)) for at in parts]
+        return [Batch(*(field[part] for field in fields)) for part in parts]
 
 
 @dataclass(frozen=True)
 class GroupData:
-    """The teaching groups of a scored rollout: ``latents [groups, G, c, h, w]`` and
-    ``rewards [groups, G]`` on the CPU, and their encoded prompts."""
+    """The teaching groups of a scored rollout, on the CPU.
+
+    Args:
+        latents: ``[groups, G, c, h, w]``.
+        rewards: scores, ``[groups, G]``.
+        conditioning: one encoded prompt per group.
+    """
 
     latents: Tensor
     rewards: Tensor
     conditioning: Conditioning
 
     @classmethod
-    def read(cls, rollout: Rollout, places: list[int], rewards: np.ndarray) -> GroupData:
-        """Read the groups at these places of a rollout, with rewards ``[prompts, G]``."""
-        chosen = [rollout.groups()[place] for place in places]
-        latents = torch.stack([g.latents()[: rollout.images_per_prompt] for g in chosen])
-        conditioning = Conditioning.cat([g.conditioning() for g in chosen])
-        return cls(latents, torch.from_numpy(rewards[places]), conditioning)
+    def read(cls, rollout: Rollout, indices: list[int], scores: np.ndarray) -> GroupData:
+        """Read the groups at these indices of a rollout, with scores ``[prompts, G]`` of all groups."""
+        groups = [rollout.groups()[index] for index in indices]
+        latents = torch.stack([g.latents()[: rollout.images_per_prompt] for g in groups])
+        conditioning = Conditioning.cat([g.conditioning() for g in groups])
+        return cls(latents, torch.from_numpy(scores[indices]), conditioning)
 
     def batch(
         self,
@@ -76,44 +89,55 @@ class GroupData:
         sigma_range: tuple[float, float] = (0.0, 1.0),
         fixed_draws: int = 0,
     ) -> Batch:
-        """The batch of ``size`` groups for this step. With ``fixed_draws`` a group has as many noises and
-        noise levels, one after the other, instead of new ones every time."""
+        """Return the batch of a step.
+
+        Args:
+            seed: of the training.
+            step: counted from 0.
+            size: groups in the batch.
+            objective: says how many images of a group, and which.
+            sigma_sampler, sigma_range: see ``flow.sample_sigma``.
+            fixed_draws: pairs of noise and sigma that each group cycles through; 0 draws new ones
+                every time.
+        """
         draws, count = generator(seed, step, "batch"), self.rewards.shape[1]
-        turns = self._turn(seed, step * size, size)
+        turns = self._turns(seed, step * size, size)
         chosen = [group for _, group in turns]
         picks = [
             group_sampling.draw(
-                self.rewards[g], objective.group_size or count, objective.draw, draws
+                self.rewards[group], objective.group_size or count, objective.draw, draws
             )
-            for g in chosen
+            for group in chosen
         ]
         pairs = list(zip(chosen, picks, strict=True))
-        x0 = torch.stack([self.latents[g, p] for g, p in pairs]).float()
-        rewards = torch.stack([self.rewards[g, p] for g, p in pairs])
+        x0 = torch.stack([self.latents[group, images] for group, images in pairs]).float()
+        rewards = torch.stack([self.rewards[group, images] for group, images in pairs])
         numbers = [epoch % fixed_draws if fixed_draws else 0 for epoch, _ in turns]
         sources = [draws]
         if fixed_draws:
             sources = [generator(seed, g, n, "draw") for g, n in zip(chosen, numbers, strict=True)]
-        each = size // len(sources)
-        noise = torch.cat([torch.randn(each, 1, *x0.shape[2:], generator=one) for one in sources])
+        per_source = size // len(sources)
+        noise = torch.cat(
+            [torch.randn(per_source, 1, *x0.shape[2:], generator=source) for source in sources]
+        )
         sigma = torch.cat(
-            [flow.sample_sigma(each, one, sigma_sampler, *sigma_range) for one in sources]
+            [flow.sample_sigma(per_source, s, sigma_sampler, *sigma_range) for s in sources]
         )
         return Batch(
             torch.tensor(chosen), torch.tensor(numbers), torch.stack(picks), x0, noise.expand_as(x0),
             sigma, rewards,
         )  # fmt: skip
 
-    def _turn(self, seed: int, first: int, size: int) -> list[tuple[int, int]]:
-        """(epoch, group): every group comes once, in a random order, before any comes again."""
-        count, chosen = len(self.latents), []
+    def _turns(self, seed: int, first: int, size: int) -> list[tuple[int, int]]:
+        """Return (epoch, group) pairs: every group comes once, in random order, before any repeats."""
+        count, turns = len(self.latents), []
         for number in range(first, first + size):
-            epoch, place = divmod(number, count)
+            epoch, position = divmod(number, count)
             order = torch.randperm(count, generator=generator(seed, epoch, "epoch"))
-            chosen.append((epoch, int(order[place])))
-        return chosen
+            turns.append((epoch, int(order[position])))
+        return turns
 
 
-def generator(*what: object) -> torch.Generator:
-    """A generator on the CPU seeded by what it is for."""
-    return torch.Generator().manual_seed(int(digest(list(what), 15), 16))
+def generator(*purpose: object) -> torch.Generator:
+    """Return a CPU generator seeded by a digest of its purpose."""
+    return torch.Generator().manual_seed(int(digest(list(purpose), 15), 16))

@@ -19,7 +19,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     extra: Mapping[str, Tensor],
 ) -> None:
-    """Write everything that the next step depends on, in one atomic file."""
+    """Write everything the next step depends on, in one atomic file."""
     tensors: dict[str, Tensor] = {"step": torch.tensor(step)}
     tensors |= {f"extra.{name}": tensor for name, tensor in extra.items()}
     for name, parameter in parameters.items():
@@ -39,7 +39,7 @@ def restore(
     optimizer: torch.optim.Optimizer,
     extra: Mapping[str, Tensor],
 ) -> int:
-    """Read a checkpoint back in place and return its step; 0 where there is none."""
+    """Restore a checkpoint in place and return its step; 0 if there is none."""
     if not path.is_file():
         return 0
     tensors = read_tensors(path)

@@ -12,23 +12,30 @@ from ..models.base import AdapterConfig
 class TrainConfig:
     """How a LoRA is trained.
 
-    Args:
+    Optimisation:
         steps: optimiser steps.
         groups_per_step: prompts in one step.
         learning_rate: peak of the cosine schedule, after ``warmup_steps``.
         gradient_clip: largest norm of the gradient.
-        ema_decay: of the averaged weights that become the LoRA; 0 keeps the last weights.
-        adapter: rank, alpha and place of the LoRA.
-        sigma_sampler: how noise levels are drawn, "uniform" or "logit-normal".
-        sigma_min, sigma_max: range of noise levels.
+        weight_decay: of AdamW.
+        ema_decay: of the averaged weights that become the LoRA; 0 keeps the last weights instead.
         seed: of everything random in training.
-        checkpoint_every, preview_every: in steps; 0 is never (a cancelled run still saves one).
-        images_at_once: images in one pass; 0 is all of a step, or what is estimated to fit. Less
-            than a group costs one forward pass more. Does not change the result.
-        reference_draws: noises and noise levels that each group has; 0 draws new ones in every step.
-            The base's errors at fixed ones are computed once and kept.
-        gradient_checkpointing: keep only what enters each block and compute the rest again in the
-            backward pass: less memory, one forward pass more. Does not change the result.
+
+    Adapter:
+        adapter: rank, alpha and target layers of the LoRA.
+
+    Noise levels:
+        sigma_sampler: "uniform" or "logit-normal".
+        sigma_min, sigma_max: their range, in [0, 1].
+        reference_draws: fixed pairs of noise and sigma per group; 0 draws new ones in every step. The
+            reference's errors at fixed draws are measured once and kept.
+
+    Running:
+        checkpoint_every, preview_every: in steps; 0 is never (an interrupted training still saves one).
+        images_at_once: images in one pass; 0 is all of a step, or what is estimated to fit. Fewer than a
+            group cost one more forward pass. Does not change the result.
+        gradient_checkpointing: store only the input of each block, and recompute the rest in the
+            backward pass: less memory, one more forward pass. Does not change the result.
         torch_compile: compile the model's blocks first. Changes the result by rounding only.
     """
 
@@ -52,8 +59,11 @@ class TrainConfig:
     reference_draws: int = 0
 
     def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to a fiftieth; ``step`` counts from 0."""
+        """Return the learning rate of a step, counted from 0.
+
+        It warms up linearly, then falls along a cosine to a fiftieth of its peak.
+        """
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))

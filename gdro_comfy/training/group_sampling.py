@@ -1,4 +1,4 @@
-"""Which k of a group's G images train together."""
+"""Choose the groups that teach something, and the k of a group's G images that train together."""
 
 from __future__ import annotations
 
@@ -15,70 +15,72 @@ if TYPE_CHECKING:
 DRAWS = ("random", "best and worst")
 
 
-def teaching_groups(rewards: np.ndarray, k: int = 0, least_spread: float = 1e-6) -> list[int]:
-    """Places of the groups that can teach something: with enough rewards, and not all alike.
+def teaching_groups(scores: np.ndarray, k: int = 0, min_spread: float = 1e-6) -> list[int]:
+    """Return the indices of the groups that teach something: enough scores, and not all equal.
 
-    A group of which fewer than ``k`` images have a reward is passed over, and not trained on with fewer:
-    every group of a step has the same number of images.
+    A group with fewer than ``k`` scored images is left out, because every group of a step has the same
+    number of images.
 
     Args:
-        rewards: ``[groups, G]``; NaN where an image is left out.
+        scores: ``[groups, G]``; NaN where an image is left out.
         k: images of a group that train together; 0 is all of them.
+        min_spread: smallest difference of a group's best and worst score.
 
     Raises:
         InputError: no group is left.
     """
     import numpy as np
 
-    k = min(k or rewards.shape[1], rewards.shape[1])
-    scored = (~np.isnan(rewards)).sum(1)
-    enough = np.flatnonzero(scored >= k)
-    if not len(enough):
-        most = int(scored.max())
-        remedy = f", or let {most} or fewer train together (group_size)" if most > 1 else ""
+    k = min(k or scores.shape[1], scores.shape[1])
+    counts = (~np.isnan(scores)).sum(1)
+    complete = np.flatnonzero(counts >= k)
+    if not len(complete):
+        largest = int(counts.max())
+        remedy = f", or let {largest} or fewer train together (group_size)" if largest > 1 else ""
         raise InputError(
             "group_size",
-            f"{k} images of a prompt are to train together, and no group has more than {most} with "
+            f"{k} images of a prompt are to train together, and no group has more than {largest} with "
             "a reward",
             f"Rate more images of each group{remedy}.",
         )
-    spread = np.nanmax(rewards[enough], 1) - np.nanmin(rewards[enough], 1)
-    places = enough[spread > least_spread].tolist()
-    if not places:
+    spread = np.nanmax(scores[complete], 1) - np.nanmin(scores[complete], 1)
+    teaching = complete[spread > min_spread].tolist()
+    if not teaching:
         raise InputError(
             "rollout",
-            f"in all {len(enough)} groups every image has the same reward",
+            f"in all {len(complete)} groups every image has the same reward",
             "There is nothing to learn from: choose a reward that tells the images apart, use more "
             "images per prompt, or prompts that the model gets right only sometimes.",
         )
-    return places
+    return teaching
 
 
-def draw(rewards: Tensor, k: int, how: str, generator: torch.Generator) -> Tensor:
-    """Places of ``k`` images of one group, ``[k]`` int64.
+def draw(scores: Tensor, k: int, how: str, generator: torch.Generator) -> Tensor:
+    """Draw the indices of ``k`` images of one group, ``[k]`` int64.
 
     Args:
-        rewards: ``[G]``, of which k or more are numbers; those that are NaN are not drawn.
+        scores: ``[G]``, k or more of them numbers; images whose score is NaN are not drawn.
         how: "random" (the paper), or "best and worst": half from the top, half from the bottom, ties
-            broken at random. Random draws are repeated a few times if all rewards come out alike.
+            broken at random. A random draw of equal scores is repeated a few times.
+        generator: source of randomness.
     """
     if how not in DRAWS:
         raise ValueError(f"how must be one of {DRAWS}, not {how!r}")
-    known = (~rewards.isnan()).nonzero().flatten()
-    if len(known) < len(rewards):
-        return known[draw(rewards[known], k, how, generator)]
-    shuffled = torch.randperm(len(rewards), generator=generator)
+    scored = (~scores.isnan()).nonzero().flatten()
+    if len(scored) < len(scores):
+        return scored[draw(scores[scored], k, how, generator)]
+    order = torch.randperm(len(scores), generator=generator)
     if how == "best and worst":
-        order = shuffled[rewards[shuffled].argsort(descending=True, stable=True)]
-        return torch.cat([order[: (k + 1) // 2], order[len(order) - k // 2 :]])
-    picked = shuffled[:k]
+        ranking = order[scores[order].argsort(descending=True, stable=True)]
+        return torch.cat([ranking[: (k + 1) // 2], ranking[len(ranking) - k // 2 :]])
+    picks = order[:k]
     for _ in range(8):
-        if rewards[picked].max() > rewards[picked].min():
+        if scores[picks].max() > scores[picks].min():
             break
-        picked = torch.randperm(len(rewards), generator=generator)[:k]
-    return picked
+        picks = torch.randperm(len(scores), generator=generator)[:k]
+    return picks
 
 
-def shuffled(count: int, generator: torch.Generator) -> list[int]:
-    """The numbers 0 to ``count - 1`` in a random order."""
+def permutation(count: int, generator: torch.Generator) -> list[int]:
+    """Return the numbers 0 to ``count - 1`` in random order."""
     return torch.randperm(count, generator=generator).tolist()

@@ -17,16 +17,20 @@ from torch.nn.functional import logsigmoid
 
 
 class GroupStats(NamedTuple):
-    """What a loss saw, detached: ``accuracy`` is the share of pairs with unlike rewards that the
-    scores order as the rewards do (0.5 for tied scores; NaN where no pair differs); ``margin`` is the
-    mean score of a group's best image minus that of its worst."""
+    """Diagnostics of a loss, detached.
+
+    Args:
+        accuracy: share of the pairs with different rewards that the scores order as the rewards do;
+            tied scores count half; NaN if no pair differs.
+        margin: mean over groups of the best image's score minus the worst one's.
+    """
 
     accuracy: Tensor
     margin: Tensor
 
 
 def _prepare(scores: Tensor, rewards: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as [groups, k], sorted by falling reward, at least float32."""
+    """Return both as ``[groups, k]``, sorted by falling reward, at least float32."""
     if scores.shape != rewards.shape or scores.ndim not in (1, 2):
         raise ValueError(
             "scores and rewards must both be [k] or [groups, k], not "
@@ -41,7 +45,7 @@ def _prepare(scores: Tensor, rewards: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def group_stats(scores: Tensor, rewards: Tensor) -> GroupStats:
-    """How well the scores order a group's images, whatever the loss; shapes as in ``gdro_loss``."""
+    """Return how well the scores order a group's images; shapes as in ``gdro_loss``."""
     return _stats(*_prepare(scores, rewards))
 
 
@@ -55,13 +59,13 @@ def _stats(s: Tensor, r: Tensor) -> GroupStats:
 
 
 def gdro_loss(scores: Tensor, rewards: Tensor, temperature: float) -> tuple[Tensor, GroupStats]:
-    """The group-level loss of GDRO: at each place, cross-entropy to a softened choice by reward.
+    """Return the group-level loss of GDRO: at each rank, the cross-entropy to a softened choice by reward.
 
     With rewards sorted to fall, ``q_i(j) = softmax over j = i..k of (r_j / tau)`` and::
 
         loss = sum over i = 1..k-1 of [ logsumexp_{m >= i} s_m  -  sum_{j >= i} q_i(j) s_j ]
 
-    Temperature 0 is the limit: ``ranking_loss``, where tied rewards share their place evenly.
+    Temperature 0 is the limit, ``ranking_loss``, in which tied rewards share their rank evenly.
 
     Args:
         scores: implicit rewards ``-beta (e_theta - e_ref)``, ``[k]`` or ``[groups, k]``.
@@ -72,7 +76,7 @@ def gdro_loss(scores: Tensor, rewards: Tensor, temperature: float) -> tuple[Tens
         raise ValueError(f"temperature must not be negative, not {temperature}")
     s, r = _prepare(scores, rewards)
     k = s.shape[-1]
-    # Row i of the [groups, k, k] arrays is place i, columns j < i are out of the choice.
+    # Row i of the [groups, k, k] arrays is rank i; columns j < i are no longer available.
     remaining = torch.ones(k, k, dtype=torch.bool, device=s.device).triu()
     # Rewards relative to the best remaining one, so that a tiny temperature cannot overflow.
     gap = r.unsqueeze(-2) - r.unsqueeze(-1)
@@ -82,12 +86,12 @@ def gdro_loss(scores: Tensor, rewards: Tensor, temperature: float) -> tuple[Tens
     row = s.unsqueeze(-2).expand(-1, k, -1)
     row = row - row.detach().masked_fill(~remaining, -torch.inf).amax(-1, keepdim=True)
     chosen = (q * row.masked_fill(~remaining, 0.0)).sum(-1)
-    places = (row.masked_fill(~remaining, -torch.inf).logsumexp(-1) - chosen)[:, :-1]
-    return places.sum(-1).mean(), _stats(s, r)
+    per_rank = (row.masked_fill(~remaining, -torch.inf).logsumexp(-1) - chosen)[:, :-1]
+    return per_rank.sum(-1).mean(), _stats(s, r)
 
 
 def ranking_loss(scores: Tensor, rewards: Tensor) -> tuple[Tensor, GroupStats]:
-    """The Plackett-Luce negative log-likelihood of the order by reward: GDRO at temperature 0.
+    """Return the Plackett-Luce negative log-likelihood of the order by reward: GDRO at temperature 0.
 
     Without ties this is ``sum_i [logsumexp_{m >= i} s_m - s_i]``.
     """
@@ -95,27 +99,27 @@ def ranking_loss(scores: Tensor, rewards: Tensor) -> tuple[Tensor, GroupStats]:
 
 
 def dpo_loss(scores_winner: Tensor, scores_loser: Tensor) -> tuple[Tensor, GroupStats]:
-    """``-log sigmoid(s_winner - s_loser)``, the mean over pairs: GDRO with k = 2 at temperature 0.
+    """Return ``-log sigmoid(s_winner - s_loser)``, averaged over pairs: GDRO with k = 2 at temperature 0.
 
     Args:
         scores_winner, scores_loser: implicit rewards of the pairs, a scalar or ``[pairs]``.
     """
     dtype = torch.promote_types(scores_winner.dtype, torch.float32)
     margin = scores_winner.to(dtype) - scores_loser.to(dtype)
-    seen = margin.detach()
-    stats = GroupStats((0.5 + 0.5 * torch.sign(seen)).mean(), seen.mean())
+    detached = margin.detach()
+    stats = GroupStats((0.5 + 0.5 * torch.sign(detached)).mean(), detached.mean())
     return -logsigmoid(margin).mean(), stats
 
 
 def group_advantages(
     rewards: Tensor, scale: str = "group", limit: float = 5.0, eps: float = 1e-4
 ) -> Tensor:
-    """DGPO's advantages: ``clip((r - mean of the group) / (deviation + eps), -limit, limit)``.
+    """Return DGPO's advantages ``clip((r - group mean) / (deviation + eps), -limit, limit)``.
 
     Args:
         rewards: ``[k]`` or ``[groups, k]``.
-        scale: whose deviation, that of each "group" or of the whole "batch" (which leaves groups with
-            little to choose between a small voice).
+        scale: whose deviation: that of each "group", or of the whole "batch", which gives groups with
+            small differences a small weight.
     """
     if scale not in ("group", "batch"):
         raise ValueError(f"scale must be 'group' or 'batch', not {scale!r}")
@@ -126,8 +130,12 @@ def group_advantages(
 
 
 class DGPOStats(NamedTuple):
-    """What ``dgpo_loss`` saw, detached: the mean group weight ``w``, and the share of images whose
-    gradient the clip took away."""
+    """Diagnostics of ``dgpo_loss``, detached.
+
+    Args:
+        weight: mean group weight ``w``.
+        clipped: share of images whose gradient the clip dropped.
+    """
 
     weight: Tensor
     clipped: Tensor
@@ -141,22 +149,22 @@ def dgpo_loss(
     old_errors: Tensor | None = None,
     clip: float = 0.0,
 ) -> tuple[Tensor, DGPOStats]:
-    """The loss of Direct Group Preference Optimization, without its KL term.
+    """Return the loss of Direct Group Preference Optimization, without its KL term.
 
     With ``d = e_theta - e_ref``, detached, and k images a group::
 
         w = sigmoid( sum_i A_i beta d_i / k )
         loss = mean over groups and images of  w A_i e_theta_i
 
-    With the errors of an older policy, an image has no gradient where it has moved far enough already:
+    Given the errors of an older policy, an image that has moved far enough has no gradient:
     ``exp(e_old - e_theta)`` above ``1 + clip`` with A > 0, or below ``1 - clip`` with A < 0.
 
     Args:
-        errors, reference_errors, old_errors: velocity errors, ``[k]`` or ``[groups, k]``; only the
-            first carry gradients.
+        errors, reference_errors, old_errors: velocity errors, ``[k]`` or ``[groups, k]``; only
+            ``errors`` carries gradients.
         advantages: of the same shape, from ``group_advantages``.
         beta: > 0; the paper uses 100 with mean-reduced errors.
-        clip: > 0 wherever ``old_errors`` are given; the paper uses 0.01.
+        clip: > 0 if ``old_errors`` is given; the paper uses 0.01.
     """
     e = errors.to(torch.promote_types(errors.dtype, torch.float32))
     a = advantages.detach().to(e.dtype)

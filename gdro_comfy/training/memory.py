@@ -1,8 +1,8 @@
-"""How much memory a training takes, said before it starts, and how many images go through at once.
+"""Estimate the memory of a training before it starts, and how many images go through at once.
 
-An estimate, not a promise: the weights as they are stored, five float32 copies of the adapter (weights,
-gradient, two moments, average), what the images keep for the backward pass, and a gigabyte for the rest.
-Where it is wrong, a step that runs out of memory is repeated with half as many images.
+It is an estimate, not a promise: the weights as they are stored, five float32 copies of the adapter
+(weights, gradient, two moments, average), what the images store for the backward pass, and a gigabyte for
+the rest. Where it is too low, a step that runs out of memory is repeated with half as many images.
 """
 
 from __future__ import annotations
@@ -16,40 +16,41 @@ import torch
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..host import Host
     from ..models.base import FlowModel
+    from ..progress import Progress
     from .config import TrainConfig
 
 log = logging.getLogger(__name__)
 
 _REST = 1e9
-_COPIES = 5 * 4
-# Of the bytes of a 16-bit base: bitsandbytes keeps scales beside the packed weights.
-_SMALLER = {"8-bit": 0.51, "nf4": 0.29}
+_ADAPTER_COPIES = 5 * 4
+# Shares of the bytes of a 16-bit base: bitsandbytes stores scales beside the packed weights.
+_QUANTIZED = {"8-bit": 0.51, "nf4": 0.29}
 
 
 def plan(
-    host: Host,
+    host: Progress,
     model: FlowModel,
     size: tuple[int, int],
     group_size: int,
     trainable: int,
     config: TrainConfig,
 ) -> TrainConfig:
-    """Say what the training will take, and choose ``images_at_once`` where the settings leave it open.
+    """Report what the training will take, and choose ``images_at_once`` where the settings leave it open.
 
     Args:
         size: of the images, in pixels.
-        trainable: numbers that are trained.
+        group_size: images of a prompt that train together.
+        trainable: number of trained weights.
 
     Raises:
-        InputError: not even one image fits; with the settings that would.
+        InputError: not even one image fits; says which settings would.
     """
-    everything = config.groups_per_step * group_size
+    images_per_step = config.groups_per_step * group_size
     budget = _budget(model.device)
-    images = config.images_at_once or everything
+    images = config.images_at_once or images_per_step
     if budget is not None and not config.images_at_once:
-        images = _fitting(model, size, trainable, config, budget, everything, group_size)
+        images = _fitting(model, size, trainable, config, budget, images_per_step, group_size)
     need = estimate(model, size, images, trainable, config.gradient_checkpointing)
     host.progress(0, config.steps, f"training, about {need / 1e9:.1f} GB")
     log.info("about %.1f GB with %d images at once", need / 1e9, images)
@@ -62,11 +63,16 @@ def estimate(
     images: int,
     trainable: int,
     checkpointed: bool,
-    smaller: float = 1.0,
+    weight_share: float = 1.0,
 ) -> float:
-    """Bytes on the device in a training step; ``smaller`` is the share of the weights that is left."""
-    kept = images * model.activations_in_bytes(size, checkpointed)
-    return smaller * model.weights_in_bytes() + _COPIES * trainable + kept + _REST
+    """Return the bytes on the device in a training step.
+
+    Args:
+        weight_share: what quantization would leave of the model's weights, in (0, 1].
+    """
+    activations = images * model.activations_in_bytes(size, checkpointed)
+    adapter = _ADAPTER_COPIES * trainable
+    return weight_share * model.weights_in_bytes() + adapter + activations + _REST
 
 
 def _fitting(
@@ -75,19 +81,19 @@ def _fitting(
     trainable: int,
     config: TrainConfig,
     budget: float,
-    everything: int,
+    images_per_step: int,
     group_size: int,
 ) -> int:
-    """The most images that fit; whole groups where at least one does."""
+    """Return the most images that fit; whole groups if at least one fits."""
     checkpointed = config.gradient_checkpointing
     spare = budget - estimate(model, size, 0, trainable, checkpointed)
-    images = int(min(everything, spare // model.activations_in_bytes(size, checkpointed)))
+    images = int(min(images_per_step, spare // model.activations_in_bytes(size, checkpointed)))
     if images >= 1:
         return images // group_size * group_size if images >= group_size else images
     remedies = []
     if not checkpointed and estimate(model, size, 1, trainable, True) <= budget:
         remedies.append("turn on gradient_checkpointing")
-    for name, share in _SMALLER.items():
+    for name, share in _QUANTIZED.items():
         if estimate(model, size, 1, trainable, True, share) <= budget:
             remedies.append(f"load the model with quantization {name} and gradient_checkpointing")
     need = estimate(model, size, 1, trainable, checkpointed)
@@ -99,28 +105,30 @@ def _fitting(
 
 
 def _budget(device: torch.device) -> float | None:
-    """Bytes that this process may use on the device; None where that is not known."""
+    """Return the bytes that this process may use on the device; None if that is unknown."""
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
     return float(free + torch.cuda.memory_reserved(device))
 
 
-def watch(device: torch.device) -> None:
-    """What ``used`` says of a GPU counts from now on."""
+def reset_peak(device: torch.device) -> None:
+    """Start measuring what ``peak`` returns for a GPU."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def used(device: torch.device) -> int | None:
-    """Bytes that this process has on the device: by PyTorch on a GPU, the most since ``watch``; resident
-    now on a CPU. None where that is not known."""
+def peak(device: torch.device) -> int | None:
+    """Return the bytes that this process uses on the device; None if that is unknown.
+
+    On a GPU it is PyTorch's peak since ``reset_peak``, on a CPU the resident memory now.
+    """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if device.type != "cpu":
         return None
     try:
         import psutil
-    except ImportError:  # it comes with accelerate, but nothing else here needs it
+    except ImportError:  # comes with accelerate; nothing else here needs it
         return None
     return int(psutil.Process().memory_info().rss)

@@ -1,6 +1,6 @@
-"""The training objectives: a data class of settings, and the loss of some groups.
+"""The training objectives: a dataclass of settings each, with the loss of some groups.
 
-An objective says what it has to see (``Signals``) and turns it into one number; the loop in
+An objective turns what is measured on some groups (``Signals``) into one number; the loop in
 ``trainer.py`` is the same for all of them.
 """
 
@@ -17,12 +17,15 @@ from .losses import GroupStats, dgpo_loss, dpo_loss, gdro_loss, group_advantages
 
 
 class Signals(NamedTuple):
-    """What the loop measures on some groups, each ``[groups, k]``.
+    """What is measured on some groups, each ``[groups, k]``.
 
-    ``errors`` are the velocity errors of the model in training and ``drift`` its mean squared
-    difference from the reference's velocity (NaN where the bank had the reference's errors): both carry
-    gradients. ``reference`` and ``old`` are the errors of the base and of the older policy (None unless
-    the objective uses it); ``beta_scale`` ``[groups, 1]`` is what an automatic beta is multiplied by.
+    Args:
+        errors: velocity errors of the model in training, with gradients.
+        reference: velocity errors of the reference.
+        drift: mean squared difference from the reference's velocity, with gradients; NaN where the
+            reference's errors came from a cache.
+        old: velocity errors of an older policy; None unless the objective uses one.
+        beta_scale: factors of an automatic beta, ``[groups, 1]``.
     """
 
     errors: Tensor
@@ -33,7 +36,7 @@ class Signals(NamedTuple):
 
 
 class ObjectiveResult(NamedTuple):
-    """``loss`` to minimise, and detached scalars for the history."""
+    """The loss to minimise, and detached scalars for the history."""
 
     loss: Tensor
     stats: GroupStats
@@ -42,38 +45,40 @@ class ObjectiveResult(NamedTuple):
 
 
 class Objective(ABC):
-    """What the training loop asks of an algorithm: a data class of settings with a loss.
+    """A training algorithm: a dataclass of settings with a loss.
 
-    The values here hold for one that does not say otherwise, as a setting or for good.
+    The class attributes are defaults; an algorithm overrides them with a setting or a constant.
     """
 
     group_size: int = 0
-    """Images of a prompt that train together; 0 is all of them."""
+    """Images of a prompt that train together; 0 is all."""
     draw: str = "random"
-    """How they are chosen, one of ``groups.DRAWS``."""
+    """How they are chosen, one of ``group_sampling.DRAWS``."""
     sigma_min: float = 0.0
-    """Lowest noise level at which it trains."""
+    """Lowest noise level to train at."""
     auto_beta: bool = False
-    """Whether its beta is scaled by ``beta_control``."""
+    """Whether ``beta_control`` scales its beta."""
 
     @property
     def uses_old(self) -> bool:
-        """Whether it looks at an older policy."""
+        """Whether its loss needs the errors of an older policy."""
         return False
 
     @property
     def uses_drift(self) -> bool:
-        """Whether its loss looks at the difference from the reference's velocity."""
+        """Whether its loss needs the drift from the reference's velocity."""
         return False
 
     def targets(self, rewards: Tensor) -> Tensor:
-        """What ``loss`` is given of the rewards ``[groups, k]`` of a whole batch, in the same order
-        inside each group."""
+        """Return what ``loss`` receives for the rewards ``[groups, k]`` of a whole batch.
+
+        The order inside each group stays the same.
+        """
         return rewards
 
     @abstractmethod
     def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
-        """The mean over groups; ``targets`` are ``[groups, k]``."""
+        """Return the mean loss over groups; ``targets`` are ``[groups, k]``."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,12 @@ class GDRO(Objective):
 
     Args:
         group_size: k, images of a prompt that train together. 2 is unstable, 6 was best in the paper.
-        beta: how hard the model may move away from its base. Low learns fast and then fools the
-            reward; high learns little. The paper: 12 for text, 6 for composition.
-        temperature: tau, in units of reward: differences well below it hardly count. The paper: 0.05.
-        top1_weight: gamma, holds the model to the best image of each group. The paper: 0.5 to 1.
-        draw: which k of a prompt's images train together, "random" or "best and worst".
-        auto_beta: let ``beta_control`` scale beta by noise level. Not of the paper.
+        beta: how strongly the model is held to its base. A low beta learns fast and then fools the
+            reward; a high one learns little. The paper: 12 for text, 6 for composition.
+        temperature: tau, in units of reward; differences well below it hardly count. The paper: 0.05.
+        top1_weight: gamma, weight of the velocity error of each group's best image. The paper: 0.5 to 1.
+        draw: which k of a prompt's images train together, "random" (the paper) or "best and worst".
+        auto_beta: let ``beta_control`` scale beta by noise level. Not part of the paper.
     """
 
     group_size: int = 6
@@ -114,7 +119,7 @@ class DPO(Objective):
     """Diffusion-DPO (Wallace et al., CVPR 2024): the best image of a group against its worst.
 
     Args:
-        beta: as in GDRO, of mean-reduced errors.
+        beta: as in GDRO, for mean-reduced errors.
     """
 
     beta: float = 100.0
@@ -125,7 +130,7 @@ class DPO(Objective):
         scores = implicit_reward(signals.errors, signals.reference, self.beta)
         order = targets.sort(dim=-1, descending=True, stable=True).indices
         winner, loser = scores.gather(-1, order).unbind(-1)
-        # A pair of equal rewards has no winner; GroupData leaves such groups out.
+        # Groups of equal rewards, which have no winner, are left out of the data.
         loss, stats = dpo_loss(winner, loser)
         return ObjectiveResult(loss, stats, loss.detach(), {})
 
@@ -138,9 +143,9 @@ class DGPO(Objective):
         beta: scale of the group's weight; the paper: 100.
         kl: weight of the mean squared difference from the base's velocity; the paper: 0.02.
         clip: how far (as a ratio) an image may move from the older policy before its gradient is
-            left out; 0 is no clip. The paper: 0.01.
+            dropped; 0 is no clip. The paper: 0.01.
         sigma_min: lowest noise level to train at; the paper: 0.67 for text, 0.82 for composition.
-            Below it the pictures rot.
+            Training below it damages the images.
         advantage_scale: advantages in deviations of each "group" or of the whole "batch".
         advantage_limit: largest advantage, in deviations; the paper: 5.
     """
@@ -174,11 +179,11 @@ class DGPO(Objective):
 
 
 def top1_error(errors: Tensor, rewards: Tensor) -> Tensor:
-    """Velocity error of each group's best image (ties: their mean), then the mean over groups."""
+    """Return the velocity error of each group's best image (ties: their mean), averaged over groups."""
     best = (rewards == rewards.amax(-1, keepdim=True)).to(errors.dtype)
     return ((errors * best).sum(-1) / best.sum(-1)).mean()
 
 
 def old_policy_decay(step: int) -> float:
-    """Decay of DGPO's older policy, a fast moving average: ``min(0.3, 0.001 step)``."""
+    """Return the decay of DGPO's older policy, a fast moving average: ``min(0.3, 0.001 step)``."""
     return min(0.3, 0.001 * step)

@@ -1,7 +1,7 @@
-"""Training in rounds: new groups from the model as it is by then, scored, and trained on.
+"""Train in rounds: sample new groups with the weights so far, score them, and train on them.
 
-The first round trains on the groups that are there. Each later round is a run of its own in the
-training's folder, so that it is resumed, looked at and scored like any other.
+The first round trains on the groups of the rollout. Each later round is a run in the training's folder,
+and is resumed and scored like any other.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..data import rollout
-from ..data.rollout import Rollout
+from ..data.rollout import SAMPLED_WITH, Rollout
 from ..data.runs import Run
 from ..errors import InputError
 from ..rewards.base import RolloutReward
-from ..rollouts import sample, scoring
+from ..rollouts.sample import sample_missing
+from ..rollouts.scoring import score_rollout
 from . import group_sampling
 from .batches import GroupData, generator
 
@@ -40,7 +40,7 @@ class Rounds:
         prompts_per_round: drawn at random from the rollout's; 0 is all of them.
         images_per_prompt: of a new group; 0 is as many as in the rollout.
         sampling_steps: of a deterministic sampler; 0 is as many as in the rollout.
-        weights: that sample the groups, the averaged ones ("ema") or the "current" ones.
+        weights: that sample the groups: the averaged ones ("ema") or the "current" ones.
     """
 
     rounds: int = 1
@@ -50,7 +50,7 @@ class Rounds:
     weights: str = "ema"
 
     def ends(self, steps: int) -> list[int]:
-        """The step at which each round ends, of ``steps`` in all."""
+        """Return the step at which each round ends, of ``steps`` in all."""
         return [steps * (number + 1) // self.rounds for number in range(self.rounds)]
 
     def check(self, steps: int, reward: Reward | None) -> None:
@@ -62,7 +62,7 @@ class Rounds:
                 "Connect the reward that scored the rollout, or set rounds to 1.",
             )
         if self.rounds > 1 and isinstance(reward, RolloutReward):
-            reward.check_new_pictures()
+            reward.check_new_images()
         if not 1 <= self.rounds <= steps:
             raise InputError(
                 "rounds",
@@ -77,58 +77,54 @@ class Rounds:
             )
 
 
-def first_round(model: FlowModel, scored: Rollout, k: int) -> GroupData:
-    """The teaching groups of a scored rollout, for k images of each (0: all)."""
-    rewards = scored.scores()
-    places = group_sampling.teaching_groups(rewards, k)
+def first_round(model: FlowModel, rollout: Rollout, scores: np.ndarray, k: int) -> GroupData:
+    """Read the teaching groups of a rollout with scores ``[prompts, G]``, k images of each (0: all)."""
+    indices = group_sampling.teaching_groups(scores, k)
     log.info(
         "training on %d of %d groups (the others are all alike, or too little is rated)",
-        len(places),
-        len(rewards),
+        len(indices),
+        len(scores),
     )
-    return _read(model, scored, places, rewards)
+    return _read(model, rollout, indices, scores)
 
 
-def _read(model: FlowModel, scored: Rollout, places: list[int], rewards: np.ndarray) -> GroupData:
-    """The groups, trained with the embedded guidance that sampled them, where the model has one."""
-    data = GroupData.read(scored, places, rewards)
-    guided = model.with_guidance(data.conditioning, scored.run.settings.guidance)
+def _read(model: FlowModel, rollout: Rollout, indices: list[int], scores: np.ndarray) -> GroupData:
+    """Read groups, with the guidance that sampled them where the network is told it."""
+    data = GroupData.read(rollout, indices, scores)
+    guided = model.with_guidance(data.conditioning, rollout.run.settings.guidance)
     return dataclasses.replace(data, conditioning=guided)
 
 
 def next_round(
     host: Host, trainer: Trainer, first: Rollout, reward: Reward, rounds: Rounds, number: int
 ) -> GroupData | None:
-    """Sample, score and read the groups of round ``number`` (from 1); None if they teach nothing.
+    """Sample, score and read the groups of round ``number``, from 1 on; None if they teach nothing.
 
-    What an earlier call made of them is used: the weights were the same then.
+    What an interrupted call left is used: it had the same weights.
     """
     base, seed = first.run.settings, trainer.config.seed
     settings = dataclasses.replace(
         base,
-        model={
-            **base.model,
-            rollout.SAMPLED_WITH: {"training": trainer.folder.name, "round": number},
-        },
+        model={**base.model, SAMPLED_WITH: {"training": trainer.training.name, "round": number}},
         steps=rounds.sampling_steps or base.steps,
         seed=base.seed + number,
-        pictures=None,
+        source_digest=None,
     )
-    run = Run.at(trainer.folder / "rounds" / f"{number:02d}", f"round {number}", settings)
+    run = Run.at(trainer.training.round(number), f"round {number}", settings)
     prompts = first.prompts
     if 0 < rounds.prompts_per_round < len(prompts):
-        order = group_sampling.shuffled(len(prompts), generator(seed, number, "round"))
-        prompts = tuple(prompts[place] for place in sorted(order[: rounds.prompts_per_round]))
-    new = Rollout(run, prompts, rounds.images_per_prompt or first.images_per_prompt)
+        order = group_sampling.permutation(len(prompts), generator(seed, number, "round"))
+        prompts = tuple(prompts[index] for index in sorted(order[: rounds.prompts_per_round]))
+    rollout = Rollout(run, prompts, rounds.images_per_prompt or first.images_per_prompt)
     weights = trainer.averages["ema"] if rounds.weights == "ema" else trainer.parameters
     with trainer.weights(weights):
-        sample.fill(host, trainer.model, new)
-    new = scoring.score_rollout(host, new, reward)
-    rewards = new.scores()
-    log.info("round %d: mean reward %.3f", number, float(rewards.mean()))
+        sample_missing(host, trainer.model, rollout, encoded=first)
+    rollout = score_rollout(host, rollout, reward)
+    scores = rollout.scores()
+    log.info("round %d: mean reward %.3f", number, float(scores.mean()))
     try:
-        places = group_sampling.teaching_groups(rewards, trainer.objective.group_size)
+        indices = group_sampling.teaching_groups(scores, trainer.objective.group_size)
     except InputError:
         log.warning("round %d: all rewards of every group are equal; training ends here", number)
         return None
-    return _read(trainer.model, new, places, rewards)
+    return _read(trainer.model, rollout, indices, scores)

@@ -1,4 +1,4 @@
-"""Training a LoRA on scored groups: settings, checks, and the file that comes out."""
+"""Train a LoRA on scored groups: check the settings, run the loop, write the file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..data.aligned import TrainResult
-from ..data.files import digest, write_atomic, write_json
+from ..data.aligned import AlignedLoRA
+from ..data.files import digest, write_json, write_tensors
+from ..data.lora_weights import LoRAWeights
+from ..data.runs import TRAININGS
+from ..data.trainings import Training
 from ..errors import InputError
-from ..lora import files, metadata
-from ..lora.warm_start import Start
+from ..lora import files as lora_files
+from ..lora import metadata
+from ..lora.warm_start import WarmStart
 from . import group_sampling, memory, online
-from .commands import Wishes
+from .commands import CommandWatcher
 from .config import TrainConfig
 from .objectives import GDRO, Objective
 from .online import Rounds
-from .reference_cache import ReferenceBank
+from .previews import Previews
+from .reference_cache import ReferenceCache
 from .trainer import Trainer, Watcher
-from .validation import Monitor, Previews, Validation
+from .validation import Monitor, Validation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +41,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NOT_IN_RECORD = (
+    "checkpoint_every", "preview_every", "images_at_once", "gradient_checkpointing", "torch_compile",
+)  # fmt: skip
+"""Settings that do not change the LoRA."""
+
 
 def train(
     host: Host,
@@ -46,13 +56,16 @@ def train(
     rounds: Rounds | None = None,
     reward: Reward | None = None,
     validation: Validation | None = None,
-    start_from: TrainResult | None = None,
-) -> TrainResult:
-    """Train on a scored rollout. Finished trainings return at once, interrupted ones go on.
+    start_from: AlignedLoRA | None = None,
+) -> AlignedLoRA:
+    """Train on a scored rollout. A finished training returns at once, an interrupted one goes on.
 
     Args:
-        rounds: new groups from the aligned model on the way; needs the ``reward`` that scores them.
-        validation: measures on prompts of its own, keeps the best weights, and may stop early.
+        objective: the algorithm; GDRO with its defaults if None.
+        config: settings; the defaults if None.
+        rounds: new groups sampled with the aligned model on the way; needs ``reward`` to score them.
+        reward: that scored the rollout.
+        validation: measures on prompts that are not trained on, keeps the best weights, and may stop early.
         start_from: a LoRA of this model to go on from, instead of one that changes nothing.
 
     Raises:
@@ -65,53 +78,52 @@ def train(
     if config.reference_draws and (rounds.rounds > 1 or objective.uses_drift):
         raise InputError(
             "reference_draws",
-            "what is kept of the base is for the groups that are there, and for losses without kl",
+            "errors of the reference can be kept only for groups that stay, and for losses without kl",
             "Set it to 0, or train gdro or dpo in one round.",
         )
     if validation is not None:
         validation.check(model)
-    rewards = rollout.scores()
-    group_sampling.teaching_groups(rewards, objective.group_size)
-    record = _record(rollout, rewards, objective, config, rounds, reward, validation)
+    scores = rollout.scores()
+    group_sampling.teaching_groups(scores, objective.group_size)
+    record = _record(rollout, scores, objective, config, rounds, reward, validation)
     start = None
     if start_from is not None:
-        start = Start(start_from, model, config.adapter)
+        start = WarmStart(start_from, model, config.adapter)
         record["start"] = start.record()
-    folder = rollout.run.folder / "train" / digest(record, 10)
-    target = host.lora_dir / "gdro" / f"{rollout.run.name}_{digest(record, 10)}.safetensors"
-    host.emit("training", {"run": rollout.run.folder.name, "training": folder.name})
-    done = folder / "done.json"
-    if done.is_file() and target.is_file():
-        log.info("this training is finished already: %s", target)
-        return TrainResult(target, folder, _steps(done, config), model.identity)
+    name = digest(record, 10)
+    training = Training(rollout.run.folder / TRAININGS / name)
+    path = host.lora_dir / "gdro" / f"{rollout.run.name}_{name}.safetensors"
+    host.emit("training", {"run": training.run_name, "training": training.name})
+    if training.done.is_file() and path.is_file():
+        log.info("this training is finished already: %s", path)
+        steps = _finished_steps(training, config)
+        return AlignedLoRA(path, training.folder, steps, model.identity)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        training.folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             "output folder", f"{error.filename} cannot be written ({error.strerror})",
             "Make it writable, or choose another output folder.",
         ) from error  # fmt: skip
-    write_json(folder / "config.json", record)
+    write_json(training.config, record)
 
-    host.free_memory()
+    def write(file: Path, weights: Mapping[str, Tensor]) -> None:
+        lora = LoRAWeights(weights, config.adapter.rank, config.adapter.alpha)
+        header = metadata.header(file.stem, model, record)
+        write_tensors(file, lora_files.to_file_keys(lora, model.key_prefix), header)
+
+    def write_step(trainer: Trainer) -> None:
+        file = path.with_name(f"{path.stem}_step{trainer.step:05d}.safetensors")
+        write(file, trainer.result())
+
     watchers: list[Watcher] = [Previews(rollout, config.preview_every)]
     monitor = None
     if validation is not None:
-        monitor = Monitor(host, model, validation, rollout.run.settings, folder)
+        monitor = Monitor(host, model, validation, rollout.run.settings, training)
         watchers.append(monitor)
-
-    alpha = config.adapter.alpha
-
-    def write(file: Path, state: Mapping[str, Tensor]) -> None:
-        tensors = files.to_file_keys(state, alpha)
-        _write_lora(file, tensors, metadata.header(file.stem, model, record))
-
-    def write_now(trainer: Trainer) -> None:
-        name = f"{target.stem}_step{trainer.step:05d}.safetensors"
-        write(target.with_name(name), trainer.result())
-
-    watchers.append(Wishes(folder, write_now))
+    watchers.append(CommandWatcher(training.folder, write_step))
+    host.free_memory()
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -120,26 +132,29 @@ def train(
         model.checkpointed(config.gradient_checkpointing),
         model.compiled(config.torch_compile),
     ):
-        group = objective.group_size or rollout.images_per_prompt
-        trainable = sum(p.numel() for p in parameters.values())
         if start is not None:
-            start.put_into(parameters)
-        planned = memory.plan(host, model, rollout.run.settings.size, group, trainable, config)
-        bank = None
+            start.copy_to(parameters)
+        group_size = objective.group_size or rollout.images_per_prompt
+        trainable = sum(p.numel() for p in parameters.values())
+        planned = memory.plan(host, model, rollout.run.settings.size, group_size, trainable, config)
+        cache = None
         if config.reference_draws:
-            places = len(rollout.prompts), config.reference_draws, rollout.images_per_prompt
-            bank = ReferenceBank(*places)
+            cache = ReferenceCache(
+                len(rollout.prompts), config.reference_draws, rollout.images_per_prompt
+            )
         trainer = Trainer(
-            host, model, objective, planned, parameters, folder, tuple(watchers), bank
+            host, model, objective, planned, parameters, training, tuple(watchers), cache
         )
-        _run(trainer, rollout, rounds, reward)
-        state = trainer.result()
-        write(target, state if monitor is None else monitor.best(state))
-    write_json(done, {"lora": target.name, "steps": trainer.step})
-    return TrainResult(target, folder, trainer.step, model.identity)
+        _run(trainer, rollout, scores, rounds, reward)
+        weights = trainer.result()
+        write(path, weights if monitor is None else monitor.best(weights))
+    write_json(training.done, {"lora": path.name, "steps": trainer.step})
+    return AlignedLoRA(path, training.folder, trainer.step, model.identity)
 
 
-def _run(trainer: Trainer, rollout: Rollout, rounds: Rounds, reward: Reward | None) -> None:
+def _run(
+    trainer: Trainer, rollout: Rollout, scores: np.ndarray, rounds: Rounds, reward: Reward | None
+) -> None:
     """Train to the last step, round by round."""
     host, model = trainer.host, trainer.model
     trainer.finish()
@@ -149,21 +164,23 @@ def _run(trainer: Trainer, rollout: Rollout, rounds: Rounds, reward: Reward | No
         data = (
             online.next_round(host, trainer, rollout, reward, rounds, number)
             if number and reward is not None
-            else online.first_round(model, rollout, trainer.objective.group_size)
+            else online.first_round(model, rollout, scores, trainer.objective.group_size)
         )
         if data is None:
             break
         trainer.run(data, end)
 
 
-def _steps(done: Path, config: TrainConfig) -> int:
+def _finished_steps(training: Training, config: TrainConfig) -> int:
+    """Return the steps that a finished training took."""
     try:
-        return int(json.loads(done.read_text(encoding="utf-8"))["steps"])
-    except (OSError, ValueError, KeyError):
+        return int(json.loads(training.done.read_text(encoding="utf-8"))["steps"])
+    except (OSError, ValueError, KeyError, TypeError):
         return config.steps
 
 
 def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: TrainConfig) -> None:
+    """Raise ``InputError`` if model, rollout and settings do not fit together."""
     if rollout.base_identity != model.identity:
         raise InputError(
             "model",
@@ -178,39 +195,37 @@ def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: Tra
         )
     if config.steps < 1 or config.groups_per_step < 1:
         raise InputError("steps", "there is nothing to do", "Use at least 1 step of 1 group.")
-    low = max(config.sigma_min, objective.sigma_min)
-    if not 0 <= low < config.sigma_max <= 1:
+    sigma_min = max(config.sigma_min, objective.sigma_min)
+    if not 0 <= sigma_min < config.sigma_max <= 1:
         raise InputError(
-            "sigma_min", f"{low} to {config.sigma_max} is no range of noise levels",
+            "sigma_min", f"{sigma_min} to {config.sigma_max} is no range of noise levels",
             "Use 0 <= sigma_min < sigma_max <= 1.",
         )  # fmt: skip
 
 
 def _record(
     rollout: Rollout,
-    rewards: np.ndarray,
+    scores: np.ndarray,
     objective: Objective,
     config: TrainConfig,
     rounds: Rounds,
     reward: Reward | None,
     validation: Validation | None,
 ) -> dict[str, Any]:
-    """All that the LoRA depends on, JSON-able."""
+    """Return everything that the LoRA depends on, JSON-able."""
     settings = dataclasses.asdict(config)
-    how = (
-        "checkpoint_every", "preview_every", "images_at_once", "gradient_checkpointing",
-        "torch_compile",
-    )  # fmt: skip
-    # Where it is off it is left out, so that trainings from before there was one go on.
-    for name in how if config.reference_draws else (*how, "reference_draws"):
+    for name in _NOT_IN_RECORD:
         del settings[name]
+    if not config.reference_draws:
+        # Trainings from before this setting existed have no entry for it, and must go on.
+        del settings["reference_draws"]
     record = {
         "objective": {"name": type(objective).__name__, **dataclasses.asdict(objective)},  # type: ignore[call-overload]
         "training": settings,
         "rollout": rollout.run.settings.as_json(),
         "reward": rollout.score_file,
         "prompts": digest([prompt.text for prompt in rollout.prompts]),
-        "scores": digest([[round(float(r), 6) for r in row] for row in rewards]),
+        "scores": digest([[round(float(score), 6) for score in group] for group in scores]),
     }
     if rounds.rounds > 1 and reward is not None:
         record["rounds"] = dataclasses.asdict(rounds)
@@ -218,10 +233,3 @@ def _record(
     if validation is not None:
         record["validation"] = validation.record()
     return record
-
-
-def _write_lora(target: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
-    from safetensors.torch import save
-
-    data = save(tensors, header)
-    write_atomic(target, lambda file: file.write(data))

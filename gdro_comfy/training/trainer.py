@@ -1,55 +1,61 @@
-"""The training loop, one for every objective.
+"""The training loop, the same for every objective.
 
 One step takes a batch of groups, predicts their velocities with the adapter and, without gradients,
-without it, and steps on the objective's loss. Batches depend on (seed, step) alone, so a training that
-was stopped goes on exactly as if it had not been.
+without it, and steps on the objective's loss. Batches depend on seed and step alone, so that an interrupted
+training goes on exactly as if it had not been interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..data.files import append_lines, read_lines, write_atomic
+from ..data.files import append_lines, read_lines, write_lines
 from ..errors import InputError
-from ..models import flow
-from ..time_left import Pace
-from . import checkpoint, memory, microbatch
+from ..time_left import TimeLeft
+from . import checkpoint, memory
 from .beta_control import BetaControl
-from .objectives import Objective, Signals, old_policy_decay, top1_error
+from .objectives import Objective, old_policy_decay, top1_error
+from .step import NoisyGroups, measure
 
 if TYPE_CHECKING:
+    from ..data.trainings import Training
     from ..host import Host
     from ..models.base import FlowModel
     from .batches import Batch, GroupData
     from .config import TrainConfig
-    from .reference_cache import ReferenceBank
+    from .reference_cache import ReferenceCache
 
 log = logging.getLogger(__name__)
 
+_BAD_STEPS = 3
+"""Steps in a row with a loss that is not finite, after which training gives up."""
+
 Watcher = Callable[["Trainer", dict[str, Any]], bool]
-"""Called after every step with the trainer and the step's row of the history, to which it may add;
-True ends the training here."""
+"""Called after every step with the trainer and the step's row of the history, to which it may add.
+True ends the training."""
 
 
 class Trainer:
-    """The loop's state: parameters, optimiser, averaged weights, step.
+    """The state of the loop: parameters, optimiser, averaged weights, step.
 
     Args:
-        parameters: of the attached adapter, by name.
-        folder: for the history and the checkpoint.
+        host: for progress, events and cancellation.
+        model: with the adapter attached.
+        objective: that gives the loss.
+        config: settings.
+        parameters: of the adapter, by name.
+        training: the folder for history and checkpoint; an interrupted training goes on from them.
         watchers: called after every step.
-        bank: of the reference's errors, if the groups have fixed draws.
+        reference_cache: of the reference's errors, if groups have fixed draws of noise.
     """
 
     def __init__(
@@ -59,13 +65,13 @@ class Trainer:
         objective: Objective,
         config: TrainConfig,
         parameters: dict[str, torch.nn.Parameter],
-        folder: Path,
+        training: Training,
         watchers: tuple[Watcher, ...] = (),
-        bank: ReferenceBank | None = None,
+        reference_cache: ReferenceCache | None = None,
     ) -> None:
-        self.bank = bank
         self.host, self.model, self.objective, self.config = host, model, objective, config
-        self.parameters, self.folder, self.watchers = parameters, folder, watchers
+        self.parameters, self.training, self.watchers = parameters, training, watchers
+        self.reference_cache = reference_cache
         self.optimizer = torch.optim.AdamW(
             parameters.values(), lr=0.0, weight_decay=config.weight_decay, foreach=False
         )
@@ -75,49 +81,52 @@ class Trainer:
             for average in names
         }
         self.images_at_once = config.images_at_once or sys.maxsize
-        self.control = BetaControl(getattr(objective, "beta", 1.0)) if objective.auto_beta else None
-        self.path = folder / "checkpoint.safetensors"
-        self.step = checkpoint.restore(
-            self.path, parameters, self.averages, self.optimizer, self._extra()
+        self.beta_control = (
+            BetaControl(getattr(objective, "beta", 1.0)) if objective.auto_beta else None
         )
-        self._bad = 0
-        self._pace = Pace(config.steps)
-        kept = [row for row in read_lines(folder / "history.jsonl") if row["step"] <= self.step]
-        self.stopped = any(row.get("stopped") for row in kept)
-        # A step that was stopped while the watchers looked at it is watched again.
-        self._rows = [kept.pop()] if kept and not kept[-1].get("watched", True) else []
-        text = "".join(json.dumps(row) + "\n" for row in kept)
-        write_atomic(folder / "history.jsonl", lambda file: file.write(text.encode()))
+        self.step = checkpoint.restore(
+            training.checkpoint, parameters, self.averages, self.optimizer, self._extra_state()
+        )
+        self._bad_steps = 0
+        self._mid_step = False
+        self._time_left = TimeLeft(config.steps)
+        rows = [row for row in read_lines(training.history) if row["step"] <= self.step]
+        self.stopped = any(row.get("stopped") for row in rows)
+        # A step whose watchers were interrupted is watched again.
+        self._rows = [rows.pop()] if rows and not rows[-1].get("watched", True) else []
+        write_lines(training.history, rows)
 
     def result(self) -> Mapping[str, Tensor]:
-        """The weights that become the LoRA."""
+        """Return the weights that become the LoRA."""
         return self.averages["ema"] if self.config.ema_decay > 0 else self.parameters
 
     def run(self, data: GroupData, until: int) -> None:
-        """Train up to step ``until`` on these groups."""
+        """Train on these groups up to step ``until``."""
         config, host = self.config, self.host
-        memory.watch(self.model.device)
+        memory.reset_peak(self.model.device)
         try:
             while self.step < until and not self.stopped:
                 host.check_cancelled()
                 row = self._train_step(data)
                 self._rows.append(row)
                 every = config.checkpoint_every
-                due = self.step == until or bool(every and self.step % every == 0)
-                if due:
+                checkpoint_due = self.step == until or bool(every and self.step % every == 0)
+                if checkpoint_due:
                     row["checkpoint"] = True
                 self._watch(row)
-                left = self._pace.left(self.step)
+                left = self._time_left.suffix(self.step)
                 host.progress(self.step, config.steps, f"training{left}")
-                if due or self.stopped:
+                if checkpoint_due or self.stopped:
                     self.save()
         except BaseException:
-            # Cancelled, interrupted or failed: what is learned so far is not lost.
-            self.save()
+            # Cancelled, interrupted or failed: keep what is learned so far. Weights in the middle of an
+            # update belong to no step: then the last checkpoint stands.
+            if not self._mid_step:
+                self.save()
             raise
 
     def finish(self) -> None:
-        """Let the watchers see the last step, if they were stopped while they looked at it."""
+        """Call the watchers for the last step, if they were interrupted."""
         if self._rows:
             self._watch(self._rows[-1])
             self.save()
@@ -128,176 +137,152 @@ class Trainer:
         row["watched"] = True
         if self.stopped:
             row["stopped"] = True
-        place = {"run": self.folder.parent.parent.name, "training": self.folder.name}
-        self.host.emit("train_step", {**place, "steps": self.config.steps, **row})
+        location = {"run": self.training.run_name, "training": self.training.name}
+        self.host.emit("train_step", {**location, "steps": self.config.steps, **row})
 
     def save(self) -> None:
         """Write the history and the checkpoint."""
-        append_lines(self.folder / "history.jsonl", self._rows)
+        append_lines(self.training.history, self._rows)
         self._rows.clear()
         checkpoint.save(
-            self.path, self.step, self.parameters, self.averages, self.optimizer, self._extra()
+            self.training.checkpoint,
+            self.step,
+            self.parameters,
+            self.averages,
+            self.optimizer,
+            self._extra_state(),
         )
 
-    def _extra(self) -> dict[str, Tensor]:
-        extra = {} if self.control is None else {"spread": self.control.spread}
-        return extra if self.bank is None else {**extra, "bank": self.bank.errors}
+    def _extra_state(self) -> dict[str, Tensor]:
+        extra = {} if self.beta_control is None else {"spread": self.beta_control.spread}
+        if self.reference_cache is not None:
+            extra["bank"] = self.reference_cache.errors
+        return extra
 
     @contextlib.contextmanager
     def weights(self, values: Mapping[str, Tensor]) -> Iterator[None]:
-        """Within this context the adapter has other weights, such as its moving average."""
-        own = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        """Put other weights, such as their moving average, into the adapter within this context."""
+        trained = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         try:
-            self._set(values)
+            self._load(values)
             yield
         finally:
-            self._set(own)
+            self._load(trained)
 
     @torch.no_grad()
-    def _set(self, values: Mapping[str, Tensor]) -> None:
+    def _load(self, values: Mapping[str, Tensor]) -> None:
         for name, parameter in self.parameters.items():
             parameter.copy_(values[name])
 
     def _train_step(self, data: GroupData) -> dict[str, Any]:
-        """One optimiser step; its row of the history."""
+        """Take one optimiser step; return its row of the history."""
         started = time.perf_counter()
         config = self.config
-        low = max(config.sigma_min, self.objective.sigma_min)
+        sigma_min = max(config.sigma_min, self.objective.sigma_min)
         batch = data.batch(
             config.seed,
             self.step,
             config.groups_per_step,
             self.objective,
             config.sigma_sampler,
-            (low, config.sigma_max),
+            (sigma_min, config.sigma_max),
             config.reference_draws,
         )
-        kept = None if self.bank is None else self.bank.share_known(batch)
-        while True:
-            try:
-                seen = self._backward(batch, data)
-                break
-            except torch.OutOfMemoryError:
-                if self.images_at_once == 1:
-                    raise
-                self.images_at_once = min(self.images_at_once, batch.rewards.numel()) // 2
-                log.warning("out of memory: going on with %d images at once", self.images_at_once)
+        hit_rate = None if self.reference_cache is None else self.reference_cache.hit_rate(batch)
+        diagnostics = self._backward_within_memory(batch, data)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.gradient_clip)
-        rate = config.learning_rate_at(self.step)
+        learning_rate = config.learning_rate_at(self.step)
         finite = bool(norm.isfinite())
+        self._mid_step = True
         if finite:
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = learning_rate
             self.optimizer.step()
             self._average()
         self.step += 1
-        self._watch_finite(finite)
+        self._mid_step = False
+        self._check_finite(finite)
         return {
             "step": self.step,
-            **seen,
+            **diagnostics,
             "grad_norm": float(norm) if finite else None,
             "adapter_norm": self._adapter_norm(),
-            "learning_rate": rate,
+            "learning_rate": learning_rate,
             "images": batch.rewards.numel(),
             "groups": len(data.latents),
-            "reference_kept": kept,
+            "reference_kept": hit_rate,
             "seconds": round(time.perf_counter() - started, 4),
-            "memory": memory.used(self.model.device),
+            "memory": memory.peak(self.model.device),
             "finite": finite,
             "watched": False,
         }
 
-    def _watch_finite(self, finite: bool) -> None:
-        self._bad = 0 if finite else self._bad + 1
-        if self._bad == 3:
+    def _check_finite(self, finite: bool) -> None:
+        self._bad_steps = 0 if finite else self._bad_steps + 1
+        if self._bad_steps == _BAD_STEPS:
             raise InputError(
                 "learning_rate", "the loss was not a finite number three times in a row",
                 "Use a lower learning rate or a lower beta. The last good state is kept.",
             )  # fmt: skip
 
+    def _backward_within_memory(self, batch: Batch, data: GroupData) -> dict[str, float | None]:
+        """Repeat the backward pass with half as many images at once for as long as memory runs out."""
+        while True:
+            try:
+                return self._backward(batch, data)
+            except torch.OutOfMemoryError:
+                if self.images_at_once == 1:
+                    raise
+                self.images_at_once = min(self.images_at_once, batch.rewards.numel()) // 2
+                log.warning("out of memory: going on with %d images at once", self.images_at_once)
+
     def _backward(self, batch: Batch, data: GroupData) -> dict[str, float | None]:
-        """Gradients of the mean loss over all groups, some images at a time; what was seen."""
+        """Accumulate the gradient of the mean loss over all groups; return its diagnostics."""
         self.optimizer.zero_grad()
         targets = self.objective.targets(batch.rewards)
-        seen: dict[str, float] = {}
-        watched: list[tuple[Tensor, Tensor, Tensor]] = []
-        groups = max(1, self.images_at_once // batch.rewards.shape[1])
-        for part, wanted in zip(batch.split(groups), targets.split(groups), strict=True):
-            signals, backward = self._measure(part, data)
-            wanted = wanted.to(signals.errors.device)
-            watched.append((part.sigma, signals.errors.detach(), signals.reference))
-            result = self.objective.loss(signals, wanted)
-            share = len(part) / len(batch)
-            backward(result.loss * share)
+        totals: dict[str, float] = {}
+        errors: list[tuple[Tensor, Tensor, Tensor]] = []
+        groups_at_once = max(1, self.images_at_once // batch.rewards.shape[1])
+        parts = zip(batch.split(groups_at_once), targets.split(groups_at_once), strict=True)
+        for part, target in parts:
+            cache, control = self.reference_cache, self.beta_control
+            scale = None if control is None else control.scale(part.sigma).unsqueeze(-1)
+            device = self.model.device
+            with self.model.graph():
+                signals, backward = measure(
+                    self.model,
+                    NoisyGroups.prepare(part, data.conditioning, device),
+                    self.images_at_once,
+                    reference_errors=None if cache is None else cache.get(part),
+                    old_policy=self.weights(self.averages["old"]) if self.objective.uses_old else None,
+                    beta_scale=None if scale is None else scale.to(device),
+                    check_cancelled=self.host.check_cancelled,
+                )
+                target = target.to(signals.errors.device)
+                result = self.objective.loss(signals, target)
+                share = len(part) / len(batch)
+                backward(result.loss * share)
+            if cache is not None:
+                cache.put(part, signals.reference)
+            errors.append((part.sigma, signals.errors.detach(), signals.reference))
             values = {
                 "loss": result.loss,
                 "group_loss": result.group_loss,
                 "accuracy": result.stats.accuracy,
                 "kendall_tau": 2 * result.stats.accuracy - 1,
                 "margin": result.stats.margin,
-                "top_error": top1_error(signals.errors, wanted),
-                "top_reference_error": top1_error(signals.reference, wanted),
+                "top_error": top1_error(signals.errors, target),
+                "top_reference_error": top1_error(signals.reference, target),
                 "error": signals.errors.mean(),
                 "reference_error": signals.reference.mean(),
                 "drift": signals.drift.mean(),
                 **result.extra,
             }
             for name, value in values.items():
-                seen[name] = seen.get(name, 0.0) + share * value.item()
-        if self.control is not None:
-            self.control.observe(*(torch.cat(parts) for parts in zip(*watched, strict=True)))
-        return {name: value if math.isfinite(value) else None for name, value in seen.items()}
-
-    def _measure(self, batch: Batch, data: GroupData) -> tuple[Signals, Callable[[Tensor], None]]:
-        """What the objective looks at, and the backward pass of a loss made of it."""
-        device, k = self.model.device, batch.x0.shape[1]
-        cond = data.conditioning.select(batch.groups.repeat_interleave(k)).to(device)
-        x0, noise = (t.flatten(0, 1).to(device) for t in (batch.x0, batch.noise))
-        sigma = batch.sigma.repeat_interleave(k).to(device)
-        x = flow.interpolate(x0, noise, sigma)
-        target = flow.target_velocity(x0, noise)
-
-        def velocity(which: slice | Tensor) -> Tensor:
-            self.host.check_cancelled()
-            some = cond.select(torch.arange(len(x))[which])
-            return self.model.velocity(x[which], sigma[which], some)
-
-        def velocities(which: Tensor) -> list[Tensor]:
-            """Of these images, some at a time."""
-            return [velocity(part) for part in which.split(min(self.images_at_once, len(x)))]
-
-        everything, old, scale, base = torch.arange(len(x)), None, None, None
-        with torch.no_grad():
-            with self.model.reference():
-                if self.bank is None:
-                    base = torch.cat(velocities(everything))
-                    reference = flow.velocity_error(base, target).reshape(-1, k)
-                else:
-                    reference = self.bank.known(batch).to(device)
-                    unknown = reference.flatten().isnan().nonzero().flatten().cpu()
-                    if len(unknown):
-                        found = torch.cat(velocities(unknown))
-                        reference.view(-1)[unknown] = flow.velocity_error(found, target[unknown])
-                        self.bank.keep(batch, reference)
-            if self.objective.uses_old:
-                with self.weights(self.averages["old"]):
-                    old = torch.cat(velocities(everything))
-
-        def live(part: slice) -> Tensor:
-            v = velocity(part)
-            error = flow.velocity_error(v, target[part])
-            away = torch.full_like(error, torch.nan)
-            return torch.stack(
-                [error, away if base is None else flow.velocity_error(v, base[part])]
-            )
-
-        measured = microbatch.measure(live, len(x), self.images_at_once)
-        errors, drift = measured.values.reshape(2, -1, k)
-        if old is not None:
-            old = flow.velocity_error(old, target).reshape(-1, k)
-        if self.control is not None:
-            scale = self.control.scale(batch.sigma).unsqueeze(-1).to(device)
-        return Signals(errors, reference, drift, old, scale), measured.backward
+                totals[name] = totals.get(name, 0.0) + share * value.item()
+        if self.beta_control is not None:
+            self.beta_control.observe(*(torch.cat(p) for p in zip(*errors, strict=True)))
+        return {name: value if math.isfinite(value) else None for name, value in totals.items()}
 
     @torch.no_grad()
     def _adapter_norm(self) -> float:
@@ -306,7 +291,7 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the averaged weights towards those in training; ``step`` is the one just taken."""
+        """Move the averaged weights towards those in training; ``step`` counts this one not yet."""
         decays = {
             "ema": min(self.config.ema_decay, (1 + self.step) / (10 + self.step)),
             "old": old_policy_decay(self.step),

@@ -1,8 +1,8 @@
-"""Looking at the model while it trains: pictures, and rewards on prompts of its own.
+"""Measure the model on other prompts while it trains, and stop when the reward is being fooled.
 
-A reward that rises can still be fooled. With a guard (a second reward that sees what the first does
-not), the corrected score of the GDRO paper, ``r (u - 3) + 0.2`` with the guard u on a scale from 1 to
-5, falls when the pictures rot; training then stops, and the weights of the best score are kept.
+A reward that rises can still be fooled. With a guard, a second reward that notices damage which the first
+does not, the corrected score of the GDRO paper, ``r (u - 3) + 0.2`` with the guard u on a scale from 1
+to 5, falls when the images rot; training then stops, and the weights of the best score are kept.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from ..data.files import digest, read_lines, read_tensors, write_json, write_png, write_tensors
-from ..data.rollout import Rollout
 from ..data.runs import RunSettings
+from ..data.trainings import Training, step_sheet
 from ..errors import InputError
 from ..imaging import contact_sheet
 from ..rewards.guard import corrected_score, guard_scale
-from ..rollouts.sample import sample_images, sample_prompts
+from ..rollouts.sample import sample_prompts
 from ..rollouts.scoring import score_images
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..data.conditioning import Conditioning
     from ..data.prompts import PromptSet
     from ..host import Host
     from ..models.base import FlowModel
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 8
+"""Prompts on a contact sheet."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,11 @@ class Validation:
     Args:
         prompts: not those of the training.
         reward: in [0, 1] if there is a guard.
-        guard: a second reward that sees pictures rot; None is no guard.
+        guard: a second reward that notices image damage; None is no guard.
         every: steps between measurements.
         images_per_prompt: with the same seeds every time.
-        patience: measurements in a row with a higher reward and a lower corrected score than at its
-            best, after which training stops; 0 never stops.
+        patience: measurements in a row with a higher reward and a lower corrected score than the best
+            one, after which training stops; 0 never stops.
         seed: of the images.
     """
 
@@ -62,7 +65,7 @@ class Validation:
     seed: int = 2_000_000
 
     def check(self, model: FlowModel) -> None:
-        """Raise ``InputError`` for what would only fail in the middle of the training."""
+        """Raise ``InputError`` for what would otherwise fail in the middle of the training."""
         if not len(self.prompts):
             raise InputError("validation_prompts", "there are none", "Give at least one prompt.")
         model.check_prompts(self.prompts.prompts)
@@ -72,7 +75,7 @@ class Validation:
             guard_scale(np.zeros(1), self.guard.range)
 
     def record(self) -> dict[str, Any]:
-        """What the result depends on, JSON-able."""
+        """Return what the result depends on, JSON-able."""
         guard = self.guard
         return {
             "every": self.every,
@@ -83,30 +86,6 @@ class Validation:
             "guard": None if guard is None else [guard.name, guard.settings],
             "prompts": digest([prompt.to_json() for prompt in self.prompts]),
         }
-
-
-class Previews:
-    """Four pictures of the first prompts with the weights so far, the same seeds every time."""
-
-    def __init__(self, rollout: Rollout, every: int) -> None:
-        self.groups, self.settings = rollout.groups()[:4], rollout.run.settings
-        self.every = every
-
-    def __call__(self, trainer: Trainer, row: dict[str, Any]) -> bool:
-        if self.every < 1 or trainer.step % self.every:
-            return False
-        from ..data.conditioning import Conditioning
-
-        model = trainer.model
-        cond = Conditioning.cat([group.conditioning() for group in self.groups]).to(model.device)
-        seeds = list(range(len(cond)))
-        _, images = sample_images(trainer.host, model, cond, seeds, self.settings)
-        sheet = contact_sheet(images, 4)
-        folder = trainer.folder / "samples"
-        folder.mkdir(exist_ok=True)
-        write_png(folder / f"step_{trainer.step:05d}.png", sheet)
-        trainer.host.progress(trainer.step, trainer.config.steps, "training", sheet)
-        return False
 
 
 @dataclass(frozen=True)
@@ -124,7 +103,15 @@ class Measurement:
 
 
 class Monitor:
-    """Measures base and averaged weights on the validation prompts, and keeps the best weights."""
+    """Measure base and averaged weights on the validation prompts, and keep the best weights.
+
+    Args:
+        host: for progress and cancellation.
+        model: in training.
+        validation: what to measure.
+        sampler: settings of the rollout.
+        training: the folder for measurements and the best weights.
+    """
 
     def __init__(
         self,
@@ -132,90 +119,104 @@ class Monitor:
         model: FlowModel,
         validation: Validation,
         sampler: RunSettings,
-        folder: Path,
+        training: Training,
     ) -> None:
         self.host, self.model, self.validation = host, model, validation
         self.settings = RunSettings(
-            sampler.model, sampler.steps, sampler.guidance, sampler.size, validation.seed
-        )
-        self.folder = folder / "validation"
-        self.history = folder / "history.jsonl"
-        self.path = self.folder / "best.safetensors"
-        self._seen: dict[int, Measurement] | None = None
+            sampler.model, sampler.steps, sampler.guidance, sampler.size, validation.seed,
+            sampler=sampler.sampler,
+        )  # fmt: skip
+        self.folder, self.history = training.validation, training.history
+        self.best_path = self.folder / "best.safetensors"
+        self._encoded: Conditioning | None = None
+        self._measurements: dict[int, Measurement] | None = None
 
     def __call__(self, trainer: Trainer, row: dict[str, Any]) -> bool:
-        v, step = self.validation, trainer.step
-        if step % v.every and step != trainer.config.steps:
+        step = trainer.step
+        if step % self.validation.every and step != trainer.config.steps:
             return False
-        seen = self._earlier(step)
+        measurements = self._earlier(step)
         base = self._base()
         with trainer.weights(trainer.result()):
-            now, images = self._measure(f"validating step {step}")
+            measurement, images = self._measure(f"validating step {step}")
         self.folder.mkdir(exist_ok=True)
-        if all(now.score > earlier.score for earlier in seen.values()):
-            write_tensors(self.path, trainer.result(), {"step": str(step)})
-        seen[step] = now
+        if all(measurement.score > earlier.score for earlier in measurements.values()):
+            write_tensors(self.best_path, trainer.result(), {"step": str(step)})
+        measurements[step] = measurement
         sheet = self._sheet(images)
-        write_png(self.folder / f"step_{step:05d}.png", sheet)
-        row["validation"] = {**asdict(now), "base": asdict(base)}
+        write_png(step_sheet(self.folder, step), sheet)
+        row["validation"] = {**asdict(measurement), "base": asdict(base)}
         self.host.progress(step, trainer.config.steps, "training", sheet)
-        best = max(seen, key=lambda s: seen[s].score)
-        after = [seen[s] for s in sorted(seen) if s > best]
-        fooled = [m for m in after if m.reward > seen[best].reward]
-        if v.guard is None or not v.patience or len(fooled) < v.patience:
+        return self._is_fooled(step, measurements, base)
+
+    def best(self, last: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the weights of the best measurement; ``last`` if nothing was measured."""
+        if not self.best_path.is_file():
+            return last
+        device = next(iter(last.values())).device
+        return {name: tensor.to(device) for name, tensor in read_tensors(self.best_path).items()}
+
+    def _is_fooled(
+        self, step: int, measurements: dict[int, Measurement], base: Measurement
+    ) -> bool:
+        """Return whether training should stop because the reward rises at the cost of the guard."""
+        patience = self.validation.patience
+        if self.validation.guard is None or not patience:
             return False
-        if after[-v.patience :] != fooled[-v.patience :]:
+        best_step = max(measurements, key=lambda s: measurements[s].score)
+        best, now = measurements[best_step], measurements[step]
+        since = [measurements[s] for s in sorted(measurements) if s > best_step]
+        fooled = [m for m in since if m.reward > best.reward]
+        if len(fooled) < patience or since[-patience:] != fooled[-patience:]:
             return False
         log.warning(
             "stopped at step %d: the reward still rises (%.3f to %.3f) while the corrected score "
             "falls (%.3f to %.3f), so the reward is being fooled; the weights of step %d are kept%s",
-            step, seen[best].reward, now.reward, seen[best].score, now.score, best,
-            f", though the base itself has {base.score:.3f}" if base.score > seen[best].score else "",
+            step, best.reward, now.reward, best.score, now.score, best_step,
+            f", though the base itself has {base.score:.3f}" if base.score > best.score else "",
         )  # fmt: skip
         return True
 
-    def best(self, last: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The weights of the best measurement; ``last`` where nothing was measured."""
-        if not self.path.is_file():
-            return last
-        device = next(iter(last.values())).device
-        return {name: tensor.to(device) for name, tensor in read_tensors(self.path).items()}
-
     def _earlier(self, step: int) -> dict[int, Measurement]:
-        """The measurements before ``step``, also those of a training that was stopped."""
-        if self._seen is None:
+        """Return the measurements before ``step``, also those of an interrupted training."""
+        if self._measurements is None:
             names = ("reward", "guard", "corrected")
-            self._seen = {
+            self._measurements = {
                 row["step"]: Measurement(**{name: row["validation"][name] for name in names})
                 for row in read_lines(self.history)
                 if "validation" in row and row["step"] < step
             }
-        return self._seen
+        return self._measurements
 
     def _base(self) -> Measurement:
-        """The base model's measurement, made once."""
+        """Measure the base model, or read its measurement."""
         path = self.folder / "base.json"
         try:
             return Measurement(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             pass
         with self.model.reference():
-            found, images = self._measure("validating the base model")
+            measurement, images = self._measure("validating the base model")
         self.folder.mkdir(exist_ok=True)
         write_png(self.folder / "base.png", self._sheet(images))
-        write_json(path, asdict(found))
-        return found
+        write_json(path, asdict(measurement))
+        return measurement
 
     def _sheet(self, images: list[Image.Image]) -> Image.Image:
-        """The first picture of each of the first eight prompts."""
-        return contact_sheet(images[:: self.validation.images_per_prompt][:8], 4)
+        """Lay out the first image of each of the first prompts."""
+        return contact_sheet(images[:: self.validation.images_per_prompt][:_SHOWN], 4)
 
     def _measure(self, stage: str) -> tuple[Measurement, list[Image.Image]]:
+        """Sample and score the validation prompts; their images come prompt after prompt."""
         v, host, count = self.validation, self.host, self.validation.images_per_prompt
+        if self._encoded is None:
+            self._encoded = self.model.encode(v.prompts.prompts).to("cpu")
         prompts = [prompt for prompt in v.prompts for _ in range(count)]
         images: list[Image.Image] = []
-        for _, made in sample_prompts(host, self.model, v.prompts.prompts, count, self.settings):
-            images += made
+        for _, batch in sample_prompts(
+            host, self.model, v.prompts.prompts, count, self.settings, self._encoded
+        ):
+            images += batch
             host.progress(len(images), len(prompts), stage)
         reward = score_images(host, v.reward, images, prompts)
         if v.guard is None:

@@ -10,12 +10,12 @@ from small_reward import RednessReward
 
 from gdro_comfy.data import ratings
 from gdro_comfy.data.prompts import from_text
-from gdro_comfy.data.ratings import Given
-from gdro_comfy.errors import InputError, NotYet
+from gdro_comfy.data.ratings import GroupRating
+from gdro_comfy.errors import InputError, WaitingForUser
 from gdro_comfy.models.base import AdapterConfig
 from gdro_comfy.rewards.combine import CombinedReward
 from gdro_comfy.rewards.rating import from_ratings, rated_values
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.rollouts.summary import best_and_worst, histogram, strongest_groups, summarise
 from gdro_comfy.stages import STAGES
@@ -32,13 +32,13 @@ NAN = float("nan")
 
 @pytest.fixture
 def rollout(bundled_model, host):
-    return generate(host, bundled_model, PROMPTS, CONFIG)
+    return sample_rollout(host, bundled_model, PROMPTS, CONFIG)
 
 
 def rate(rollout, *rows, ranked=False):
     """Numbers for the groups in their order; None for a group passes it over."""
     given = {
-        group.folder.name: Given(row, ranked)
+        group.folder.name: GroupRating(row, ranked)
         for group, row in zip(rollout.groups(), rows, strict=False)
         if row is not None
     }
@@ -47,40 +47,40 @@ def rate(rollout, *rows, ranked=False):
 
 def test_the_last_rating_of_a_group_counts(tmp_path):
     assert ratings.read(tmp_path) == {}
-    ratings.write(tmp_path, {"a": Given([5, None]), "b": Given([1])})
-    ratings.write(tmp_path, {"a": Given([2, 1], ranked=True)})
-    assert ratings.read(tmp_path) == {"a": Given([2, 1], True), "b": Given([1])}
+    ratings.write(tmp_path, {"a": GroupRating([5, None]), "b": GroupRating([1])})
+    ratings.write(tmp_path, {"a": GroupRating([2, 1], ranked=True)})
+    assert ratings.read(tmp_path) == {"a": GroupRating([2, 1], True), "b": GroupRating([1])}
 
 
 @pytest.mark.parametrize("given", [[0], [6], [True], [2.5], ["5"], "5"])
 def test_what_is_no_rating_is_refused_and_nothing_is_written(tmp_path, given):
     with pytest.raises(InputError, match="from 1 to 5"):
-        ratings.write(tmp_path, {"good": Given([3]), "a": Given(given)})
+        ratings.write(tmp_path, {"good": GroupRating([3]), "a": GroupRating(given)})
     assert ratings.read(tmp_path) == {}
 
 
 def test_broken_lines_are_left_out(tmp_path):
-    ratings.write(tmp_path, {"a": Given([3])})
+    ratings.write(tmp_path, {"a": GroupRating([3])})
     with open(tmp_path / "ratings.jsonl", "a", encoding="utf-8") as file:
         file.write(
             '{"group": 3}\n[1]\n{"group": "b", "ratings": [9]}\n{"group": "b", "ranks": [0]}\n'
         )
         file.write('{"group": "c", "rat')
-    ratings.write(tmp_path, {"d": Given([1])})
+    ratings.write(tmp_path, {"d": GroupRating([1])})
     assert list(ratings.read(tmp_path)) == ["a", "d"]
 
 
 @pytest.mark.parametrize(
     ("given", "kind", "expected"),
     [
-        (Given([1, 3, 5, None]), "stars", [0, 0.5, 1, NAN]),
-        (Given([1, 3, 5, None]), "order", [0, 1, 2, NAN]),
-        (Given([5, 2, 2]), "order", [1, 0, 0, NAN]),
-        (Given([2, 1, None, 3], True), "stars", [0.5, 1, NAN, 0]),
-        (Given([7, 1, 7, 30], True), "order", [1, 2, 1, 0]),
-        (Given([4, 4, 4, 4, 1]), "stars", [0.75] * 4),
-        (Given([None, 1, None], True), "stars", [NAN, 0, NAN, NAN]),
-        (Given([]), "order", [NAN] * 4),
+        (GroupRating([1, 3, 5, None]), "stars", [0, 0.5, 1, NAN]),
+        (GroupRating([1, 3, 5, None]), "order", [0, 1, 2, NAN]),
+        (GroupRating([5, 2, 2]), "order", [1, 0, 0, NAN]),
+        (GroupRating([2, 1, None, 3], True), "stars", [0.5, 1, NAN, 0]),
+        (GroupRating([7, 1, 7, 30], True), "order", [1, 2, 1, 0]),
+        (GroupRating([4, 4, 4, 4, 1]), "stars", [0.75] * 4),
+        (GroupRating([None, 1, None], True), "stars", [NAN, 0, NAN, NAN]),
+        (GroupRating([]), "order", [NAN] * 4),
     ],
 )
 def test_stars_and_ranks_as_rewards(given, kind, expected):
@@ -88,7 +88,7 @@ def test_stars_and_ranks_as_rewards(given, kind, expected):
 
 
 def test_an_order_trains_as_a_ranking_at_the_usual_temperature():
-    rewards = torch.tensor(rated_values(Given([5, 1, 4, 2]), 4, "order"), dtype=torch.float64)
+    rewards = torch.tensor(rated_values(GroupRating([5, 1, 4, 2]), 4, "order"), dtype=torch.float64)
     scores = torch.tensor([0.3, -2.0, 1.0, 0.7], dtype=torch.float64)
     loss, _ = gdro_loss(scores, rewards, 0.05)
     assert loss.item() == pytest.approx(ranking_loss(scores, rewards)[0].item(), abs=1e-6)
@@ -96,7 +96,7 @@ def test_an_order_trains_as_a_ranking_at_the_usual_temperature():
 
 def test_too_few_groups_say_how_many_and_what_to_do(rollout):
     rate(rollout, [1, 5, None, None], [3, 3, 3, 3])
-    with pytest.raises(NotYet) as waiting:
+    with pytest.raises(WaitingForUser) as waiting:
         from_ratings(rollout, "stars", 2)
     assert waiting.value.note == (
         "1 of 3 groups rated (1 more all alike, which teaches nothing); rate more and press Run "
@@ -134,12 +134,16 @@ def test_only_rated_pictures_count_in_everything_that_is_shown(host, rollout):
 def test_ratings_are_for_the_pictures_that_they_were_made_for(bundled_model, host, rollout):
     rate(rollout, [1, 5, 3, 2], [1, 5])
     reward = from_ratings(rollout, "stars", 1)
-    other = generate(host, bundled_model, PROMPTS, RolloutConfig(4, steps=2, run_name="trial"))
+    other = sample_rollout(
+        host, bundled_model, PROMPTS, RolloutConfig(4, steps=2, run_name="trial")
+    )
     with pytest.raises(InputError, match="are for the pictures of trial-"):
         score_rollout(host, other, reward)
-    with pytest.raises(NotYet, match="0 of 3 groups"):
+    with pytest.raises(WaitingForUser, match="0 of 3 groups"):
         from_ratings(other, "stars", 1)
-    grown = generate(host, bundled_model, PROMPTS, RolloutConfig(6, steps=1, run_name="trial"))
+    grown = sample_rollout(
+        host, bundled_model, PROMPTS, RolloutConfig(6, steps=1, run_name="trial")
+    )
     values = score_rollout(host, grown, from_ratings(grown, "stars", 1)).scores()
     assert np.isnan(values[0, 4:]).all()
     assert values[0, :4].tolist() == [0, 1, 0.5, 0.25]
@@ -150,7 +154,7 @@ def test_ratings_are_for_the_pictures_that_they_were_made_for(bundled_model, hos
 def test_a_part_without_ratings_is_refused(bundled_model, host, rollout):
     rate(rollout, [1, 5])
     reward = from_ratings(rollout, "stars", 1)
-    part = generate(host, bundled_model, from_text("a star"), CONFIG)
+    part = sample_rollout(host, bundled_model, from_text("a star"), CONFIG)
     with pytest.raises(InputError, match="rating leaves out every picture"):
         score_rollout(host, part, reward)
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from gdro_comfy.data import files, runs
-from gdro_comfy.data.conditioning import Conditioning
+from gdro_comfy.data.conditioning import BatchedConditioning
 from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
 
@@ -19,7 +19,7 @@ def settings(**changes):
 
 def add(group, count):
     images = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(count)]
-    group.add(torch.randn(count, 16, 2, 2), images, Conditioning({"hidden": torch.ones(1, 3)}))
+    group.add(torch.randn(count, 16, 2, 2), images, BatchedConditioning({"hidden": torch.ones(1, 3)}))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -118,3 +118,50 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     blocked.write_text("a file where the folder should be")
     with pytest.raises(InputError, match="cannot be written"):
         runs.Run.open(blocked, "cats", settings())
+
+
+def test_latents_are_appended_and_merged_when_the_group_is_complete(tmp_path):
+    group = runs.Run.open(tmp_path, "cats", settings()).group(Prompt("a cat"))
+    for _ in range(3):
+        add(group, 2)
+    first = group.folder / "latents.safetensors"
+    before, stamp = group.latents(), first.stat().st_mtime_ns
+    assert group.count() == 6
+    assert len(list(group.folder.glob("latents*"))) == 3
+    assert len(files.read_tensors(first)["latents"]) == 2, "the first file was rewritten"
+    group.merge()
+    assert [path.name for path in group.folder.glob("latents*")] == ["latents.safetensors"]
+    assert first.stat().st_mtime_ns > stamp
+    assert torch.equal(group.latents(), before)
+    seeds = files.read_tensors(first)["seeds"]
+    assert seeds.tolist() == [group.image_seed(index) for index in range(6)]
+
+
+def test_a_merge_that_was_interrupted_counts_no_image_twice(tmp_path):
+    group = runs.Run.open(tmp_path, "cats", settings()).group(Prompt("a cat"))
+    add(group, 2)
+    add(group, 3)
+    appended = group.folder / "latents-002.safetensors"
+    content = appended.read_bytes()
+    group.merge()
+    appended.write_bytes(content)  # as if the process had ended before it was deleted
+    assert group.count() == 5
+    add(group, 1)
+    assert group.count() == 6
+    assert len(group.latents()) == 6
+
+
+def test_a_line_separator_inside_a_string_does_not_end_a_line(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    rows = [{"answer": "one\u2028two\x85three"}, {"answer": "four"}]
+    files.append_lines(path, rows)
+    assert files.read_lines(path) == rows
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"a": 2, "b": "caf\xc3', b"[1, 2]", b"7", b"[" * 100_000, b"\xff\xfe"]
+)
+def test_a_line_that_is_no_object_does_not_stop_the_others(tmp_path, line):
+    path = tmp_path / "scores.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
+    assert files.read_lines(path) == [{"a": 1}, {"a": 3}]

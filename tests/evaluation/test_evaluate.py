@@ -4,10 +4,12 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from recording_host import RecordingHost
 from small_reward import RednessReward
 
 from gdro_comfy.data.prompts import from_text
@@ -16,12 +18,15 @@ from gdro_comfy.evaluation.evaluate import evaluate
 from gdro_comfy.evaluation.result import EvaluationConfig
 from gdro_comfy.evaluation.statistics import bootstrap_interval, compare, diversity
 from gdro_comfy.models.base import AdapterConfig
+from gdro_comfy.progress import Cancelled
+from gdro_comfy.rewards import RewardError
 from gdro_comfy.rollouts import generate as generation
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.training.config import TrainConfig
 from gdro_comfy.training.objectives import GDRO
 from gdro_comfy.training.train import train
+from gdro_comfy.viewer import groups
 
 HELDOUT = from_text("one red star\ntwo red squares\none blue circle")
 CONFIG = EvaluationConfig(images_per_prompt=2, steps=2)
@@ -30,7 +35,7 @@ CONFIG = EvaluationConfig(images_per_prompt=2, steps=2)
 @pytest.fixture
 def aligned(bundled_model, host):
     prompts = from_text("one red circle\ntwo blue squares")
-    rollout = generate(
+    rollout = sample_rollout(
         host, bundled_model, prompts, RolloutConfig(images_per_prompt=4, steps=2, run_name="trial")
     )
     rollout = score_rollout(host, rollout, RednessReward())
@@ -160,3 +165,87 @@ def test_a_lora_of_another_model_is_refused(bundled_model, host, aligned):
 def test_one_prompt_is_too_few(bundled_model, host, aligned):
     with pytest.raises(InputError, match="at least 2 prompts"):
         evaluate(host, bundled_model, aligned, from_text("one red star"), RednessReward(), CONFIG)
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(
+    bundled_model, host, aligned, monkeypatch
+):
+    batches = []
+    sample = bundled_model.sample
+
+    def counted(conditioning, seeds, *rest):
+        batches.append(len(seeds))
+        return sample(conditioning, seeds, *rest)
+
+    monkeypatch.setattr(bundled_model, "sample", counted)
+    whole = evaluate(
+        RecordingHost(host.output_dir), bundled_model, aligned, HELDOUT, RednessReward(), CONFIG
+    )
+    assert sum(batches) == 2 * 6
+    shutil.rmtree(whole.folder.parent)
+
+    batches.clear()
+    monkeypatch.setattr(bundled_model, "batch_size", lambda size: 2)
+    host.cancel_after = host.checks + 9
+    with pytest.raises(Cancelled):
+        evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(), CONFIG)
+    assert not list(whole.folder.parent.glob("*/result.json"))
+    finished = len(list(whole.folder.parent.glob("rollouts/*/prompts/*/*.png")))
+    assert 0 < finished < 12
+    host.cancel_after = None
+    batches.clear()
+    result = evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(), CONFIG)
+    assert sum(batches) == 12 - finished
+    assert result.comparison.gain == pytest.approx(whole.comparison.gain, abs=1e-3)
+
+
+def test_prompts_are_encoded_once_and_images_shared_by_evaluations(
+    bundled_model, host, aligned, monkeypatch
+):
+    encoded, sampled = [], []
+    encode, sample = bundled_model.encode, bundled_model.sample
+    monkeypatch.setattr(
+        bundled_model, "encode", lambda prompts: (encoded.append(len(prompts)), encode(prompts))[1]
+    )
+    monkeypatch.setattr(
+        bundled_model,
+        "sample",
+        lambda c, seeds, *r: (sampled.append(len(seeds)), sample(c, seeds, *r))[1],
+    )
+    first = evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(1.0), CONFIG)
+    assert (encoded, sum(sampled)) == ([3], 12)
+    second = evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(0.5), CONFIG)
+    assert second.folder != first.folder
+    assert (encoded, sum(sampled)) == ([3], 12)
+    more = dataclasses.replace(CONFIG, images_per_prompt=3)
+    evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(1.0), more)
+    assert (encoded, sum(sampled)) == ([3], 18)
+
+
+def test_the_images_of_an_evaluation_are_groups_with_their_scores(bundled_model, host, aligned):
+    evaluation = evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(), CONFIG)
+    record = json.loads((evaluation.folder / "result.json").read_text())
+    for name in record["rollouts"]:
+        folder = evaluation.folder.parent / "rollouts" / name
+        page = groups.page(folder)
+        assert page["total"] == 3
+        assert all(len(group["images"]) == 2 for group in page["groups"])
+        assert page["range"] is not None
+
+
+def test_a_score_that_is_not_finite_is_refused(bundled_model, host, aligned):
+    class Broken(RednessReward):
+        def score(self, images, prompts, check_cancelled=lambda: None):
+            result = super().score(images, prompts, check_cancelled)
+            result.values[-1] = math.nan
+            return result
+
+    with pytest.raises(RewardError, match="nan"):
+        evaluate(host, bundled_model, aligned, HELDOUT, Broken(), CONFIG)
+
+
+def test_a_damaged_result_is_made_again(bundled_model, host, aligned):
+    evaluation = evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(), CONFIG)
+    (evaluation.folder / "result.json").write_text("[1, 2")
+    again = evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(), CONFIG)
+    assert again.results == evaluation.results

@@ -10,10 +10,11 @@ from small_reward import RednessReward
 from gdro_comfy.data.prompts import from_text
 from gdro_comfy.errors import InputError
 from gdro_comfy.evaluation.evaluate import evaluate
+from gdro_comfy.evaluation.report import side_by_side
 from gdro_comfy.evaluation.result import EvaluationConfig
-from gdro_comfy.evaluation.rollout_comparison import compare_rollouts, picture
+from gdro_comfy.evaluation.rollout_comparison import compare_rollouts
 from gdro_comfy.models.base import AdapterConfig
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.training.config import TrainConfig
 from gdro_comfy.training.objectives import GDRO
@@ -33,14 +34,14 @@ SETTINGS = TrainConfig(
 @pytest.fixture
 def trained(bundled_model, host):
     prompts = from_text("one red circle\ntwo blue squares")
-    first = generate(host, bundled_model, prompts, RolloutConfig(4, 2, run_name="trial"))
+    first = sample_rollout(host, bundled_model, prompts, RolloutConfig(4, 2, run_name="trial"))
     first = score_rollout(host, first, RednessReward())
     return train(host, bundled_model, first, GDRO(group_size=3), SETTINGS)
 
 
 @pytest.fixture
 def pair(bundled_model, host, trained):
-    made = [generate(host, bundled_model, HELDOUT, CONFIG, lora) for lora in (None, trained)]
+    made = [sample_rollout(host, bundled_model, HELDOUT, CONFIG, lora) for lora in (None, trained)]
     return [score_rollout(host, rollout, RednessReward()) for rollout in made]
 
 
@@ -79,7 +80,9 @@ def test_the_lora_is_on_while_sampling_and_off_afterwards(bundled_model, host, p
     base, aligned = pair
     assert base.run.folder != aligned.run.folder
     assert not np.array_equal(base.groups()[0].image(0), aligned.groups()[0].image(0))
-    again = generate(host, bundled_model, HELDOUT, dataclasses.replace(CONFIG, run_name="again"))
+    again = sample_rollout(
+        host, bundled_model, HELDOUT, dataclasses.replace(CONFIG, run_name="again")
+    )
     assert np.array_equal(base.groups()[0].image(0), again.groups()[0].image(0))
 
 
@@ -89,7 +92,7 @@ def test_a_rollout_of_the_aligned_model_can_be_trained_on(bundled_model, host, p
 
 
 def test_the_picture_shows_both(pair):
-    sheet = picture(*pair, rows=2)
+    sheet = side_by_side(dict(zip(("base", "aligned"), pair, strict=True)), rows=2)
     width = sheet.width // 2
     left, right = sheet.crop((0, 0, width, sheet.height)), sheet.crop((width, 0, *sheet.size))
     assert left.tobytes() != right.tobytes()
@@ -104,16 +107,18 @@ def test_what_cannot_be_compared_is_named(bundled_model, host, trained, pair):
         return str(error.value)
 
     assert "the same rollout as base" in against(base)
-    other = generate(host, bundled_model, HELDOUT, dataclasses.replace(CONFIG, seed=8), trained)
+    other = sample_rollout(
+        host, bundled_model, HELDOUT, dataclasses.replace(CONFIG, seed=8), trained
+    )
     assert "its seed" in against(score_rollout(host, other, RednessReward()))
-    fewer = generate(host, bundled_model, HELDOUT.limit(2), CONFIG, trained)
+    fewer = sample_rollout(host, bundled_model, HELDOUT.limit(2), CONFIG, trained)
     assert "its prompts" in against(score_rollout(host, fewer, RednessReward()))
-    assert "its reward" in against(generate(host, bundled_model, HELDOUT, CONFIG, trained))
+    assert "its reward" in against(sample_rollout(host, bundled_model, HELDOUT, CONFIG, trained))
 
 
 def test_a_lora_of_another_model_is_refused_before_anything_is_made(bundled_model, host, trained):
     foreign = dataclasses.replace(trained, model={"other": 1})
     config = dataclasses.replace(CONFIG, run_name="foreign")
     with pytest.raises(InputError, match="aligned: this LoRA was trained for another model"):
-        generate(host, bundled_model, HELDOUT, config, foreign)
+        sample_rollout(host, bundled_model, HELDOUT, config, foreign)
     assert not list(host.output_dir.glob("gdro/foreign*"))

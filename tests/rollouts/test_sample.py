@@ -13,7 +13,7 @@ from gdro_comfy.data.prompts import PromptSet, from_text
 from gdro_comfy.errors import InputError
 from gdro_comfy.imaging import contact_sheet, to_pil
 from gdro_comfy.progress import Cancelled
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 
 PROMPTS = from_text("one red circle\ntwo blue squares\nthree green stars")
 CONFIG = RolloutConfig(images_per_prompt=4, steps=2, run_name="trial", batch_size=3)
@@ -40,18 +40,18 @@ def counting(model, monkeypatch):
 
 
 def test_every_prompt_gets_its_group(bundled_model, host):
-    rollout = generate(host, bundled_model, PROMPTS, CONFIG)
+    rollout = sample_rollout(host, bundled_model, PROMPTS, CONFIG)
     for group in rollout.groups():
         assert group.count() == 4
         assert group.latents().shape == (4, 16, 8, 8)
         assert group.image(3).size == (64, 64)
         assert not any(torch.equal(group.latents()[0], other) for other in group.latents()[1:])
-    assert host.seen[-1] == ("sampling groups", 12, 12)
+    assert host.reports[-1] == ("sampling groups", 12, 12)
     assert host.previews == 4
 
 
 def test_the_stored_image_is_the_stored_latent(bundled_model, host):
-    group = generate(host, bundled_model, PROMPTS, CONFIG).groups()[1]
+    group = sample_rollout(host, bundled_model, PROMPTS, CONFIG).groups()[1]
     decoded = to_pil(bundled_model.decode(group.latents().float()))[2]
     difference = torch.tensor(list(decoded.tobytes())) - torch.tensor(
         list(group.image(2).tobytes())
@@ -60,18 +60,18 @@ def test_the_stored_image_is_the_stored_latent(bundled_model, host):
 
 
 def test_repeating_makes_nothing(bundled_model, host, monkeypatch):
-    first = files(generate(host, bundled_model, PROMPTS, CONFIG))
+    first = files(sample_rollout(host, bundled_model, PROMPTS, CONFIG))
     made = counting(bundled_model, monkeypatch)
-    assert files(generate(host, bundled_model, PROMPTS, CONFIG)) == first
+    assert files(sample_rollout(host, bundled_model, PROMPTS, CONFIG)) == first
     assert made == []
 
 
 def test_more_images_and_prompts_add_to_the_run(bundled_model, host, monkeypatch):
-    small = generate(host, bundled_model, PROMPTS, CONFIG)
+    small = sample_rollout(host, bundled_model, PROMPTS, CONFIG)
     kept = small.groups()[0].latents()
     made = counting(bundled_model, monkeypatch)
     prompts = PromptSet((*PROMPTS, *from_text("four yellow triangles")), "more")
-    large = generate(
+    large = sample_rollout(
         host, bundled_model, prompts, RolloutConfig(images_per_prompt=6, steps=2, run_name="trial")
     )
     assert large.run.folder == small.run.folder
@@ -80,9 +80,9 @@ def test_more_images_and_prompts_add_to_the_run(bundled_model, host, monkeypatch
 
 
 def test_batch_size_does_not_change_the_images(bundled_model, host, tmp_path):
-    one = generate(host, bundled_model, PROMPTS, CONFIG)
+    one = sample_rollout(host, bundled_model, PROMPTS, CONFIG)
     config = RolloutConfig(images_per_prompt=4, steps=2, run_name="trial", batch_size=12)
-    other = generate(RecordingHost(tmp_path / "other"), bundled_model, PROMPTS, config)
+    other = sample_rollout(RecordingHost(tmp_path / "other"), bundled_model, PROMPTS, config)
     for a, b in zip(one.groups(), other.groups(), strict=True):
         assert torch.allclose(a.latents().float(), b.latents().float(), atol=2e-2)
 
@@ -92,11 +92,11 @@ def test_cancelling_stops_within_a_step_and_keeps_whole_batches(
 ):
     host = RecordingHost(tmp_path / "output", cancel_after=5)
     with pytest.raises(Cancelled):
-        generate(host, bundled_model, PROMPTS, CONFIG)
+        sample_rollout(host, bundled_model, PROMPTS, CONFIG)
     assert host.checks == 6
     host.cancel_after = None
     made = counting(bundled_model, monkeypatch)
-    resumed = generate(host, bundled_model, PROMPTS, CONFIG)
+    resumed = sample_rollout(host, bundled_model, PROMPTS, CONFIG)
     assert len(made) == 12 - 2 * 3
     assert all(group.count() == 4 for group in resumed.groups())
 
@@ -109,12 +109,12 @@ def test_a_killed_rollout_goes_on_to_the_same_files(bundled_model, host, tmp_pat
         from gdro_comfy.data.prompts import from_text
         from gdro_comfy.headless.console_host import ConsoleHost
         from gdro_comfy.models import loading
-        from gdro_comfy.rollouts.sample import RolloutConfig, generate
+        from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 
         model = loading.load(loading.bundled_folder("tiny SD3"), torch.device("cpu"))
         prompts = from_text("one red circle\\ntwo blue squares\\nthree green stars")
         config = RolloutConfig(images_per_prompt=4, steps=2, run_name="trial", batch_size=3)
-        generate(ConsoleHost(sys.argv[1], quiet=True), model, prompts, config)
+        sample_rollout(ConsoleHost(sys.argv[1], quiet=True), model, prompts, config)
         """
     )
     output = tmp_path / "killed"
@@ -127,10 +127,10 @@ def test_a_killed_rollout_goes_on_to_the_same_files(bundled_model, host, tmp_pat
         process.wait()
     left = {path: path.stat().st_mtime_ns for path in output.rglob("latents.safetensors")}
     assert left
-    resumed = generate(RecordingHost(output), bundled_model, PROMPTS, CONFIG)
+    resumed = sample_rollout(RecordingHost(output), bundled_model, PROMPTS, CONFIG)
     whole = [path for path in left if path.stat().st_mtime_ns == left[path]]
     assert len(whole) >= len(left) - 1  # at most the group in the middle was added to
-    unbroken = generate(host, bundled_model, PROMPTS, CONFIG)
+    unbroken = sample_rollout(host, bundled_model, PROMPTS, CONFIG)
     for a, b in zip(resumed.groups(), unbroken.groups(), strict=True):
         assert torch.allclose(a.latents().float(), b.latents().float(), atol=2e-2)
         assert a.count() == 4
@@ -147,7 +147,7 @@ def test_a_killed_rollout_goes_on_to_the_same_files(bundled_model, host, tmp_pat
 def test_settings_that_cannot_work_are_refused_first(bundled_model, host, changes, message):
     config = RolloutConfig(**{"images_per_prompt": 4, "steps": 2, "run_name": "trial", **changes})
     with pytest.raises(InputError, match=message):
-        generate(host, bundled_model, PROMPTS, config)
+        sample_rollout(host, bundled_model, PROMPTS, config)
     assert not host.output_dir.exists()
 
 

@@ -10,7 +10,7 @@ from gdro_comfy.data.prompts import Prompt, PromptSet, from_text
 from gdro_comfy.errors import InputError
 from gdro_comfy.progress import Cancelled
 from gdro_comfy.rewards.base import RewardError, RewardResult
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.rollouts.summary import best_and_worst, histogram, strongest_groups, summarise
 
@@ -20,7 +20,7 @@ CONFIG = RolloutConfig(images_per_prompt=20, steps=1, run_name="trial")
 
 @pytest.fixture
 def rollout(bundled_model, host):
-    return generate(host, bundled_model, PROMPTS, CONFIG)
+    return sample_rollout(host, bundled_model, PROMPTS, CONFIG)
 
 
 class Broken(RednessReward):
@@ -70,7 +70,7 @@ def test_another_wish_behind_the_same_text_is_scored_anew(bundled_model, host, r
     reward = RednessReward()
     score_rollout(host, rollout, reward)
     asked = PromptSet((Prompt("one red circle", target="CAT"), *PROMPTS.prompts[1:]), "other")
-    score_rollout(host, generate(host, bundled_model, asked, CONFIG), reward)
+    score_rollout(host, sample_rollout(host, bundled_model, asked, CONFIG), reward)
     assert reward.scored == 60
 
 
@@ -150,9 +150,9 @@ def test_the_strongest_groups_are_told_with_their_best_and_worst_picture(host, r
 
 
 def test_progress_names_the_reward_and_counts_the_pictures(host, rollout):
-    host.seen.clear()
+    host.reports.clear()
     score_rollout(host, rollout, RednessReward())
-    assert host.seen == [("scoring, redness", done, 40) for done in (0, 32, 40)]
+    assert host.reports == [("scoring, redness", done, 40) for done in (0, 32, 40)]
 
 
 def test_pictures_of_the_scores(host, rollout):

@@ -1,11 +1,11 @@
-"""A training that takes a second: four prompts of four images, six steps."""
+"""A training that takes a second: four prompts with four images each, six steps."""
 
 import torch
 from small_reward import RednessReward
 
 from gdro_comfy.data.prompts import from_text
 from gdro_comfy.models.base import AdapterConfig
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.training.config import TrainConfig
 from gdro_comfy.training.objectives import GDRO
@@ -29,14 +29,14 @@ def config(**changes):
 
 
 def scored(host, model):
-    rollout = generate(
+    rollout = sample_rollout(
         host, model, PROMPTS, RolloutConfig(images_per_prompt=4, steps=2, run_name="trial")
     )
     return score_rollout(host, rollout, RednessReward())
 
 
 def assert_same_lora(one, other):
-    """Bit for bit; only the order of the file's header fields may differ."""
+    """Compare bit for bit; only the order of the file's header fields may differ."""
     a, b = one.tensors(), other.tensors()
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)

@@ -8,9 +8,9 @@ from small_reward import RednessReward
 from gdro_comfy.data.prompts import from_text
 from gdro_comfy.models.base import AdapterConfig
 from gdro_comfy.progress import Cancelled
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
-from gdro_comfy.training.beta_control import LARGEST, SPREAD, BetaControl
+from gdro_comfy.training.beta_control import MAX_SCALE, SPREAD, BetaControl
 from gdro_comfy.training.config import TrainConfig
 from gdro_comfy.training.objectives import GDRO
 from gdro_comfy.training.train import train
@@ -30,7 +30,7 @@ def test_holds_the_spread_in_its_range_per_noise_level():
     # In nats: 0.2 (too little), 1 (fine), 10 (too much), and far too much.
     control.observe(LEVELS, *groups(0.02, 0.1, 1.0, 100.0))
     low, high = SPREAD
-    expected = [low / 0.2, 1.0, high / 10.0, 1 / LARGEST]
+    expected = [low / 0.2, 1.0, high / 10.0, 1 / MAX_SCALE]
     assert control.scale(LEVELS).tolist() == pytest.approx(expected)
 
 
@@ -45,7 +45,7 @@ def test_follows_a_running_mean_and_levels_do_not_mix():
 def test_no_spread_at_all_is_not_divided_by():
     control = BetaControl(beta=10.0)
     control.observe(LEVELS, *groups(0.0, 0.0, 0.0, 0.0))
-    assert control.scale(LEVELS).tolist() == [LARGEST] * 4
+    assert control.scale(LEVELS).tolist() == [MAX_SCALE] * 4
 
 
 def test_training_with_it_goes_on_where_it_stopped(bundled_model, tmp_path):
@@ -61,7 +61,7 @@ def test_training_with_it_goes_on_where_it_stopped(bundled_model, tmp_path):
 
     def run(host):
         settings = RolloutConfig(images_per_prompt=4, steps=2, run_name="trial")
-        rollout = generate(host, bundled_model, prompts, settings)
+        rollout = sample_rollout(host, bundled_model, prompts, settings)
         rollout = score_rollout(host, rollout, RednessReward())
         return train(host, bundled_model, rollout, objective, config)
 

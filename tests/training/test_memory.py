@@ -42,7 +42,7 @@ def planned(monkeypatch, host, budget, **changes):
 def test_as_many_images_as_fit_go_at_once(monkeypatch, host, budget, checkpointing, images):
     found = planned(monkeypatch, host, budget, gradient_checkpointing=checkpointing)
     assert found == images
-    assert host.seen[-1][0].startswith("training, about ")
+    assert host.reports[-1][0].startswith("training, about ")
     need = memory.estimate(Big(), (512, 512), found, 90_000_000, checkpointing)
     assert need <= budget
 

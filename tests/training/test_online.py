@@ -10,7 +10,7 @@ from gdro_comfy.data.prompts import from_text
 from gdro_comfy.errors import InputError
 from gdro_comfy.models.base import AdapterConfig
 from gdro_comfy.progress import Cancelled
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.training.config import TrainConfig
 from gdro_comfy.training.objectives import DGPO, DPO, GDRO, Objective
@@ -37,7 +37,7 @@ def config(**changes):
 
 def scored(host, model):
     settings = RolloutConfig(images_per_prompt=4, steps=2, run_name="trial")
-    return score_rollout(host, generate(host, model, PROMPTS, settings), RednessReward())
+    return score_rollout(host, sample_rollout(host, model, PROMPTS, settings), RednessReward())
 
 
 def in_rounds(host, model, rollout, objective: Objective = OBJECTIVE, rounds=ROUNDS, **changes):

@@ -9,7 +9,7 @@ from gdro_comfy.errors import InputError
 from gdro_comfy.progress import Cancelled
 from gdro_comfy.training.objectives import DGPO
 from gdro_comfy.training.online import Rounds
-from gdro_comfy.training.reference_cache import ReferenceBank
+from gdro_comfy.training.reference_cache import ReferenceCache
 from gdro_comfy.training.train import train
 
 # Four groups, two a step: each comes three times in six steps, at one of two draws.
@@ -47,7 +47,7 @@ def test_the_loss_is_that_of_computing_the_reference_again(
     with_bank = sum(base_images)
     base_images.clear()
     monkeypatch.setattr(
-        ReferenceBank, "known", lambda self, batch: torch.full_like(batch.rewards, torch.nan)
+        ReferenceCache, "get", lambda self, batch: torch.full_like(batch.rewards, torch.nan)
     )
     elsewhere = RecordingHost(tmp_path / "elsewhere")
     again = scored(elsewhere, bundled_model)
@@ -66,7 +66,7 @@ def test_the_loss_is_that_of_computing_the_reference_again(
 def test_a_group_has_its_draws_in_turn(bundled_model, host, rollout):
     from gdro_comfy.training import online
 
-    data = online.first_round(bundled_model, rollout, 3)
+    data = online.first_round(bundled_model, rollout, rollout.scores(), 3)
     count = len(data.rewards)
     sigmas = {}
     for step in range(2 * count):

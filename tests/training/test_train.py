@@ -19,7 +19,7 @@ from small_training import OBJECTIVE, PROMPTS, assert_same_lora, config, scored
 from gdro_comfy.errors import InputError
 from gdro_comfy.lora import files
 from gdro_comfy.progress import Cancelled
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.training import commands
 from gdro_comfy.training.config import TrainConfig
@@ -46,9 +46,9 @@ def test_the_lora_and_its_history_are_complete(bundled_model, host, rollout):
     assert [row["step"] for row in result.history()] == [1, 2, 3, 4, 5, 6]
     assert len(result.loss_map()["loss"]) == 6
     assert result.path.parent.parent == host.lora_dir
-    state = files.load(result.path)
-    files.check_fits(state, bundled_model, "the LoRA")
-    still = [k for k, t in state.items() if k.endswith("lora_B") and t.abs().max() == 0]
+    weights = files.load(result.path)
+    files.check_fits(weights, bundled_model, "the LoRA")
+    still = [k for k, t in weights.tensors.items() if k.endswith("lora_B") and t.abs().max() == 0]
     # The last block drops what the text asks of the image: its query is never used.
     assert still == ["transformer_blocks.3.attn.add_q_proj.lora_B"]
     assert [e for e, _ in host.events if e == "train_step"] == ["train_step"] * 6
@@ -227,7 +227,7 @@ def test_groups_of_another_model_are_refused(bundled_model, host, rollout, monke
 
 
 def test_unscored_groups_are_refused(bundled_model, host):
-    rollout = generate(
+    rollout = sample_rollout(
         host, bundled_model, PROMPTS, RolloutConfig(images_per_prompt=4, steps=2, run_name="bare")
     )
     with pytest.raises(InputError, match="no scores yet"):
@@ -235,7 +235,7 @@ def test_unscored_groups_are_refused(bundled_model, host):
 
 
 def test_equal_rewards_make_no_lora(bundled_model, host):
-    rollout = generate(
+    rollout = sample_rollout(
         host, bundled_model, PROMPTS, RolloutConfig(images_per_prompt=4, steps=2, run_name="bare")
     )
     with pytest.raises(InputError, match="every image has the same reward"):
@@ -269,7 +269,7 @@ def test_a_training_stops_when_asked_and_keeps_its_lora(bundled_model, host, rol
             super().emit(event, payload)
             if event == "train_step" and payload["step"] in (2, 3):
                 folder = rollout.run.folder / "train" / payload["training"]
-                commands.make(folder, "save" if payload["step"] == 2 else "stop")
+                commands.send(folder, "save" if payload["step"] == 2 else "stop")
 
     impatient = Impatient(host.output_dir)
     result = train(impatient, bundled_model, rollout, OBJECTIVE, config())

@@ -16,7 +16,7 @@ from gdro_comfy.models.base import AdapterConfig
 from gdro_comfy.progress import Cancelled
 from gdro_comfy.rewards.base import RewardResult
 from gdro_comfy.rewards.guard import corrected_score, guard_scale
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.training.config import TrainConfig
 from gdro_comfy.training.objectives import GDRO
@@ -58,7 +58,7 @@ def rollout(bundled_model, host):
 
 def scored(host, model):
     settings = RolloutConfig(images_per_prompt=4, steps=2, run_name="trial")
-    return score_rollout(host, generate(host, model, PROMPTS, settings), RednessReward())
+    return score_rollout(host, sample_rollout(host, model, PROMPTS, settings), RednessReward())
 
 
 def run(host, model, rollout, reward, guard=None, every=2, **changes):
@@ -124,8 +124,8 @@ def test_stops_when_the_reward_is_fooled(bundled_model, host, rollout, caplog):
     result = run(host, bundled_model, rollout, reward, guard)
     assert result.steps == 8  # best at 4, then two measurements with more reward for less quality
     assert "weights of step 4 are kept\n" in caplog.text
-    tensors, meta = files.load(result.path), json.loads((result.folder / "done.json").read_text())
-    assert tensors
+    weights, meta = files.load(result.path), json.loads((result.folder / "done.json").read_text())
+    assert weights.modules
     assert meta["steps"] == 8
 
 

@@ -1,0 +1,125 @@
+"""What a training step measures: velocity errors of groups at their noise levels, and how a loss made of
+them reaches the adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..data.conditioning import Conditioning
+from ..models import flow
+from . import microbatch
+from .objectives import Signals
+
+if TYPE_CHECKING:
+    from ..models.base import FlowModel
+    from .batches import Batch
+
+
+@dataclass(frozen=True)
+class NoisyGroups:
+    """Groups of k images at their noise levels, on the model's device.
+
+    Args:
+        x: ``(1 - sigma) x0 + sigma noise``, ``[groups * k, c, h, w]``.
+        sigma: ``[groups * k]``; the same within a group.
+        target: the velocity ``noise - x0``, of the shape of ``x``.
+        conditioning: one encoded prompt per image.
+        group_size: k.
+    """
+
+    x: Tensor
+    sigma: Tensor
+    target: Tensor
+    conditioning: Conditioning
+    group_size: int
+
+    @classmethod
+    def prepare(cls, batch: Batch, conditioning: Conditioning, device: torch.device) -> NoisyGroups:
+        """Mix latents and noise of a batch; ``conditioning`` has one prompt per group of the data."""
+        k = batch.x0.shape[1]
+        x0, noise = (tensor.flatten(0, 1).to(device) for tensor in (batch.x0, batch.noise))
+        sigma = batch.sigma.repeat_interleave(k).to(device)
+        # The embeddings go to the device once per group, and are repeated there.
+        encoded = conditioning.select(batch.groups).to(device)
+        per_image = encoded.select(torch.arange(len(batch)).repeat_interleave(k))
+        x, target = flow.interpolate(x0, noise, sigma), flow.target_velocity(x0, noise)
+        return cls(x, sigma, target, per_image, k)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def measure(
+    model: FlowModel,
+    groups: NoisyGroups,
+    images_at_once: int,
+    *,
+    reference_errors: Tensor | None = None,
+    old_policy: AbstractContextManager[None] | None = None,
+    beta_scale: Tensor | None = None,
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> tuple[Signals, Callable[[Tensor], None]]:
+    """Measure the signals of a loss, and return them with the backward pass of that loss.
+
+    Args:
+        model: with an adapter attached.
+        groups: to measure on.
+        images_at_once: images in one pass, 1 or more; the gradient is the same for any number.
+        reference_errors: errors of the reference that are known already, ``[groups, k]``, NaN where one is
+            not; the missing ones are measured. With None all are measured, and the drift with them.
+        old_policy: a context in which the adapter is that of an older policy, if the objective looks at
+            one.
+        beta_scale: passed on in the signals.
+        check_cancelled: called before every pass; may raise.
+
+    Returns:
+        The signals, each ``[groups, k]``, and a function to call with the loss instead of
+        ``loss.backward()``.
+    """
+    everything, k = torch.arange(len(groups)), groups.group_size
+    images_at_once = min(images_at_once, len(groups))
+
+    def velocity(part: slice | Tensor) -> Tensor:
+        check_cancelled()
+        conditioning = groups.conditioning.select(everything[part])
+        return model.velocity(groups.x[part], groups.sigma[part], conditioning)
+
+    def velocities(images: Tensor) -> Tensor:
+        return torch.cat([velocity(part) for part in images.split(images_at_once)])
+
+    def errors(prediction: Tensor, part: slice | Tensor) -> Tensor:
+        return flow.velocity_error(prediction, groups.target[part])
+
+    reference, old = None, None
+    with torch.no_grad():
+        with model.reference():
+            if reference_errors is None:
+                reference = velocities(everything)
+                reference_errors = errors(reference, everything).reshape(-1, k)
+            else:
+                flat = reference_errors.to(groups.x.device).flatten()
+                unknown = flat.isnan().nonzero().flatten().cpu()
+                if len(unknown):
+                    flat[unknown] = errors(velocities(unknown), unknown)
+                reference_errors = flat.reshape(-1, k)
+        if old_policy is not None:
+            with old_policy:
+                old = errors(velocities(everything), everything).reshape(-1, k)
+
+    def live(part: slice) -> Tensor:
+        """Return errors and drift of some images, ``[2, n]``, with gradients."""
+        v = velocity(part)
+        error = errors(v, part)
+        if reference is None:
+            return torch.stack([error, torch.full_like(error, torch.nan)])
+        return torch.stack([error, flow.velocity_error(v, reference[part])])
+
+    measured = microbatch.measure(live, len(groups), images_at_once)
+    error, drift = measured.values.reshape(2, -1, k)
+    return Signals(error, reference_errors, drift, old, beta_scale), measured.backward
