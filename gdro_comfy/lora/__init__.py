@@ -1,1 +1,1 @@
-"""The LoRA file: its keys, its header, and a finished LoRA as the start of a training."""
+"""LoRA files: their keys, their header, and a finished LoRA as the start of a training."""

@@ -1,7 +1,9 @@
-"""LoRA files in the keys that ComfyUI and diffusers both read.
+"""LoRA files in keys that other programs read.
 
-``transformer.<module>.lora_A.weight`` ``[rank, in]``, ``.lora_B.weight`` ``[out, rank]`` and
-``transformer.<module>.alpha`` (a scalar: ComfyUI takes a missing one as scale 1).
+A model of diffusers has ``transformer.<module>.lora_A.weight`` ``[rank, in]`` and ``.lora_B.weight``
+``[out, rank]``, which ComfyUI and diffusers both read. A model of ComfyUI's wires has
+``diffusion_model.<module>.lora_down.weight`` and ``.lora_up.weight``, which ComfyUI reads for every family.
+Both have ``.alpha``, a scalar, which is always written: ComfyUI takes a missing one as scale 1.
 """
 
 from __future__ import annotations
@@ -10,15 +12,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..data.lora_weights import LoRAWeights
 from ..errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..data.aligned import TrainResult
+    from ..data.aligned import AlignedLoRA
     from ..models.base import FlowModel
 
-_PREFIX = "transformer."
+_SUFFIXES = {
+    "transformer.": (".lora_A.weight", ".lora_B.weight"),
+    "diffusion_model.": (".lora_down.weight", ".lora_up.weight"),
+}
+"""What precedes a module's name -> what follows it, for the factors A and B."""
 
 BUNDLED = {
     "bundled: signs (tiny SD3)": Path(__file__).parent.parent
@@ -29,56 +36,73 @@ BUNDLED = {
 """LoRAs of the bundled model, by the name shown to users."""
 
 
-def to_file_keys(parameters: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Adapter parameters (``<module>.lora_A`` / ``.lora_B``) as the tensors of a LoRA file, float32
-    copies on the CPU."""
+def to_file_keys(weights: LoRAWeights, prefix: str = "transformer.") -> dict[str, Tensor]:
+    """Return the tensors of a LoRA file: float32 copies on the CPU.
+
+    Args:
+        prefix: the model's ``key_prefix``.
+    """
     import torch
 
+    down, up = _SUFFIXES[prefix]
     with torch.inference_mode(False):
         tensors: dict[str, Tensor] = {}
-        for name, parameter in parameters.items():
-            value = parameter.detach().to("cpu", torch.float32, copy=True).contiguous()
-            tensors[f"{_PREFIX}{name}.weight"] = value
-        for name in parameters:
-            if name.endswith(".lora_A"):
-                module = name.removesuffix(".lora_A")
-                tensors[f"{_PREFIX}{module}.alpha"] = torch.tensor(float(alpha))
+        for name, tensor in weights.tensors.items():
+            module, factor = name[:-7], name[-7:]
+            copy = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+            tensors[f"{prefix}{module}{down if factor == '.lora_A' else up}"] = copy
+        for module in weights.modules:
+            tensors[f"{prefix}{module}.alpha"] = torch.tensor(float(weights.alpha))
         return tensors
 
 
-def from_file_keys(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The reverse: ``<module>.lora_A``, ``.lora_B`` and ``.alpha``.
+def from_file_keys(tensors: Mapping[str, Tensor], source: str) -> LoRAWeights:
+    """Return the LoRA that the tensors of a file hold.
+
+    Args:
+        source: the file, for messages.
 
     Raises:
-        InputError: no LoRA of this layout is in there, or half of one is missing.
+        InputError: there is no LoRA with these keys, a layer is incomplete, or its layers differ in
+            rank or alpha.
     """
-    state = {}
+    layers: dict[str, Tensor] = {}
+    alphas: dict[str, float] = {}
     for key, tensor in tensors.items():
-        if key.startswith(_PREFIX):
-            state[key.removeprefix(_PREFIX).removesuffix(".weight")] = tensor
-    modules = {key.removesuffix(".lora_A") for key in state if key.endswith(".lora_A")}
-    whole = all(f"{module}.lora_B" in state for module in modules)
-    if not modules or not whole:
+        prefix = next((prefix for prefix in _SUFFIXES if key.startswith(prefix)), None)
+        if prefix is None:
+            continue
+        name = key.removeprefix(prefix)
+        for ours, theirs in zip((".lora_A", ".lora_B"), _SUFFIXES[prefix], strict=True):
+            if name.endswith(theirs):
+                layers[name.removesuffix(theirs) + ours] = tensor
+        if name.endswith(".alpha"):
+            alphas[name.removesuffix(".alpha")] = float(tensor)
+    modules = [name.removesuffix(".lora_A") for name in layers if name.endswith(".lora_A")]
+    if not modules or not all(f"{module}.lora_B" in layers for module in modules):
         raise InputError(
             "lora",
             f"{source} holds no LoRA with keys like transformer.<module>.lora_A.weight",
             "Choose a LoRA that GDRO Train LoRA made.",
         )
-    kinds = {
-        (len(state[f"{m}.lora_A"]), float(state.get(f"{m}.alpha", len(state[f"{m}.lora_A"]))))
-        for m in modules
-    }
-    if len(kinds) > 1:
+    ranks = {module: len(layers[f"{module}.lora_A"]) for module in modules}
+    scales = {(rank, alphas.get(module, float(rank))) for module, rank in ranks.items()}
+    if len(scales) > 1:
         raise InputError(
             "lora",
             f"{source} has layers of different rank or alpha",
             "Choose a LoRA that GDRO Train LoRA made: its layers are all alike.",
         )
-    return state
+    [(rank, alpha)] = scales
+    return LoRAWeights(layers, rank, alpha)
 
 
-def load(path: Path) -> dict[str, Tensor]:
-    """Read a LoRA file for ``FlowModel.with_lora``."""
+def load(path: Path) -> LoRAWeights:
+    """Read a LoRA file that GDRO Train LoRA wrote.
+
+    Raises:
+        InputError: the file cannot be read, or it is no such LoRA.
+    """
     from safetensors import SafetensorError
 
     from ..data.files import read_tensors
@@ -92,7 +116,7 @@ def load(path: Path) -> dict[str, Tensor]:
     return from_file_keys(tensors, str(path))
 
 
-def check_trained_for(aligned: TrainResult, model: FlowModel) -> None:
+def check_trained_for(aligned: AlignedLoRA, model: FlowModel) -> None:
     """Raise ``InputError`` unless this very model was the base of the training."""
     if aligned.model != model.identity:
         raise InputError(
@@ -102,18 +126,25 @@ def check_trained_for(aligned: TrainResult, model: FlowModel) -> None:
         )
 
 
-def check_fits(state: Mapping[str, Tensor], model: FlowModel, source: str) -> None:
-    """Raise ``InputError`` unless every module of the LoRA exists in the model with these shapes."""
-    from ..models.files import lora_title
+def check_fits(weights: LoRAWeights, model: FlowModel, source: str) -> None:
+    """Raise ``InputError`` unless the model has every module of the LoRA, with the same shapes.
 
-    linears, title = model.linear_shapes(), lora_title(shapes(state))
+    Args:
+        source: the LoRA's file, for messages.
+    """
+    from ..models.recognition import lora_title
+
+    shapes, linears = weights.shapes(), model.linear_shapes()
+    if all(linears.get(module) == shape for module, shape in shapes.items()):
+        return
+    title = lora_title(shapes)
     if title not in ("a LoRA", f"a LoRA for {model.title}"):
         raise InputError(
             "lora",
             f"{source} is {title}, this model is {model.title}",
             "Choose a LoRA that was trained for this model.",
         )
-    for module, (rows, columns) in shapes(state).items():
+    for module, (rows, columns) in shapes.items():
         if module not in linears:
             raise InputError(
                 "lora",
@@ -127,12 +158,3 @@ def check_fits(state: Mapping[str, Tensor], model: FlowModel, source: str) -> No
                 f"there, {linears[module][0]} x {linears[module][1]} here)",
                 "Choose a LoRA that was trained for this model.",
             )
-
-
-def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """(out, in) of every layer that a LoRA (as ``load`` returns it) changes, by module name."""
-    modules = [key.removesuffix(".lora_A") for key in state if key.endswith(".lora_A")]
-    return {
-        module: (state[f"{module}.lora_B"].shape[0], state[f"{module}.lora_A"].shape[1])
-        for module in modules
-    }

@@ -1,7 +1,7 @@
-"""What a LoRA file says of itself in its header: fields that creators' tools read, and our own.
+"""The header of a LoRA file: fields that other tools read, and those of GDRO.
 
-``modelspec.*`` is Stability AI's model metadata (version 1.0.0), ``ss_*`` are the names that training
-tools write. All values are text, as safetensors wants them.
+``modelspec.*`` is Stability AI's model metadata, version 1.0.0; ``ss_*`` are the fields that training tools
+write. All values are text, as safetensors requires.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def header(title: str, model: FlowModel, record: dict[str, Any]) -> dict[str, str]:
-    """The header of a LoRA that was trained on ``model``.
+    """Return the header of a LoRA that was trained on ``model``.
 
     Args:
-        title: its name in lists.
-        record: all that the LoRA depends on, as the training wrote it down.
+        title: the name of the LoRA for lists.
+        record: everything the LoRA depends on, the ``config.json`` of its training.
     """
     from .. import __version__
 
@@ -28,7 +28,7 @@ def header(title: str, model: FlowModel, record: dict[str, Any]) -> dict[str, st
     now = datetime.now(timezone.utc)
     method = record["objective"]["name"]
     reward = str(record["reward"]).rpartition("-")[0]
-    beside = "".join(f"; with {one} on the base, as in training" for one in model.merged)
+    merged_hint = "".join(f"; with {lora} on the base, as in training" for lora in model.merged)
     merged = {"gdro.merged": ", ".join(model.merged)} if model.merged else {}
     return {
         **merged,
@@ -38,7 +38,7 @@ def header(title: str, model: FlowModel, record: dict[str, Any]) -> dict[str, st
         "modelspec.implementation": "diffusers",
         "modelspec.date": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "modelspec.description": f"{method} on the reward {reward}, made with ComfyUI-GDRO",
-        "modelspec.usage_hint": f"strength 1; no trigger word{beside}",
+        "modelspec.usage_hint": f"strength 1; no trigger word{merged_hint}",
         "modelspec.resolution": size,
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(adapter["rank"]),

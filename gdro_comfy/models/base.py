@@ -1,4 +1,21 @@
-"""The contract between the engine and a model family. The trainer knows nothing else of a model."""
+"""The contract between the engine and a model family.
+
+``FlowModel`` is all that sampling, training, evaluation and the nodes know of a model. A new family is
+a new module that implements it; ``pipeline_model.py`` does most of that for a diffusers pipeline.
+
+Conventions:
+
+- ``x_sigma = (1 - sigma) x0 + sigma noise``: ``x0`` are clean latents, ``noise`` is standard normal, sigma is
+  a noise level in [0, 1]. The network predicts the velocity ``noise - x0``.
+- Latents are ``[n, channels, h, w]``, normalised as the network reads them (see ``latent_scale``).
+  Images are ``[n, height, width, 3]``, floats in [0, 1], as in ComfyUI. Sizes are (width, height) in pixels.
+- Weights rest on the CPU. ``active()`` allows them onto the device, and each method brings what it needs.
+- ComfyUI calls nodes under ``torch.inference_mode()``, whose tensors cannot enter autograd. ``active()``
+  leaves that mode, and so does every method that builds no graph (``without_graph``).
+- A model is the output of a ComfyUI node, which ComfyUI caches. A context manager therefore restores
+  whatever it changes, also after an error. Only ``merge`` and ``quantize`` change a model for good; they
+  are for the code that loads it.
+"""
 
 from __future__ import annotations
 
@@ -15,32 +32,40 @@ from torch import Tensor
 from ..data.conditioning import Conditioning
 
 if TYPE_CHECKING:
+    from ..data.lora_weights import LoRAWeights
     from ..data.prompts import Prompt
-    from ..host import Host
+    from ..data.runs import SamplerChoice
+    from ..progress import Progress
 
 StepCallback = Callable[[int, int, Tensor], None]
+"""``callback(steps done, steps in all, estimate of x0)``; it may raise to stop the sampling."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def without_graph(work: Callable[P, R]) -> Callable[P, R]:
-    """A function that keeps no graph for gradients, whatever is trained around it, and whose tensors
-    training can use: ComfyUI calls nodes in inference mode. Leaving that mode turns gradients on, so
-    the order of the two matters."""
+def without_graph(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function to build no autograd graph, yet return tensors that training can use.
 
-    @functools.wraps(work)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+    Leaving inference mode turns gradients on, so ``no_grad`` has to come second.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         with torch.inference_mode(False), torch.no_grad():
-            return work(*args, **kwargs)
+            return function(*args, **kwargs)
 
-    return run
+    return wrapper
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """A LoRA: its rank, its alpha (the update is scaled by alpha / rank), and where it goes.
+    """A LoRA to train.
 
-    ``target`` is "attention" or "attention+mlp".
+    Args:
+        rank: the inner size of every layer.
+        alpha: the update is scaled by ``alpha / rank``.
+        target: "attention" or "attention+mlp", the layers that get one.
     """
 
     rank: int = 32
@@ -49,8 +74,14 @@ class AdapterConfig:
 
 
 @dataclass(frozen=True)
-class Style:
-    """A LoRA to merge: its file, its strength, and the input that it was chosen at."""
+class LoRAFile:
+    """A LoRA file to merge into the base.
+
+    Args:
+        path: the file, written by any common tool.
+        strength: factor of its update.
+        input_name: the node's input at which it was chosen, for messages.
+    """
 
     path: Path
     strength: float
@@ -58,52 +89,75 @@ class Style:
 
 
 class FlowModel(Protocol):
-    """A rectified-flow text-to-image model with room for one trainable adapter.
+    """A rectified-flow text-to-image model with room for one trainable LoRA, its adapter.
 
-    Latents are the normalised ones the network works on, ``[n, channels, h, w]``; images are float
-    tensors ``[n, h, w, 3]`` in [0, 1], as ComfyUI's.
+    Call the methods that compute, and ``adapters`` and ``with_lora``, within ``active()``.
     """
 
     identity: dict[str, Any]
-    """Which weights these are (JSON-able): runs and LoRAs made with others are not mixed."""
+    """Which weights these are, JSON-able. Runs and LoRAs record it; a model refuses those of another."""
     merged: tuple[str, ...]
-    """LoRAs that were merged into the base, in words."""
+    """The LoRAs that were merged into the base, in words."""
     title: str
-    """The family's name for users."""
+    """Name of the family for users, such as "FLUX.1"."""
     architecture: str
-    """Its name in the headers of LoRA files (modelspec)."""
+    """Name of the architecture in the headers of LoRA files (``modelspec.architecture``)."""
     base_version: str
-    """The same in the fields that training tools write (ss_base_model_version)."""
+    """Name of the family there, as training tools write it (``ss_base_model_version``)."""
     default_size: tuple[int, int]
     """Width and height that the model was trained for, in pixels."""
     size_multiple: int
-    """Widths and heights must be multiples of this."""
+    """Widths and heights must be multiples of this many pixels."""
+    latent_downscale: int
+    """Pixels along one side of a cell of the latents."""
+    key_prefix: str
+    """What precedes the names of modules in the LoRA files of this model."""
     latent_scale: tuple[float, float]
-    """(scale, shift): latents are ``(z - shift) * scale`` of what the VAE gives."""
+    """(scale, shift): latents are ``(z - shift) * scale``, where z is the output of the VAE's encoder."""
     device: torch.device
+    """The device that computes."""
     dtype: torch.dtype
+    """The dtype in which the network computes; adapters are float32 all the same."""
 
     @property
     def noise_shift(self) -> float | None:
-        """What the noise levels of sampling are shifted by; None where that depends on the size."""
+        """The shift of the sampler's noise levels; None if it depends on the size of the image."""
+        ...
+
+    def resolve_sampler(self, sampler: SamplerChoice | None) -> SamplerChoice | None:
+        """Return the sampler to use where the model has a choice, None where it has only one.
+
+        Raises:
+            InputError: the model does not have this sampler.
+        """
+        ...
+
+    def batch_size(self, size: tuple[int, int]) -> int:
+        """Return how many images of this size to sample at once, 1 or more."""
+        ...
+
+    def graph(self) -> AbstractContextManager[None]:
+        """Enter for a forward and backward pass: both belong inside one such context."""
         ...
 
     def active(self) -> AbstractContextManager[None]:
-        """Within this context the weights are on ``device``, so that the methods below may be called;
-        outside of it they rest on the CPU. May be nested."""
+        """Allow the weights onto ``device``; on leaving, all of them rest on the CPU. May be nested."""
         ...
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Raise ``InputError`` for the first prompt that the text encoders cannot read."""
+        """Raise ``InputError`` for the first prompt that the text encoders cannot read, or not in full."""
         ...
 
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
-        """Encode prompts, with what else the network is told of them."""
+        """Encode prompts into what the network reads besides latents and noise level."""
         ...
 
     def with_guidance(self, cond: Conditioning, guidance: float) -> Conditioning:
-        """What training is to be told of the guidance that made the images: a family whose network is
-        given the scale adds it, the others return ``cond``. ``sample`` does this itself."""
+        """Return the conditioning for training on images that were sampled with this guidance.
+
+        A family whose network takes the guidance scale as an input adds it; the others return ``cond``.
+        ``sample`` does this itself.
+        """
         ...
 
     def sample(
@@ -114,96 +168,133 @@ class FlowModel(Protocol):
         guidance: float,
         size: tuple[int, int],
         on_step: StepCallback | None = None,
+        sampler: SamplerChoice | None = None,
     ) -> Tensor:
-        """Integrate the flow from noise (one seed an image) to clean latents ``[n, c, h, w]``.
+        """Integrate the flow from noise to clean latents.
 
-        ``size`` is (width, height) in pixels; ``on_step(done, steps, x0 estimate)`` may raise to stop.
-        The same seed gives the same noise whatever else is in the batch.
+        Args:
+            cond: one prompt per image.
+            seeds: one seed per image. A seed gives the same noise whatever else is in the batch.
+            steps: evaluations of the velocity.
+            guidance: scale of the guidance; 1 is none where guidance is classifier-free.
+            size: (width, height) in pixels, multiples of ``size_multiple``.
+            on_step: called after every step.
+            sampler: as ``resolve_sampler`` returns it; None is the model's default.
+
+        Returns:
+            Latents ``[n, channels, h, w]``, float32 on ``device``.
         """
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to images ``[n, h, w, 3]`` float32 on the CPU."""
+        """Decode latents into images ``[n, height, width, 3]``, float32 on the CPU."""
         ...
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Images ``[n, h, w, 3]`` in [0, 1] to latents."""
+        """Encode images ``[n, height, width, 3]`` in [0, 1] into latents, float32 on ``device``.
+
+        The encoding is the mean of the VAE's distribution: the same image gives the same latents.
+        """
         ...
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        """The network's velocity at ``x`` and ``sigma`` ``[n]``; gradients reach the adapter."""
+        """Predict the velocity at latents ``x`` and noise levels ``sigma`` ``[n]``.
+
+        Gradients reach the adapter. There is no classifier-free guidance.
+        """
         ...
 
     def adapters(
         self, config: AdapterConfig, seed: int = 0
     ) -> AbstractContextManager[dict[str, torch.nn.Parameter]]:
-        """Attach a fresh LoRA (its output exactly zero) and yield its parameters by name. On leaving,
-        the model is as it was."""
-        ...
+        """Attach a new adapter whose update is exactly zero, and remove it on leaving.
 
-    def adapter_modules(self, target: str) -> list[str]:
-        """The linear layers that an adapter with this ``target`` sits on."""
-        ...
+        Args:
+            seed: of the initial weights, whatever the state of the global generator.
 
-    def reference(self) -> AbstractContextManager[None]:
-        """Within this context the adapter is off: the velocity is the base model's."""
-        ...
-
-    def with_lora(
-        self, state: dict[str, Tensor], strength: float = 1.0
-    ) -> AbstractContextManager[None]:
-        """Within this context a trained LoRA (as ``lora.load`` returns it) is on."""
-        ...
-
-    def linear_shapes(self) -> dict[str, tuple[int, int]]:
-        """(out, in) of every linear layer that a LoRA may sit on, by module name."""
-        ...
-
-    def merge(self, host: Host, style: Style) -> None:
-        """Merge a LoRA file into the base, for good; it becomes part of the identity.
-
-        Raises:
-            InputError: the file is no LoRA, or one for another model.
+        Yields:
+            Its parameters, float32: ``<module>.lora_A`` ``[rank, in]``, ``<module>.lora_B`` ``[out, rank]``.
         """
         ...
 
-    def quantize(self, host: Host, how: str) -> None:
-        """Make the frozen network smaller, for good: "none", "8-bit" or "nf4"."""
+    def adapter_modules(self, target: str) -> list[str]:
+        """Return the names of the linear layers that an adapter with this ``target`` changes."""
+        ...
+
+    def reference(self) -> AbstractContextManager[None]:
+        """Switch the adapter off, so that ``velocity`` is the base model's: the reference."""
+        ...
+
+    def with_lora(
+        self, weights: LoRAWeights, strength: float = 1.0
+    ) -> AbstractContextManager[None]:
+        """Apply a finished LoRA, its update multiplied by ``strength``."""
+        ...
+
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        """Return the (out, in) of every linear layer that a LoRA may change, by module name."""
+        ...
+
+    def merge(self, host: Progress, lora: LoRAFile) -> None:
+        """Merge a LoRA file into the base for good; it becomes part of the identity.
+
+        Raises:
+            InputError: the file is not a LoRA, or one for another model; nothing was changed.
+        """
+        ...
+
+    def quantize(self, host: Progress, method: str) -> None:
+        """Quantize the frozen network for good, to need less memory.
+
+        Args:
+            method: "none", "8-bit" or "nf4".
+
+        Raises:
+            InputError: it cannot be done on this device or without a library.
+        """
         ...
 
     def checkpointed(self, on: bool = True) -> AbstractContextManager[None]:
-        """Within this context a backward pass computes again what happens inside of each block."""
+        """Recompute each block's activations in the backward pass (gradient checkpointing)."""
         ...
 
     def compiled(self, on: bool = True) -> AbstractContextManager[None]:
-        """Within this context torch compiles the network's blocks: the first passes take longer, the
-        others less; results agree up to rounding. ``InputError`` where torch cannot compile."""
+        """Run the network's blocks through ``torch.compile``.
+
+        The first passes take longer and the others less; results agree up to rounding.
+
+        Raises:
+            InputError: torch cannot compile on this machine.
+        """
         ...
 
     def activations_in_bytes(self, size: tuple[int, int], checkpointed: bool) -> int:
-        """About how much one image of this size (in pixels) keeps for the backward pass."""
+        """Estimate the bytes that one image of this size keeps for the backward pass."""
         ...
 
     def weights_in_bytes(self) -> int:
-        """Bytes of the network's weights, without text encoders and VAE."""
+        """Return the bytes of the network's weights, without text encoders and VAE."""
         ...
 
     def network_weights(self) -> dict[str, Tensor]:
-        """Copies of the network's weights on the CPU, in diffusers' names, for another program.
+        """Return copies of the network's weights on the CPU under diffusers' names.
 
         Raises:
-            InputError: they are quantized.
+            InputError: the network is quantized.
         """
         ...
 
     def text_tensors(self, cond: Conditioning) -> tuple[Tensor, Tensor]:
-        """Encoded prompts as other programs know them: tokens ``[n, t, d]`` and summary ``[n, d]``."""
+        """Return encoded prompts as other programs know them: tokens ``[n, t, d]``, summary ``[n, d]``."""
         ...
 
 
 def seeded_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Standard normal noise ``[len(seeds), *shape]``, float32, drawn on the CPU from one seed each, so
-    that an image does not depend on its neighbours in the batch or on the device."""
+    """Return standard normal noise ``[len(seeds), *shape]``, float32 on the CPU.
+
+    Each item comes from its own seed, so that an image depends neither on its neighbours in the batch
+    nor on the device.
+    """
     return torch.stack(
         [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     )

@@ -1,4 +1,4 @@
-"""The repeated blocks of a network through ``torch.compile``: they are compiled once, and serve in each."""
+"""The repeated blocks of a network through ``torch.compile``; blocks of one structure share a graph."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 def check(device: torch.device) -> None:
-    """Compile something small.
+    """Compile a small function for the device.
 
     Raises:
-        InputError: torch cannot compile here, as where there is no C++ compiler or no Triton.
+        InputError: torch cannot compile, for example for lack of a C++ compiler or of Triton.
     """
     try:
         torch.compile(lambda x: x * 2 + 1)(torch.zeros(8, device=device))
@@ -32,16 +32,20 @@ def check(device: torch.device) -> None:
 
 
 @contextmanager
-def blocks(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within this context what stands in the network's lists of modules is compiled, at its first call."""
+def compiled_blocks(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Compile the modules in the network's module lists within this context, each at its first call.
+
+    Raises:
+        InputError: torch cannot compile.
+    """
     check(device)
     log.info("torch compiles the model's blocks: the first steps take longer")
     lists = [child for child in network.children() if isinstance(child, nn.ModuleList)]
-    found = [block for blocks in lists for block in blocks]
+    blocks = [block for modules in lists for block in modules]
     try:
-        for block in found:
+        for block in blocks:
             block.forward = torch.compile(block.forward)
         yield
     finally:
-        for block in found:
+        for block in blocks:
             vars(block).pop("forward", None)

@@ -1,4 +1,4 @@
-"""Which weights a file or a folder holds, told without reading all of it."""
+"""Fingerprints of model files, read from their ends instead of all their gigabytes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _END = 1 << 20
 
 
 def of_file(path: Path) -> str:
-    """Of a file: its size and its first and last megabyte."""
+    """Return the fingerprint of a file: of its size, its first and its last megabyte."""
     return _digest(str(path.stat().st_size).encode(), path)
 
 
 def of_transformer(folder: Path) -> str:
-    """Of the transformer in a folder of diffusers: of its files, wherever the folder lies."""
+    """Return the fingerprint of the transformer in a diffusers folder, wherever the folder is."""
     parts: list[bytes | Path] = []
     for path in sorted((folder / "transformer").glob("*.safetensors")):
         parts += [f"{path.name} {path.stat().st_size}".encode(), path]
@@ -22,7 +22,7 @@ def of_transformer(folder: Path) -> str:
 
 
 def _digest(*parts: bytes | Path) -> str:
-    """Of these bytes and these files' ends."""
+    """Return a digest of bytes, and of both ends of files."""
     summary = hashlib.sha256()
     for part in parts:
         if isinstance(part, bytes):

@@ -1,7 +1,7 @@
 """Rectified flow: the path from clean latents to noise, and how well a model predicts its velocity.
 
-Notation of the GDRO paper (arXiv 2601.02036): ``x_sigma = (1 - sigma) x0 + sigma noise``; the model
-predicts ``v = noise - x0``. All functions are pure and keep autograd.
+The notation is that of the GDRO paper (arXiv 2601.02036): ``x_sigma = (1 - sigma) x0 + sigma noise``, and the
+model predicts ``v = noise - x0``. All functions are pure and differentiable.
 """
 
 from __future__ import annotations
@@ -10,47 +10,50 @@ import torch
 from torch import Tensor
 
 SIGMA_SAMPLERS = ("uniform", "logit-normal")
-
-
-def _per_item(sigma: Tensor, like: Tensor) -> Tensor:
-    """A scalar or [batch] sigma, shaped to multiply [batch, ...]."""
-    return sigma if sigma.ndim == 0 else sigma.reshape(-1, *(1,) * (like.ndim - 1))
+"""Distributions of the noise levels to train at."""
 
 
 def interpolate(x0: Tensor, noise: Tensor, sigma: Tensor | float) -> Tensor:
-    """The point at ``sigma`` on the straight path from ``x0`` (sigma 0) to ``noise`` (sigma 1).
+    """Return ``x_sigma``, the point on the straight path from ``x0`` (sigma 0) to ``noise`` (sigma 1).
 
     Args:
         x0: clean latents ``[batch, ...]``.
-        noise: standard normal noise of the same shape (or one that broadcasts to it).
+        noise: standard normal noise of that shape, or of one that broadcasts to it.
         sigma: in [0, 1]; a number, a scalar tensor, or one value per item ``[batch]``.
     """
-    s = _per_item(torch.as_tensor(sigma, dtype=x0.dtype, device=x0.device), x0)
-    return (1 - s) * x0 + s * noise
+    sigma = torch.as_tensor(sigma, dtype=x0.dtype, device=x0.device)
+    if sigma.ndim:
+        sigma = sigma.reshape(-1, *(1,) * (x0.ndim - 1))
+    return (1 - sigma) * x0 + sigma * noise
 
 
 def target_velocity(x0: Tensor, noise: Tensor) -> Tensor:
-    """The velocity of the path, ``noise - x0``; the same at every sigma."""
+    """Return ``v = noise - x0``, the velocity of the path, which is the same at every sigma."""
     return noise - x0
 
 
 def velocity_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of each item over all its elements, at least in float32.
+    """Return the velocity error e of each item: the mean of the squared difference over its elements.
 
-    The mean (not the sum) makes one beta fit every resolution.
+    The mean, unlike the sum, lets one beta fit every resolution.
 
     Args:
-        prediction, target: ``[batch, ...]``.
+        prediction, target: velocities ``[batch, ...]``.
 
     Returns:
-        ``[batch]``, float64 for float64 input, otherwise float32.
+        ``[batch]``, computed in float64 for float64 input and in float32 otherwise.
     """
     dtype = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
     return (prediction.to(dtype) - target.to(dtype)).pow(2).flatten(1).mean(1)
 
 
 def implicit_reward(error: Tensor, reference_error: Tensor, beta: float) -> Tensor:
-    """``s = -beta (e - e_ref)``: positive where the model fits an image better than its reference."""
+    """Return ``s = -beta (e - e_ref)``, positive for images that the model fits better than its reference.
+
+    Args:
+        error, reference_error: velocity errors of the same images, of any shape.
+        beta: scale of the implicit reward; a larger one keeps the model closer to its reference.
+    """
     return -beta * (error - reference_error)
 
 
@@ -61,10 +64,18 @@ def sample_sigma(
     low: float = 0.0,
     high: float = 1.0,
 ) -> Tensor:
-    """Noise levels to train at, float32 ``[count]`` in [low, high], drawn on the generator's device.
+    """Draw noise levels to train at.
 
     Args:
-        sampler: "uniform" (the GDRO paper) or "logit-normal" (mean 0, deviation 1, as in SD3).
+        sampler: "uniform", as in the GDRO paper, or "logit-normal" with mean 0 and standard deviation 1,
+            the common choice in flow matching.
+        low, high: the range, within [0, 1]; a draw from (0, 1) is scaled to it.
+
+    Returns:
+        ``[count]`` in [low, high], float32 on the generator's device.
+
+    Raises:
+        ValueError: there is no such sampler.
     """
     if sampler not in SIGMA_SAMPLERS:
         raise ValueError(f"sampler must be one of {SIGMA_SAMPLERS}, not {sampler!r}")

@@ -1,4 +1,9 @@
-"""A diffusers folder from Hugging Face: only when the user asked for it, cancellable, resumable."""
+"""Download a diffusers folder from Hugging Face, with progress, cancellation and resumption within a file.
+
+Files are fetched one by one with ``hf_hub_download``: ``snapshot_download`` fetches them in threads, where a
+cancellation, which ComfyUI reports only once, would stop one file of up to eight. Old releases of
+huggingface_hub have no progress bar per file; with them a cancellation takes effect between files.
+"""
 
 from __future__ import annotations
 
@@ -14,34 +19,37 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.files import write_json
 from ..errors import InputError
-from .families import FAMILIES, Family
+from .families import FAMILIES, by_pipeline
 
 if TYPE_CHECKING:
     from ..host import Host
+    from ..progress import Progress
 
 _INDEX = "model_index.json"
 _RECORD = "download.json"
-_KINDS = ("*.json", "*.safetensors", "*.txt", "*.model")
+"""Lists the files of a finished download with their sizes."""
+_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model")
 _GB = 1e9
 
 
 def download(host: Host, repo_id: str, endpoint: str | None = None) -> Path:
-    """The folder of a model, downloaded into the surroundings' folder of diffusers models.
+    """Download a model into the host's folder of diffusers models and return its folder.
 
-    What is there already is not fetched again, also after a cancel or a crash in the middle of a file;
-    a model that is complete needs no network at all.
+    Nothing is fetched twice, even after a cancellation or a crash in the middle of a file. A complete
+    model needs no network at all.
 
     Args:
         repo_id: "owner/name".
-        endpoint: of the hub; None is huggingface.co, or HF_ENDPOINT.
+        endpoint: URL of the hub; None is huggingface.co, or HF_ENDPOINT.
 
     Raises:
-        InputError: no such model, one of another family, no access, no network, no room on the disk.
+        InputError: there is no such model, it is of an unknown family, or access, network or disk
+            space is lacking.
     """
     repo_id = repo_id.strip()
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo_id) or ".." in repo_id:
         raise InputError(
-            "repo_id", f"{repo_id!r} is no Hugging Face id", "Write it as owner/name, for example "
+            "repo_id", f"{repo_id!r} is not a Hugging Face id", "Write it as owner/name, for example "
             "black-forest-labs/FLUX.1-dev.",
         )  # fmt: skip
     folder = host.model_dir("diffusers") / repo_id.replace("/", "--")
@@ -49,16 +57,17 @@ def download(host: Host, repo_id: str, endpoint: str | None = None) -> Path:
         return folder
     from huggingface_hub import errors
 
-    # What its HTTP library raises, whichever that is.
-    network: Any = errors.HfHubHTTPError.__bases__[0]
+    # The errors of its HTTP library, which differs between versions.
+    network_error: Any = errors.HfHubHTTPError.__bases__[0]
     try:
         _fetch(host, repo_id, folder, endpoint)
-    except (OSError, network) as error:
-        raise _explained(repo_id, folder, error) from error
+    except (OSError, network_error) as error:
+        raise _input_error(repo_id, folder, error) from error
     return folder
 
 
 def _complete(folder: Path) -> bool:
+    """Return whether a folder has all files of a finished download."""
     try:
         sizes = json.loads((folder / _RECORD).read_text(encoding="utf-8"))["files"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
@@ -66,7 +75,8 @@ def _complete(folder: Path) -> bool:
         return False
 
 
-def _fetch(host: Host, repo_id: str, folder: Path, endpoint: str | None) -> None:
+def _fetch(host: Progress, repo_id: str, folder: Path, endpoint: str | None) -> None:
+    """Download the files of a model that are missing, small ones first."""
     from huggingface_hub import HfApi, hf_hub_download
 
     host.progress(0, 1, f"asking for {repo_id}")
@@ -75,7 +85,7 @@ def _fetch(host: Host, repo_id: str, folder: Path, endpoint: str | None) -> None
     if _INDEX not in sizes:
         raise InputError(
             "repo_id",
-            f"{repo_id} is no model in diffusers' layout (it has no {_INDEX})",
+            f"{repo_id} is not a model in diffusers' layout (it has no {_INDEX})",
             "Choose one that has, or download its files yourself and choose single files.",
         )
     done, total = 0, 0
@@ -83,83 +93,87 @@ def _fetch(host: Host, repo_id: str, folder: Path, endpoint: str | None) -> None
     def get(name: str) -> None:
         options: dict[str, Any] = {"revision": info.sha, "local_dir": folder, "endpoint": endpoint}
         if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
-            options["tqdm_class"] = _bar(lambda now: _tell(host, done + now, total))
+            options["tqdm_class"] = _progress_bar(lambda size: _report(host, done + size, total))
         host.check_cancelled()
         hf_hub_download(repo_id, name, **options)
 
     get(_INDEX)
     index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    _family(repo_id, index)
-    wanted = {name: size for name, size in sizes.items() if _wanted(name, index)}
-    there = sum(size for name, size in wanted.items() if _has(folder / name, size))
-    total = sum(wanted.values())
+    _check_family(repo_id, index)
+    files = {name: size for name, size in sizes.items() if _is_needed(name, index)}
+    total = sum(files.values())
+    missing = sum(size for name, size in files.items() if not _is_there(folder / name, size))
     free = shutil.disk_usage(folder).free
-    if total - there > free:
+    if missing > free:
         raise InputError(
             "repo_id",
-            f"{repo_id} still needs {(total - there) / _GB:.1f} GB, and the disk of {folder} has "
+            f"{repo_id} still needs {missing / _GB:.1f} GB, and the disk of {folder} has "
             f"{free / _GB:.1f} GB free",
             "Make room there; what is downloaded already is kept.",
         )
-    for name, size in sorted(wanted.items(), key=lambda item: item[1]):
-        if not _has(folder / name, size):
+    for name, size in sorted(files.items(), key=lambda item: item[1]):
+        if not _is_there(folder / name, size):
             get(name)
         done += size
-        _tell(host, done, total)
-    write_json(folder / _RECORD, {"repo_id": repo_id, "revision": info.sha, "files": wanted})
+        _report(host, done, total)
+    write_json(folder / _RECORD, {"repo_id": repo_id, "revision": info.sha, "files": files})
 
 
-def _has(path: Path, size: int) -> bool:
+def _is_there(path: Path, size: int) -> bool:
+    """Return whether a file has been downloaded completely."""
     return path.is_file() and path.stat().st_size == size
 
 
-def _tell(host: Host, done: int, total: int) -> None:
+def _report(host: Progress, done: int, total: int) -> None:
+    """Report the bytes downloaded so far, and stop if the user asks to."""
     host.check_cancelled()
     host.progress(done // 1_000_000, max(1, total // 1_000_000), "downloading, MB")
 
 
-def _family(repo_id: str, index: dict[str, Any]) -> Family:
-    kind = index.get("_class_name")
-    for family in FAMILIES:
-        if family.pipeline == kind:
-            return family
-    raise InputError(
-        "repo_id",
-        f"{repo_id} is a {kind}",
-        f"Choose a model of: {', '.join(family.title for family in FAMILIES)}.",
-    )
+def _check_family(repo_id: str, index: dict[str, Any]) -> None:
+    """Raise ``InputError`` unless the pipeline is of a known family."""
+    pipeline_name = index.get("_class_name")
+    if by_pipeline(pipeline_name) is None:
+        raise InputError(
+            "repo_id",
+            f"{repo_id} is a {pipeline_name}",
+            f"Choose a model of: {', '.join(family.title for family in FAMILIES)}.",
+        )
 
 
-def _wanted(name: str, index: dict[str, Any]) -> bool:
-    """Files of the pipeline's parts in safetensors; no second copies, no pickles, no pictures."""
+def _is_needed(name: str, index: dict[str, Any]) -> bool:
+    """Return whether a file belongs to a component; second copies, pickles and images do not."""
     part, _, file = name.rpartition("/")
     if not part:
         return name == _INDEX
     value = index.get(part)
     used = isinstance(value, list) and len(value) == 2 and value[0] is not None
     variant = re.search(r"\.(fp16|bf16|fp32|non_ema)[.-]", file)
-    return used and not variant and any(fnmatch(file, kind) for kind in _KINDS)
+    return used and not variant and any(fnmatch(file, pattern) for pattern in _PATTERNS)
 
 
-def _bar(tell: Callable[[int], None]) -> type:
-    """A silent progress bar that passes on what it is told; ``tell`` may raise to stop."""
+def _progress_bar(report: Callable[[int], None]) -> type:
+    """Return a class of silent progress bars that report the bytes of a file downloaded so far.
+
+    ``report`` may raise to stop the download.
+    """
     from tqdm import tqdm
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": True})
-            self.seen = int(kwargs.get("initial") or 0)
+            self.size = int(kwargs.get("initial") or 0)
 
         def update(self, n: float | None = 1) -> None:
-            self.seen += int(n or 0)
-            tell(self.seen)
+            self.size += int(n or 0)
+            report(self.size)
 
     return Bar
 
 
-def _explained(repo_id: str, folder: Path, error: BaseException) -> InputError:
-    """Words for what the hub's library or the disk said."""
+def _input_error(repo_id: str, folder: Path, error: BaseException) -> InputError:
+    """Return what the user can do about an error of the hub's library or of the disk."""
     from huggingface_hub import errors
 
     if getattr(error, "errno", None) == errno.ENOSPC:
@@ -180,13 +194,14 @@ def _explained(repo_id: str, folder: Path, error: BaseException) -> InputError:
             "Check the spelling; a private one needs `hf auth login`.",
         )
     if isinstance(error, errors.HfHubHTTPError):
-        said = getattr(getattr(error, "response", None), "status_code", "an error")
+        status = getattr(getattr(error, "response", None), "status_code", "an error")
         return InputError(
-            "repo_id", f"the hub answered {said} for {repo_id}", "Try again later; nothing is lost."
+            "repo_id",
+            f"the hub answered {status} for {repo_id}",
+            "Try again later; nothing is lost.",
         )
     return InputError(
         "repo_id",
         f"the hub cannot be reached ({type(error).__name__})",
-        "Connect to the internet and run again; it goes on where it stopped. Or choose files that you "
-        "have.",
+        "Connect to the internet and run again; the download resumes. Or choose files that you have.",
     )

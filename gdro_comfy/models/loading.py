@@ -1,4 +1,4 @@
-"""From what a user names to a loaded FlowModel: the bundled models, or a diffusers folder."""
+"""Load a bundled model or a diffusers folder as a ``FlowModel``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from . import fingerprints
-from .families import FAMILIES
+from .families import FAMILIES, FLUX, SD3, Family, by_pipeline
 
 if TYPE_CHECKING:
     import torch
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 _ASSETS = Path(__file__).parent.parent / "assets"
 BUNDLED = {"tiny SD3": "tiny_sd3"}
+"""Folders of the bundled models, by the name shown to users."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def bundled_folder(name: str = "tiny SD3") -> Path:
-    """The folder of a bundled model, by the name shown to users."""
+    """Return the folder of a bundled model, by the name shown to users."""
     if name not in BUNDLED:
         raise InputError(
             "model", f"{name!r} is not bundled", f"Choose one of: {', '.join(BUNDLED)}."
@@ -30,51 +31,108 @@ def bundled_folder(name: str = "tiny SD3") -> Path:
 
 
 def load(folder: Path, device: torch.device, dtype: str = "auto") -> FlowModel:
-    """Load a diffusers folder of a family that the engine knows.
+    """Load a diffusers folder of a known family; nothing is downloaded.
 
     Args:
-        folder: with ``model_index.json``; nothing is downloaded.
-        device: where to compute.
-        dtype: "auto" is bfloat16 on a GPU that has it, float16 on another, float32 on a CPU.
+        folder: with ``model_index.json``.
+        device: where to compute; the weights stay on the CPU until the model is active.
+        dtype: one of ``DTYPES``; "auto" is bfloat16 on a GPU that supports it, float16 on any other,
+            float32 on a CPU.
 
     Raises:
-        InputError: the folder is no pipeline, of another architecture, or lacks a part.
+        InputError: the folder is no pipeline of a known family, or lacks a part.
     """
     import torch
 
     index = _read_index(folder)
-    kind = index.get("_class_name")
-    family = next((family for family in FAMILIES if family.pipeline == kind), None)
+    pipeline_name = index.get("_class_name")
+    family = by_pipeline(pipeline_name)
     if family is None:
         known = ", ".join(f"{family.title} ({family.pipeline})" for family in FAMILIES)
-        raise InputError("folder", f"{folder} holds a {kind}", f"Choose a folder of: {known}.")
+        raise InputError(
+            "folder", f"{folder} holds a {pipeline_name}", f"Choose a folder of: {known}."
+        )
     for part, value in index.items():
-        wanted = isinstance(value, list) and len(value) == 2 and value[0] is not None
-        if wanted and part not in family.optional and not (folder / part).is_dir():
+        used = isinstance(value, list) and len(value) == 2 and value[0] is not None
+        if used and part not in family.optional and not (folder / part).is_dir():
             raise InputError(
                 "folder", f"{folder} lacks its part {part!r}", "Download or copy the folder again."
             )
-    absent = [name for name in family.optional if not (folder / name).is_dir()]
+    missing = [name for name in family.optional if not (folder / name).is_dir()]
     with torch.inference_mode(False):
         try:
+            tokenizers = _fast_tokenizers(folder)
             pipeline = family.pipeline_class().from_pretrained(
                 folder,
-                torch_dtype=dtype_of(dtype, device),
+                **{_dtype_keyword(): dtype_of(dtype, device)},
                 local_files_only=True,
                 use_safetensors=True,
-                **dict.fromkeys(absent),
+                **dict.fromkeys(missing),
+                **dict.fromkeys(tokenizers),
             )
+            for name, tokenizer in tokenizers.items():
+                setattr(pipeline, name, tokenizer)
+            if "tokenizer" in tokenizers:
+                pipeline.tokenizer_max_length = tokenizers["tokenizer"].model_max_length
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 "folder",
                 f"{folder} cannot be loaded ({error})",
                 "Download or copy the folder again.",
             ) from error
-        identity = {"pipeline": kind, "transformer": fingerprints.of_transformer(folder)}
-        return family.model_class()(pipeline, identity, device)
+        identity = {"pipeline": pipeline_name, "transformer": fingerprints.of_transformer(folder)}
+        return flow_model(family, pipeline, identity, device)
+
+
+def _fast_tokenizers(folder: Path) -> dict[str, Any]:
+    """Load the tokenizers that consist of a tokenizer.json, which transformers 4 does not do by itself.
+
+    It looks for the files of the slow tokenizer that the pipeline names, as does diffusers' check of types.
+    """
+    import transformers
+
+    if int(transformers.__version__.partition(".")[0]) >= 5:
+        return {}
+    return {
+        name: transformers.PreTrainedTokenizerFast.from_pretrained(
+            folder / name, local_files_only=True
+        )
+        for name in ("tokenizer", "tokenizer_2", "tokenizer_3")
+        if (folder / name / "tokenizer.json").is_file()
+        and not any((folder / name / other).is_file() for other in ("vocab.json", "spiece.model"))
+    }
+
+
+def flow_model(
+    family: Family, pipeline: Any, identity: dict[str, Any], device: torch.device
+) -> FlowModel:
+    """Wrap a loaded diffusers pipeline.
+
+    Args:
+        identity: see ``FlowModel.identity``.
+        device: where to compute.
+    """
+    return _MODELS[family.key]()(pipeline, identity, device)
+
+
+def _sd3() -> type[Any]:
+    from .sd3 import SD3Model
+
+    return SD3Model
+
+
+def _flux() -> type[Any]:
+    from .flux import FluxModel
+
+    return FluxModel
+
+
+_MODELS = {SD3.key: _sd3, FLUX.key: _flux}
+"""Functions that import the class of a family's models, by its key."""
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
+    """Return ``model_index.json``, which lists the parts of a pipeline."""
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -84,12 +142,14 @@ def _read_index(folder: Path) -> dict[str, Any]:
             "Choose a folder in diffusers' layout: model_index.json beside transformer/, vae/, ...",
         ) from error
     if not isinstance(index, dict):
-        raise InputError("folder", f"{folder}'s model_index.json is no object", "Copy it again.")
+        raise InputError(
+            "folder", f"{folder}'s model_index.json is not a JSON object", "Copy it again."
+        )
     return index
 
 
 def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of weights for a name of ``DTYPES``."""
+    """Return the dtype of the weights for one of ``DTYPES``; for "auto", see ``load``."""
     import torch
 
     if name not in DTYPES:
@@ -101,3 +161,11 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
         return torch.float16
     return torch.bfloat16
+
+
+def _dtype_keyword() -> str:
+    """Return what ``from_pretrained`` calls the dtype: diffusers renamed the argument in 0.40."""
+    import diffusers
+    from packaging.version import Version
+
+    return "dtype" if Version(diffusers.__version__) >= Version("0.40.0") else "torch_dtype"

@@ -1,34 +1,43 @@
-"""Attaching and detaching LoRA layers on a diffusers network, through peft."""
+"""LoRA layers on a diffusers network, through peft: attach, switch off, remove."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .base import AdapterConfig
+
+if TYPE_CHECKING:
+    from ..data.lora_weights import LoRAWeights
 
 _NAME = "gdro"
 
 
 @contextmanager
 def attached(
-    network: nn.Module, config: AdapterConfig, targets: list[str], seed: int
-) -> Iterator[dict]:
-    """Attach a fresh LoRA whose output is exactly zero; yield ``{"<module>.lora_A": parameter}``.
+    network: nn.Module, config: AdapterConfig, modules: Sequence[str], seed: int
+) -> Iterator[dict[str, nn.Parameter]]:
+    """Attach a LoRA whose update is exactly zero, and remove it on leaving.
 
-    Its weights are float32 whatever the base's dtype: bfloat16 would swallow AdamW's small steps. A is
-    drawn from ``seed`` whatever the state of the global generator, which is left alone.
+    Its weights are float32 whatever the base's dtype: bfloat16 would swallow AdamW's small steps.
+
+    Args:
+        modules: names of the linear layers that get one.
+        seed: of A's values; the global generator is left as it was. B is zero.
+
+    Yields:
+        The parameters: ``<module>.lora_A`` and ``<module>.lora_B``.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
     lora = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft divides it; a float is fine
-        target_modules=targets,
+        target_modules=list(modules),
         init_lora_weights=True,
     )
     trainable = {name for name, p in network.named_parameters() if p.requires_grad}
@@ -45,7 +54,7 @@ def attached(
 
 @contextmanager
 def disabled(network: nn.Module) -> Iterator[None]:
-    """Within this context the LoRA layers pass their base layer's output through."""
+    """Switch the LoRA layers off within this context: only their base layers compute."""
     layers = _layers(network)
     for layer in layers.values():
         layer.enable_adapters(False)
@@ -57,42 +66,37 @@ def disabled(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def loaded(network: nn.Module, state: dict[str, Tensor], strength: float) -> Iterator[None]:
-    """Within this context a finished LoRA is on. ``state`` is what ``attached`` yields, plus
-    ``<module>.alpha``; modules and ranks are taken from it."""
-    ranks = {
-        key[: -len(".lora_A")]: t.shape[0] for key, t in state.items() if key.endswith(".lora_A")
-    }
-    rank = next(iter(ranks.values()))
-    first = next(iter(ranks))
-    alpha = float(state.get(f"{first}.alpha", torch.tensor(float(rank)))) * strength
-    with attached(network, AdapterConfig(rank, alpha), list(ranks), 0) as parameters:
+def loaded(network: nn.Module, weights: LoRAWeights, strength: float) -> Iterator[None]:
+    """Apply a finished LoRA within this context, its update multiplied by ``strength``."""
+    config = AdapterConfig(weights.rank, weights.alpha * strength)
+    with attached(network, config, weights.modules, 0) as parameters:
         with torch.no_grad():
             for name, parameter in parameters.items():
-                parameter.copy_(state[name])
+                parameter.copy_(weights.tensors[name])
         yield
 
 
 def _layers(network: nn.Module) -> dict[str, Any]:
-    """peft's LoRA layers by module name (typed loosely: peft types them as plain modules)."""
+    """Return peft's LoRA layers by module name; peft types them as plain modules."""
     from peft.tuners.lora import LoraLayer
 
     return {name: m for name, m in network.named_modules() if isinstance(m, LoraLayer)}
 
 
 def _parameters(network: nn.Module) -> dict[str, nn.Parameter]:
-    found: dict[str, nn.Parameter] = {}
+    """Return the LoRA's parameters by name, ready to train."""
+    parameters: dict[str, nn.Parameter] = {}
     for name, layer in _layers(network).items():
-        found[f"{name}.lora_A"] = layer.lora_A[_NAME].weight
-        found[f"{name}.lora_B"] = layer.lora_B[_NAME].weight
-    for parameter in found.values():
+        parameters[f"{name}.lora_A"] = layer.lora_A[_NAME].weight
+        parameters[f"{name}.lora_B"] = layer.lora_B[_NAME].weight
+    for parameter in parameters.values():
         parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
         parameter.requires_grad_(True)
-    return found
+    return parameters
 
 
 def _remove(network: nn.Module) -> None:
-    """Put the original layers back in the place of the LoRA layers around them."""
+    """Put the base layers back where their LoRA layers are."""
     for name, layer in _layers(network).items():
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, layer.get_base_layer())

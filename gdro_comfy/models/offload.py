@@ -1,80 +1,103 @@
-"""Which parts of a model lie on the device, and when: text encoders and VAE only while they work."""
+"""Offloading: which components of a model are on the device, and when.
+
+The network stays on the device as long as the model is active, text encoders and VAE only while they
+work. Outside of that everything rests on the CPU.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 NETWORK, ENCODERS, VAE = "network", "encoders", "vae"
+"""The kinds of components."""
+
+_WORKSPACE = 2 << 30
+"""Bytes to leave free for the activations of a component."""
 
 
-class Places:
-    """The parts of one model, moved between the CPU and the device.
+class Offloader:
+    """Moves the components of one model between the CPU and the device.
 
     Args:
-        parts: modules by kind: ``NETWORK``, ``ENCODERS`` and ``VAE``.
-        device: where to compute; a CPU moves nothing.
+        components: modules by kind: ``NETWORK``, ``ENCODERS`` and ``VAE``.
+        device: where to compute; if that is the CPU, nothing moves.
     """
 
-    def __init__(self, parts: Mapping[str, list[nn.Module]], device: torch.device) -> None:
+    def __init__(self, components: Mapping[str, Sequence[nn.Module]], device: torch.device) -> None:
         self.device = device
-        self._parts = parts
-        self._there: set[str] = set()
-        self._users = 0
+        self._components = components
+        self._on_device: set[str] = set()
+        self._depth = 0
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Within this context parts may be on the device; on leaving, all rest on the CPU."""
-        self._users += 1
+        """Allow components onto the device; offload them all when the outermost context ends."""
+        self._depth += 1
         try:
             yield
         finally:
-            self._users -= 1
-            if self._users == 0:
-                for kind in tuple(self._there):
-                    self._leave(kind)
+            self._depth -= 1
+            if self._depth == 0:
+                for kind in tuple(self._on_device):
+                    self._offload(kind)
 
-    def bring(self, kind: str) -> None:
-        """Put a part on the device, where it stays until the model is active no more."""
-        if self.device.type == "cpu" or not self._users or kind in self._there:
+    def onload(self, kind: str) -> None:
+        """Move a component to the device, where it stays until ``active`` ends.
+
+        Outside of ``active`` nothing moves.
+        """
+        if self.device.type == "cpu" or not self._depth or kind in self._on_device:
             return
-        for module in self._parts[kind]:
-            nn.Module.to(module, self.device)
-        self._there.add(kind)
+        self._move(kind, self.device)
+        self._on_device.add(kind)
 
     @contextmanager
-    def using(self, kind: str) -> Iterator[None]:
-        """Within this context a part is on the device. The network makes room where there is not
-        enough for both; it comes back when it is next needed."""
-        inside = kind in self._there
-        if not inside and NETWORK in self._there and not self._room(kind):
-            self._leave(NETWORK)
-        self.bring(kind)
+    def onloaded(self, kind: str) -> Iterator[None]:
+        """Keep a component on the device within this context.
+
+        If the device is too small for both, the network is offloaded first; it returns when it is next
+        needed.
+        """
+        already = kind in self._on_device
+        if not already and NETWORK in self._on_device and not self._fits(kind):
+            self._offload(NETWORK)
+        self.onload(kind)
         try:
             yield
         finally:
-            if not inside and kind in self._there:
-                self._leave(kind)
+            if not already and kind in self._on_device:
+                self._offload(kind)
 
-    def _leave(self, kind: str) -> None:
-        for module in self._parts[kind]:
-            nn.Module.to(module, "cpu")
-        self._there.discard(kind)
+    def _offload(self, kind: str) -> None:
+        self._move(kind, torch.device("cpu"))
+        self._on_device.discard(kind)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _room(self, kind: str) -> bool:
-        """Whether the device has room for a part beside what is on it, with some for its work."""
-        if self.device.type != "cuda":
-            return False
-        free, _ = torch.cuda.mem_get_info(self.device)
-        held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return free + held > size_in_bytes(self._parts[kind]) + (2 << 30)
+    def _move(self, kind: str, device: torch.device) -> None:
+        for module in self._components[kind]:
+            # The libraries' own ``to`` refuses some quantized modules.
+            nn.Module.to(module, device)
+
+    def _fits(self, kind: str) -> bool:
+        """Return whether a component fits beside what is on the device; False if that is unknown."""
+        free = free_bytes(self.device)
+        return free is not None and free > size_in_bytes(self._components[kind]) + _WORKSPACE
 
 
-def size_in_bytes(modules: list[nn.Module]) -> int:
-    """Bytes of the weights of some modules, quantised ones as they are stored."""
+def free_bytes(device: torch.device) -> int | None:
+    """Return how many bytes PyTorch may still allocate on a device; None if the device cannot tell."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + cached
+
+
+def size_in_bytes(modules: Sequence[nn.Module]) -> int:
+    """Return the bytes of the modules' weights, quantized ones as they are stored."""
     return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())

@@ -1,7 +1,7 @@
-"""Key names of the families' original files, and their conversion to diffusers' modules.
+"""Names of modules in the original files of the families, and their conversion to diffusers' names.
 
-A table gives, for a module of the original, the modules of diffusers that its rows belong to, in order:
-the originals keep query, key and value (and in FLUX.1's single blocks the MLP) in one weight.
+A table maps an original module to the diffusers modules that its rows belong to, in order: the originals
+keep query, key and value (and, in the single blocks of FLUX.1, the MLP's input) in one weight.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 Names = Mapping[str, tuple[str, ...]]
+"""Original module -> diffusers modules."""
 
 _TIME = "time_text_embed.timestep_embedder.linear_"
 _POOLED = "time_text_embed.text_embedder.linear_"
@@ -20,11 +21,15 @@ _IMAGE_QKV = ("to_q", "to_k", "to_v")
 _TEXT_QKV = ("add_q_proj", "add_k_proj", "add_v_proj")
 
 SWAPPED = "swapped:"
-"""Before a name: shift and scale change places (diffusers' last normalisation has scale first)."""
+"""Prefix of a name whose shift and scale are swapped: in diffusers' last normalisation, scale is first."""
 
 
 def flux_names(double: int, single: int) -> Names:
-    """FLUX.1 as Black Forest Labs wrote it."""
+    """Return the table of FLUX.1, whose original is Black Forest Labs' code.
+
+    Args:
+        double, single: the numbers of blocks of each kind.
+    """
     names: dict[str, tuple[str, ...]] = {
         "img_in": ("x_embedder",),
         "txt_in": ("context_embedder",),
@@ -65,7 +70,7 @@ def flux_names(double: int, single: int) -> Names:
 
 
 def sd3_names(blocks: int) -> Names:
-    """SD3 and SD3.5 as Stability AI wrote them."""
+    """Return the table of SD3 and SD3.5, whose original is Stability AI's code."""
     names: dict[str, tuple[str, ...]] = {
         "pos_embed": ("pos_embed.pos_embed",),
         "x_embedder.proj": ("pos_embed.proj",),
@@ -84,7 +89,7 @@ def sd3_names(blocks: int) -> Names:
             qkv = _IMAGE_QKV if side == "x" else _TEXT_QKV
             added = "" if side == "x" else "added_"
             out = "to_out.0" if side == "x" else "to_add_out"
-            # The text's side ends in the last block: its normalisation there is one of the last kind.
+            # The last block is the end of the text stream: its normalisation there is a last one, too.
             last = SWAPPED if side == "context" and i == blocks - 1 else ""
             names |= {
                 f"{old}.adaLN_modulation.1": (f"{last}{new}.{norm}.linear",),
@@ -111,31 +116,31 @@ def convert(
     names: Names,
     shapes: Mapping[str, torch.Size],
 ) -> dict[str, Tensor]:
-    """Tensors of an original file under diffusers' names.
+    """Return the tensors of an original file under diffusers' names.
 
     Args:
-        keys: of the original, without prefix.
-        read: gives the tensor of a key.
+        keys: the original names, without prefix.
+        read: returns the tensor with a key.
         names: the family's table.
-        shapes: of every tensor that diffusers' module has.
+        shapes: of every tensor in the state of the diffusers module.
 
     Raises:
-        KeyError: a tensor that the module does not know.
+        KeyError: the table has no module for a tensor.
     """
     converted: dict[str, Tensor] = {}
     for key in keys:
-        stem, _, end = key.rpartition(".")
+        module, _, end = key.rpartition(".")
         if key in names:
-            stem, end = key, ""
-        if stem not in names:
+            module, end = key, ""
+        if module not in names:
             raise KeyError(key)
         suffix = {"": "", "scale": ".weight"}.get(end, f".{end}")
-        tensor, modules = read(key), names[stem]
+        tensor, modules = read(key), names[module]
         if modules[0].startswith(SWAPPED):
             shift, scale = tensor.chunk(2)
             converted[modules[0].removeprefix(SWAPPED) + suffix] = torch.cat([scale, shift])
             continue
-        targets = [module + suffix for module in modules]
+        targets = [name + suffix for name in modules]
         rows = [shapes[target][0] for target in targets] if len(targets) > 1 else [len(tensor)]
         for target, part in zip(targets, tensor.split(rows), strict=True):
             converted[target] = part.contiguous()

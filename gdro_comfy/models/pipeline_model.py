@@ -1,4 +1,4 @@
-"""What the families have in common: a diffusers pipeline as a FlowModel."""
+"""A diffusers pipeline as a ``FlowModel``: what the families have in common."""
 
 from __future__ import annotations
 
@@ -11,47 +11,54 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..data.conditioning import Conditioning
+from ..data.conditioning import Conditioning, tensors_of
 from ..errors import InputError
 from . import compiling, fingerprints, lora_layers, merging, quantization
 from .base import AdapterConfig, StepCallback, seeded_noise, without_graph
-from .offload import ENCODERS, NETWORK, VAE, Places, size_in_bytes
+from .offload import ENCODERS, NETWORK, VAE, Offloader, size_in_bytes
 
 if TYPE_CHECKING:
+    from ..data.lora_weights import LoRAWeights
     from ..data.prompts import Prompt
-    from ..host import Host
-    from .base import Style
+    from ..data.runs import SamplerChoice
+    from ..progress import Progress
+    from .base import LoRAFile
     from .families import Family
     from .original_layouts import Names
 
-Field = Callable[[Tensor, Tensor], Tensor]
-"""Velocities at ``x [n, c, h, w]`` and ``sigma [n]``."""
+VelocityField = Callable[[Tensor, Tensor], Tensor]
+"""Returns the velocities at ``x`` ``[n, c, h, w]`` and ``sigma`` ``[n]``."""
 
 
 class PipelineModel(ABC):
-    """A diffusers pipeline behind the contract; a family adds ``encode`` and ``velocity``.
+    """The base class of the families that diffusers has a pipeline for.
+
+    A subclass has to give the class attributes below, the attributes that depend on the pipeline's
+    configuration, ``check_prompts``, ``encode``, ``velocity`` and ``original_names``.
 
     Args:
-        pipeline: loaded outside of inference mode, so that its weights can carry gradients.
-        identity: which weights these are.
+        pipeline: loaded outside of inference mode, so that gradients can pass through its weights.
+        identity: see ``FlowModel.identity``.
         device: where to compute.
     """
 
     family: ClassVar[Family]
     attention: ClassVar[tuple[str, ...]]
-    """Ends of the names of the linear layers that "attention" trains."""
+    """Suffixes of the module names that the target "attention" trains."""
     mlp: ClassVar[tuple[str, ...]]
-    """Those that "attention+mlp" trains beside them."""
-    kept_in_block: ClassVar[int]
-    """Numbers that a block keeps for the backward pass, per token and unit of width."""
-    longest_shift: ClassVar[float]
-    """The shift of the noise levels at 4096 tokens where the schedule does not say."""
+    """Suffixes of those that "attention+mlp" trains in addition."""
+    saved_per_token: ClassVar[int]
+    """Numbers that a block saves for the backward pass, per token and per unit of its width."""
+    default_max_shift: ClassVar[float]
+    """The shift of the noise levels at 4096 image tokens, for schedulers that do not give it."""
     text_tokens: int
-    """Tokens of text beside those of the image."""
+    """Length of the text, in tokens."""
     latent_channels: int
+    """Channels of the latents outside of the network."""
     architecture: str
     default_size: tuple[int, int]
     size_multiple: int
+    key_prefix = "transformer."
 
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
         self.pipeline = pipeline
@@ -64,34 +71,55 @@ class PipelineModel(ABC):
         self.vae = pipeline.vae.requires_grad_(False).eval()
         names = ("text_encoder", "text_encoder_2", "text_encoder_3")
         encoders = [getattr(pipeline, name, None) for name in names]
-        self._encoders = [e.requires_grad_(False).eval() for e in encoders if e is not None]
-        parts = {NETWORK: [self.transformer], ENCODERS: self._encoders, VAE: [self.vae]}
-        self._places = Places(parts, device)
+        frozen = [e.requires_grad_(False).eval() for e in encoders if e is not None]
+        components = {NETWORK: [self.transformer], ENCODERS: frozen, VAE: [self.vae]}
+        self._offloader = Offloader(components, device)
         self.dtype = self.transformer.dtype
+        self.latent_downscale: int = pipeline.vae_scale_factor
         self.latent_scale = (self.vae.config.scaling_factor, self.vae.config.shift_factor)
 
     @property
     def noise_shift(self) -> float | None:
-        schedule = self.pipeline.scheduler.config
-        return None if schedule.get("use_dynamic_shifting") else schedule.shift
+        config = self.pipeline.scheduler.config
+        return None if config.get("use_dynamic_shifting") else config.shift
+
+    def resolve_sampler(self, sampler: SamplerChoice | None) -> None:
+        """Refuse any choice: the family's scheduler samples with Euler's method."""
+        if sampler is not None:
+            raise InputError(
+                "sampler",
+                f"this model samples with Euler's method only, not with {sampler.name!r}",
+                "Leave sampler, scheduler and negative prompt as they are, or connect the model through "
+                "GDRO Model from ComfyUI.",
+            )
+
+    def batch_size(self, size: tuple[int, int]) -> int:
+        """Return 64 for 64 x 64 pixels, fewer for larger images, and 1 from 512 x 512 on."""
+        return max(1, min(64, 64 * 64 * 64 // (size[0] * size[1])))
+
+    def graph(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        with torch.inference_mode(False), self._places.active():
+        with torch.inference_mode(False), self._offloader.active():
             yield
 
     def _check_text(
         self, prompts: Sequence[Prompt], tokenizer: Any, limit: int | None = None
     ) -> None:
-        """Refuse text that a tokenizer has no tokens for, and (with a limit) text that would be cut
-        off. The limit counts start and end."""
-        for place, prompt in enumerate(prompts, 1):
-            inside = tokenizer(prompt.text, add_special_tokens=False, truncation=False)["input_ids"]
-            if tokenizer.unk_token_id in inside:
+        """Refuse text that a tokenizer has no tokens for, or that it would cut off.
+
+        Args:
+            limit: the most tokens, start and end included; None for a text that may be cut off.
+        """
+        for number, prompt in enumerate(prompts, 1):
+            tokens = tokenizer(prompt.text, add_special_tokens=False, truncation=False)["input_ids"]
+            if tokenizer.unk_token_id in tokens:
                 words = [word for word in prompt.text.split() if _unreadable(tokenizer, word)]
                 raise InputError(
                     "prompts",
-                    f"prompt {place} ({prompt.text!r}) has text this model cannot read: "
+                    f"prompt {number} ({prompt.text!r}) has text this model cannot read: "
                     + ", ".join(repr(w) for w in words[:5]),
                     "Use letters, digits and punctuation that the model's tokenizer knows.",
                 )
@@ -99,12 +127,11 @@ class PipelineModel(ABC):
             if limit is not None and length > limit:
                 raise InputError(
                     "prompts",
-                    f"prompt {place} ({prompt.text!r}) has {length} tokens",
+                    f"prompt {number} ({prompt.text!r}) has {length} tokens",
                     f"This model reads {limit}, start and end included: shorten the prompt.",
                 )
 
     def with_guidance(self, cond: Conditioning, guidance: float) -> Conditioning:
-        """Guidance stands outside of the network, unless the family says otherwise."""
         return cond
 
     @abstractmethod
@@ -113,12 +140,12 @@ class PipelineModel(ABC):
     @abstractmethod
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor: ...
 
-    def field(self, cond: Conditioning, guidance: float) -> Field:
-        """The velocities that ``sample`` follows, in float32."""
+    def velocity_field(self, cond: Conditioning, guidance: float) -> VelocityField:
+        """Return the velocities that ``sample`` integrates, in float32."""
         return lambda x, sigma: self.velocity(x, sigma, cond).float()
 
-    def spaced(self, steps: int) -> Any:
-        """Noise levels before they are shifted; None leaves them to the schedule."""
+    def unshifted_sigmas(self, steps: int) -> Any:
+        """Return the noise levels before the shift ``[steps]``; None leaves them to the scheduler."""
         return None
 
     @without_graph
@@ -130,26 +157,28 @@ class PipelineModel(ABC):
         guidance: float,
         size: tuple[int, int],
         on_step: StepCallback | None = None,
+        sampler: SamplerChoice | None = None,
     ) -> Tensor:
         scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
         tokens = math.prod(side // self.size_multiple for side in size)
-        shift = dynamic_shift(scheduler, tokens, self.longest_shift)
-        scheduler.set_timesteps(steps, device=self.device, sigmas=self.spaced(steps), **shift)
+        shift = dynamic_shift(scheduler, tokens, self.default_max_shift)
+        sigmas = self.unshifted_sigmas(steps)
+        scheduler.set_timesteps(steps, device=self.device, sigmas=sigmas, **shift)
         sigmas = scheduler.sigmas.to(self.device)
         width, height = (side // self.pipeline.vae_scale_factor for side in size)
         x = seeded_noise(seeds, (self.latent_channels, height, width)).to(self.device)
-        velocity = self.field(cond, guidance)
+        velocity = self.velocity_field(cond, guidance)
         for step in range(steps):
-            sigma, following = sigmas[step], sigmas[step + 1]
+            sigma, next_sigma = sigmas[step], sigmas[step + 1]
             v = velocity(x, sigma.expand(len(x)))
             if on_step is not None:
                 on_step(step + 1, steps, x - sigma * v)
-            x = x + (following - sigma) * v
+            x = x + (next_sigma - sigma) * v
         return x
 
     @without_graph
     def decode(self, latents: Tensor) -> Tensor:
-        with self._places.using(VAE):
+        with self._offloader.onloaded(VAE):
             scale, shift = self.latent_scale
             z = latents.to(self.device, self.vae.dtype) / scale + shift
             images = self.vae.decode(z, return_dict=False)[0].float()
@@ -157,7 +186,7 @@ class PipelineModel(ABC):
 
     @without_graph
     def encode_images(self, images: Tensor) -> Tensor:
-        with self._places.using(VAE):
+        with self._offloader.onloaded(VAE):
             scale, shift = self.latent_scale
             pixels = images.permute(0, 3, 1, 2).to(self.device, self.vae.dtype) * 2 - 1
             z = self.vae.encode(pixels).latent_dist.mode().float()
@@ -167,14 +196,15 @@ class PipelineModel(ABC):
     def adapters(
         self, config: AdapterConfig, seed: int = 0
     ) -> Iterator[dict[str, torch.nn.Parameter]]:
-        self._places.bring(NETWORK)
-        found = self.adapter_modules(config.target)
-        with lora_layers.attached(self.transformer, config, found, seed) as parameters:
+        self._offloader.onload(NETWORK)
+        modules = self.adapter_modules(config.target)
+        with lora_layers.attached(self.transformer, config, modules, seed) as parameters:
             yield parameters
 
     def adapter_modules(self, target: str) -> list[str]:
-        ends = self.attention + self.mlp if target == "attention+mlp" else self.attention
-        return [n for n in self.linear_shapes() if any(n.endswith(f".{end}") for end in ends)]
+        names = self.attention + self.mlp if target == "attention+mlp" else self.attention
+        suffixes = tuple(f".{name}" for name in names)
+        return [name for name in self.linear_shapes() if name.endswith(suffixes)]
 
     @contextmanager
     def reference(self) -> Iterator[None]:
@@ -182,9 +212,9 @@ class PipelineModel(ABC):
             yield
 
     @contextmanager
-    def with_lora(self, state: dict[str, Tensor], strength: float = 1.0) -> Iterator[None]:
-        self._places.bring(NETWORK)
-        with lora_layers.loaded(self.transformer, state, strength):
+    def with_lora(self, weights: LoRAWeights, strength: float = 1.0) -> Iterator[None]:
+        self._offloader.onload(NETWORK)
+        with lora_layers.loaded(self.transformer, weights, strength):
             yield
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
@@ -196,42 +226,45 @@ class PipelineModel(ABC):
 
     @abstractmethod
     def original_names(self) -> Names:
-        """What the original files call the network's modules."""
+        """Return the names of the network's modules in the original files."""
 
-    def merge(self, host: Host, style: Style) -> None:
-        merging.merge(host, self.transformer, self.original_names(), self.family, style)
-        this = [fingerprints.of_file(style.path), style.strength]
-        self.identity = {**self.identity, "loras": [*self.identity.get("loras", ()), this]}
-        self.merged = (*self.merged, f"{style.path.name} at strength {style.strength:g}")
+    def merge(self, host: Progress, lora: LoRAFile) -> None:
+        merging.merge(host, self.transformer, self.original_names(), self.family, lora)
+        record = [fingerprints.of_file(lora.path), lora.strength]
+        self.identity = {**self.identity, "loras": [*self.identity.get("loras", ()), record]}
+        self.merged = (*self.merged, f"{lora.path.name} at strength {lora.strength:g}")
 
-    def quantize(self, host: Host, how: str) -> None:
-        quantization.quantize(host, self.transformer, how, self.device)
+    def quantize(self, host: Progress, method: str) -> None:
+        quantization.quantize(host, self.transformer, method, self.device)
 
     @contextmanager
     def checkpointed(self, on: bool = True) -> Iterator[None]:
-        before = self.transformer.gradient_checkpointing
+        was_on = self.transformer.gradient_checkpointing
         if on:
             self.transformer.enable_gradient_checkpointing()
         try:
             yield
         finally:
-            if not before:
+            if not was_on:
                 self.transformer.disable_gradient_checkpointing()
 
     def compiled(self, on: bool = True) -> AbstractContextManager[None]:
-        return compiling.blocks(self.transformer, self.device) if on else nullcontext()
+        return compiling.compiled_blocks(self.transformer, self.device) if on else nullcontext()
 
     def activations_in_bytes(self, size: tuple[int, int], checkpointed: bool) -> int:
-        """Tokens x width x blocks, with what a block keeps: measured with torch's hooks on saved
-        tensors, LoRA on attention and MLP, and attention that keeps no scores."""
+        """Estimate them as tokens x width x blocks x ``saved_per_token``.
+
+        ``saved_per_token`` was measured with torch's hooks on saved tensors, with a LoRA on attention and
+        MLP and an attention kernel that saves no scores.
+        """
         config = self.transformer.config
         width = config.num_attention_heads * config.attention_head_dim
         patch = self.pipeline.vae_scale_factor * 2
         tokens = (size[0] // patch) * (size[1] // patch) + self.text_tokens
         blocks = config.num_layers + config.get("num_single_layers", 0)
-        inside = self.kept_in_block * tokens * width * self.dtype.itemsize
-        between = 5 * tokens * width * self.dtype.itemsize // 4
-        return inside + blocks * between if checkpointed else blocks * inside
+        in_block = self.saved_per_token * tokens * width * self.dtype.itemsize
+        between_blocks = 5 * tokens * width * self.dtype.itemsize // 4
+        return in_block + blocks * between_blocks if checkpointed else blocks * in_block
 
     def weights_in_bytes(self) -> int:
         return size_in_bytes([self.transformer])
@@ -247,21 +280,27 @@ class PipelineModel(ABC):
         return {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
 
     def text_tensors(self, cond: Conditioning) -> tuple[Tensor, Tensor]:
-        return cond.tensors["hidden"], cond.tensors["pooled"]
+        return tensors_of(cond)["hidden"], tensors_of(cond)["pooled"]
 
 
 def _unreadable(tokenizer: Any, word: str) -> bool:
+    """Return whether a tokenizer has no tokens for a word."""
     ids = tokenizer(word, add_special_tokens=False)["input_ids"]
     return not ids or tokenizer.unk_token_id in ids
 
 
-def dynamic_shift(scheduler: Any, tokens: int, longest: float) -> dict[str, float]:
-    """``mu`` for schedulers that shift their noise levels by the number of image tokens; nothing for
-    those that do not. ``longest`` is the shift at 4096 tokens where the scheduler does not say."""
-    if not scheduler.config.get("use_dynamic_shifting"):
-        return {}
+def dynamic_shift(scheduler: Any, tokens: int, default_max_shift: float) -> dict[str, float]:
+    """Return ``mu`` for a scheduler whose shift grows with the number of image tokens, else nothing.
+
+    ``mu`` is linear in the tokens, as in diffusers' ``calculate_shift``.
+
+    Args:
+        default_max_shift: the shift at 4096 tokens, for a scheduler that does not give it.
+    """
     get = scheduler.config.get
-    first, last = get("base_image_seq_len", 256), get("max_image_seq_len", 4096)
-    low, high = get("base_shift", 0.5), get("max_shift", longest)
-    slope = (high - low) / (last - first)
-    return {"mu": tokens * slope + low - slope * first}
+    if not get("use_dynamic_shifting"):
+        return {}
+    low_tokens, high_tokens = get("base_image_seq_len", 256), get("max_image_seq_len", 4096)
+    low, high = get("base_shift", 0.5), get("max_shift", default_max_shift)
+    slope = (high - low) / (high_tokens - low_tokens)
+    return {"mu": tokens * slope + low - slope * low_tokens}

@@ -1,12 +1,11 @@
-"""A smaller base for training: the blocks' linear layers in 8 bits or in NF4, through bitsandbytes.
+"""Quantize the blocks' linear layers to 8 bits or NF4 with bitsandbytes, to train with less memory.
 
-Only the frozen base shrinks; adapters stay float32. Embeddings, norms and the last layer, which are
-small and delicate, keep their dtype.
+Only the frozen base is quantized; adapters stay float32. Embeddings, norms and the last layer keep their
+dtype: they are small and sensitive.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,67 +14,75 @@ from torch import nn
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..host import Host
+    from ..progress import Progress
 
 QUANTIZATIONS = ("none", "8-bit", "nf4")
 
 
-def quantize(host: Host, network: nn.Module, how: str, device: torch.device) -> None:
-    """Replace the linear layers inside of a network's blocks, in place; the network stays on the CPU.
+def quantize(host: Progress, network: nn.Module, method: str, device: torch.device) -> None:
+    """Replace the linear layers in a network's blocks, in place; the network stays on the CPU.
+
+    Args:
+        method: one of ``QUANTIZATIONS``.
+        device: where each layer is quantized.
 
     Raises:
-        InputError: ``how`` is unknown, or bitsandbytes is absent or cannot use the device.
+        InputError: as ``check``.
     """
-    check(how, device)
-    if how == "none":
+    check(method, device)
+    if method == "none":
         return
-    found = [
+    linears = [
         (name, module)
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear) and "transformer_blocks." in name
     ]
     with torch.inference_mode(False), torch.no_grad():
-        for done, (name, module) in enumerate(found, 1):
+        for done, (name, module) in enumerate(linears, 1):
             host.check_cancelled()
             parent, _, child = name.rpartition(".")
-            small = _layer(module, how).to(device).to("cpu")
-            setattr(network.get_submodule(parent), child, small.requires_grad_(False))
-            host.progress(done, len(found), f"quantizing to {how}")
+            # bitsandbytes packs a weight when it first moves to a device.
+            layer = _layer(module, method).to(device).to("cpu")
+            setattr(network.get_submodule(parent), child, layer.requires_grad_(False))
+            host.progress(done, len(linears), f"quantizing to {method}")
 
 
-def check(how: str, device: torch.device) -> None:
-    """Say before any work that it cannot be done."""
-    if how not in QUANTIZATIONS:
+def check(method: str, device: torch.device) -> None:
+    """Raise ``InputError`` if the method is unknown, or bitsandbytes is missing or cannot use the device."""
+    if method not in QUANTIZATIONS:
         raise InputError(
-            "quantization", f"{how!r} is unknown", f"Choose one of: {', '.join(QUANTIZATIONS)}."
+            "quantization", f"{method!r} is unknown", f"Choose one of: {', '.join(QUANTIZATIONS)}."
         )
-    if how == "none":
+    if method == "none":
         return
     if device.type not in ("cuda", "cpu", "xpu"):
         raise InputError(
-            "quantization", f"{how} does not work on a device of type {device.type}", "Choose none."
+            "quantization",
+            f"{method} does not work on a device of type {device.type}",
+            "Choose none.",
         )
     try:
-        importlib.import_module("bitsandbytes")
+        import bitsandbytes  # type: ignore  # noqa: F401
     except (ImportError, RuntimeError, OSError) as error:
         raise InputError(
             "quantization",
-            f"{how} needs bitsandbytes, which cannot be used here ({error})",
+            f"{method} needs bitsandbytes, which cannot be used here ({error})",
             "Install it with `pip install bitsandbytes` into ComfyUI's Python, or choose none.",
         ) from error
 
 
-def _layer(module: nn.Linear, how: str) -> Any:
-    """The small layer; its weight is packed when it is first moved."""
-    # Its modules declare no types; looked up by name, the checker says the same with it and without.
-    small: Any = importlib.import_module("bitsandbytes.nn")
+def _layer(module: nn.Linear, method: str) -> Any:
+    """Return the quantized layer of a linear one, its weight not packed yet."""
+    import bitsandbytes.nn  # type: ignore
+
+    bnb: Any = bitsandbytes.nn
     sizes = (module.in_features, module.out_features, module.bias is not None)
-    weight = module.weight.data.to("cpu")  # bitsandbytes packs what comes from there
-    if how == "nf4":
-        layer: Any = small.Linear4bit(*sizes, compute_dtype=weight.dtype, quant_type="nf4")
-        layer.weight = small.Params4bit(weight, requires_grad=False, quant_type="nf4")
+    weight = module.weight.data.to("cpu")  # only weights on the CPU are packed
+    if method == "nf4":
+        layer: Any = bnb.Linear4bit(*sizes, compute_dtype=weight.dtype, quant_type="nf4")
+        layer.weight = bnb.Params4bit(weight, requires_grad=False, quant_type="nf4")
     else:
-        layer = small.Linear8bitLt(*sizes, has_fp16_weights=False)
-        layer.weight = small.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+        layer = bnb.Linear8bitLt(*sizes, has_fp16_weights=False)
+        layer.weight = bnb.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     layer.bias = module.bias
     return layer

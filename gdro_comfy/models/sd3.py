@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5 behind the FlowModel contract, through diffusers."""
+"""Stable Diffusion 3 and 3.5."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..data.conditioning import Conditioning
+from ..data.conditioning import BatchedConditioning, Conditioning, tensors_of
 from .base import without_graph
 from .families import SD3
 from .offload import ENCODERS, NETWORK
 from .original_layouts import Names, sd3_names
-from .pipeline_model import Field, PipelineModel
+from .pipeline_model import PipelineModel, VelocityField
 
 if TYPE_CHECKING:
     from ..data.prompts import Prompt
@@ -22,7 +22,7 @@ _T5_LENGTH = 256
 
 
 class SD3Model(PipelineModel):
-    """A ``StableDiffusion3Pipeline`` as a FlowModel."""
+    """A ``StableDiffusion3Pipeline`` as a ``FlowModel``."""
 
     family = SD3
     attention = (
@@ -32,8 +32,8 @@ class SD3Model(PipelineModel):
     )
     mlp = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 
-    kept_in_block = 22
-    longest_shift = 1.16
+    saved_per_token = 22
+    default_max_shift = 1.16
 
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
         super().__init__(pipeline, identity, device)
@@ -43,28 +43,31 @@ class SD3Model(PipelineModel):
         self.latent_channels = config.in_channels
         self.size_multiple = pipeline.vae_scale_factor * config.patch_size
         self.architecture = _architecture(config)
-        # Where CLIP alone fills the width of the joint attention, the model was made without T5;
-        # where T5 is only left out, the pipeline stands zeros in its place.
+        # If the two CLIPs fill the width of the joint attention, the model was made without T5. If T5 is
+        # merely missing, the pipeline puts zeros in place of its tokens.
         clips = (pipeline.text_encoder, pipeline.text_encoder_2)
         without_t5 = sum(clip.config.hidden_size for clip in clips) >= config.joint_attention_dim
         self._t5_length = 0 if pipeline.text_encoder_3 is None and without_t5 else _T5_LENGTH
         self.text_tokens = pipeline.tokenizer_max_length + self._t5_length
-        self._nothing: Conditioning | None = None
+        self._empty_prompt: Conditioning | None = None
 
     def original_names(self) -> Names:
         return sd3_names(self.transformer.config.num_layers)
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """CLIP must know the words; where T5 reads along, a long prompt is cut off by CLIP alone."""
+        """Check the prompts with CLIP's tokenizer and, if there is one, T5's.
+
+        CLIP may cut a long prompt off only if the model has T5.
+        """
         tokenizer = self.pipeline.tokenizer
-        alone = self._t5_length == 0
-        self._check_text(prompts, tokenizer, tokenizer.model_max_length if alone else None)
+        limit = tokenizer.model_max_length if self._t5_length == 0 else None
+        self._check_text(prompts, tokenizer, limit)
         if self.pipeline.text_encoder_3 is not None:
             self._check_text(prompts, self.pipeline.tokenizer_3, self._t5_length)
 
     @without_graph
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
-        with self._places.using(ENCODERS):
+        with self._offloader.onloaded(ENCODERS):
             text = [prompt.text for prompt in prompts]
             hidden, _, pooled, _ = self.pipeline.encode_prompt(
                 text,
@@ -76,41 +79,44 @@ class SD3Model(PipelineModel):
             )
             assert hidden is not None
             assert pooled is not None
-            return Conditioning({"hidden": hidden, "pooled": pooled}).to(self.device, self.dtype)
+            return BatchedConditioning({"hidden": hidden, "pooled": pooled}).to(
+                self.device, self.dtype
+            )
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        self._places.bring(NETWORK)
+        self._offloader.onload(NETWORK)
         return self.transformer(
             hidden_states=x.to(self.dtype),
-            encoder_hidden_states=cond.tensors["hidden"],
-            pooled_projections=cond.tensors["pooled"],
+            encoder_hidden_states=tensors_of(cond)["hidden"],
+            pooled_projections=tensors_of(cond)["pooled"],
             timestep=sigma.to(self.device) * 1000,
             return_dict=False,
         )[0]
 
-    def field(self, cond: Conditioning, guidance: float) -> Field:
-        """With guidance both velocities come from one pass of twice the images."""
+    def velocity_field(self, cond: Conditioning, guidance: float) -> VelocityField:
+        """Return velocities with classifier-free guidance, both of one pass over twice the images."""
         if guidance <= 1:
-            return super().field(cond, guidance)
+            return super().velocity_field(cond, guidance)
         both = Conditioning.cat([self._empty(len(cond)), cond])
 
         def guided(x: Tensor, sigma: Tensor) -> Tensor:
             v = self.velocity(torch.cat([x, x]), sigma.repeat(2), both).float()
-            away, towards = v.chunk(2)
-            return away + guidance * (towards - away)
+            unconditional, conditional = v.chunk(2)
+            return unconditional + guidance * (conditional - unconditional)
 
         return guided
 
     def _empty(self, count: int) -> Conditioning:
+        """Return the empty prompt ``count`` times."""
         from ..data.prompts import Prompt
 
-        if self._nothing is None:
-            self._nothing = self.encode([Prompt("")]).to("cpu")
-        return self._nothing.select([0] * count).to(self.device)
+        if self._empty_prompt is None:
+            self._empty_prompt = self.encode([Prompt("")]).to("cpu")
+        return self._empty_prompt.select([0] * count).to(self.device)
 
 
 def _architecture(config: Any) -> str:
-    """The name in the headers of LoRA files, by the size that Stability AI released."""
+    """Return the modelspec name of the release that has this configuration."""
     if config.get("dual_attention_layers"):
         return "stable-diffusion-3.5-medium"
     if config.num_layers == 38:

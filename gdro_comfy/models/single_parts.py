@@ -1,4 +1,4 @@
-"""The parts of a model from single files: configurations from shapes, weights from the file."""
+"""Build each part of a model from a single file: its configuration from shapes, then its weights."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 
 from . import original_layouts
 from .families import FLUX, Family
-from .weights import INPUTS, Reader, Source, fill, strange
+from .weights import Reader, Source, fill, unlike_release
 
 
 def transformer(family: Family, source: Source, dtype: torch.dtype) -> Any:
-    """The network, from a file of either layout."""
+    """Build the network from a file of either layout."""
     from accelerate import init_empty_weights
     from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
     from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
@@ -21,27 +21,28 @@ def transformer(family: Family, source: Source, dtype: torch.dtype) -> Any:
     original = source.part.layout == "original"
     if family is FLUX:
         config = _flux_config(source, original)
-        kind = FluxTransformer2DModel
+        network = FluxTransformer2DModel
         names = original_layouts.flux_names(config["num_layers"], config["num_single_layers"])
     else:
         config = _sd3_config(source, original)
-        kind = SD3Transformer2DModel
+        network = SD3Transformer2DModel
         names = original_layouts.sd3_names(config["num_layers"])
     with init_empty_weights():
-        model = kind(**config)
+        model = network(**config)
     with Reader(source, dtype) as reader:
         if original:
             shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
             try:
                 state = original_layouts.convert(reader.keys, reader.read, names, shapes)
             except (KeyError, RuntimeError, ValueError) as error:
-                raise strange(source, "transformer", str(error)) from error
+                raise unlike_release(source, str(error)) from error
         else:
             state = {key: reader.read(key) for key in reader.keys}
-    return fill(model, state, source, "transformer")
+    return fill(model, state, source)
 
 
 def _flux_config(source: Source, original: bool) -> dict[str, Any]:
+    """Return the configuration of diffusers' FLUX.1 transformer."""
     if original:
         norm, hidden = "double_blocks.0.img_attn.norm.key_norm.", source.shape("img_in.weight")[0]
         head = (source.shape(f"{norm}scale") or source.shape(f"{norm}weight"))[0]
@@ -69,6 +70,7 @@ def _flux_config(source: Source, original: bool) -> dict[str, Any]:
 
 
 def _sd3_config(source: Source, original: bool) -> dict[str, Any]:
+    """Return the configuration of diffusers' SD3 transformer."""
     if original:
         patch, positions, pooled = "x_embedder.proj.weight", "pos_embed", "y_embedder.mlp.0.weight"
         block, out = "joint_blocks.{}.", "final_layer.linear.weight"
@@ -80,7 +82,7 @@ def _sd3_config(source: Source, original: bool) -> dict[str, Any]:
         dual, norm = ".attn2.to_q.weight", "transformer_blocks.0.attn.norm_q.weight"
     hidden, channels, _, size = source.shape(patch)
     blocks = source.count(block)
-    # All of SD3 have heads of 64; its small relatives may be narrower than one.
+    # Every released SD3 has heads of 64; a tiny one may be narrower than that.
     head = (source.shape(norm) or (min(64, hidden),))[0]
     first = block.format(0)[:-1]
     return {
@@ -103,13 +105,18 @@ def _sd3_config(source: Source, original: bool) -> dict[str, Any]:
 
 
 def clip(source: Source, dtype: torch.dtype, projected: bool, own_projection: bool) -> Any:
-    """CLIP-L or CLIP-G. SD3 takes CLIP-L's summary as it is: its projection changes nothing."""
+    """Build CLIP-L or CLIP-G.
+
+    Args:
+        projected: whether the summary passes through a text projection.
+        own_projection: whether that is the file's; otherwise it is the identity, as for CLIP-L in SD3.
+    """
     from accelerate import init_empty_weights
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    words, width = source.shape("text_model.embeddings.token_embedding.weight")
+    tokens, width = source.shape("text_model.embeddings.token_embedding.weight")
     config = CLIPTextConfig(
-        vocab_size=words,
+        vocab_size=tokens,
         hidden_size=width,
         projection_dim=width,
         intermediate_size=source.shape("text_model.encoder.layers.0.mlp.fc1.weight")[0],
@@ -117,8 +124,8 @@ def clip(source: Source, dtype: torch.dtype, projected: bool, own_projection: bo
         num_attention_heads=width // 64,
         max_position_embeddings=source.shape("text_model.embeddings.position_embedding.weight")[0],
         hidden_act="gelu" if width == 1280 else "quick_gelu",
-        bos_token_id=words - 2,
-        eos_token_id=words - 1,
+        bos_token_id=tokens - 2,
+        eos_token_id=tokens - 1,
         pad_token_id=1,
     )
     with init_empty_weights():
@@ -130,26 +137,25 @@ def clip(source: Source, dtype: torch.dtype, projected: bool, own_projection: bo
     state.pop("text_model.embeddings.position_ids", None)
     projection = state.pop("text_projection.weight", None)
     if projected:
-        same = torch.eye(width, dtype=dtype)
-        state["text_projection.weight"] = (
-            projection if own_projection and projection is not None else same
-        )
+        if projection is None or not own_projection:
+            projection = torch.eye(width, dtype=dtype)
+        state["text_projection.weight"] = projection
     if not any(name.startswith("text_model.") for name in model.state_dict()):
-        # transformers 5 dropped this prefix from one of the two classes.
+        # transformers 5 has dropped this prefix from one of the two classes.
         state = {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
-    return fill(model, state, source, INPUTS[source.part.kind])
+    return fill(model, state, source)
 
 
 def t5(source: Source, dtype: torch.dtype) -> Any:
-    """T5-XXL, fp8 or not, in ``dtype``."""
+    """Build T5-XXL from a file of any dtype."""
     from accelerate import init_empty_weights
     from transformers import T5Config, T5EncoderModel
 
     first = "encoder.block.0.layer."
-    words, width = source.shape("shared.weight")
+    tokens, width = source.shape("shared.weight")
     buckets, heads = source.shape(f"{first}0.SelfAttention.relative_attention_bias.weight")
     config = T5Config(
-        vocab_size=words,
+        vocab_size=tokens,
         d_model=width,
         d_kv=source.shape(f"{first}0.SelfAttention.q.weight")[0] // heads,
         d_ff=source.shape(f"{first}1.DenseReluDense.wi_0.weight")[0],
@@ -164,15 +170,15 @@ def t5(source: Source, dtype: torch.dtype) -> Any:
         state = {k: reader.read(k) for k in reader.keys if k.startswith(("encoder.", "shared."))}
     state["encoder.embed_tokens.weight"] = state["shared.weight"]
     if dtype == torch.float16:
-        # Its last layers overflow in float16.
+        # These layers overflow in float16.
         state = {k: t.float() if ".wo." in k else t for k, t in state.items()}
-    model = fill(model, state, source, "t5")
+    model = fill(model, state, source)
     model.tie_weights()
     return model
 
 
 def vae(source: Source, scale: float, shift: float, dtype: torch.dtype) -> Any:
-    """The VAE of a family, with its scale and shift of the latents."""
+    """Build a VAE with the scale and shift of its family's latents."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     original = source.part.layout == "original"
@@ -202,4 +208,4 @@ def vae(source: Source, scale: float, shift: float, dtype: torch.dtype) -> Any:
         from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
         state = convert_ldm_vae_checkpoint(state, config)
-    return fill(model, state, source, "vae")
+    return fill(model, state, source)

@@ -1,4 +1,4 @@
-"""The weights of one part of a file: read one at a time, in one dtype, into an empty module."""
+"""The weights of one part of a model file: read one tensor at a time into an empty module."""
 
 from __future__ import annotations
 
@@ -9,47 +9,71 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .files import CLIP_G, CLIP_L, T5, TRANSFORMER, VAE, ModelFile, Part
+from .families import CLIP_G, CLIP_L, T5, TRANSFORMER, VAE
+from .files import ModelFile
+from .recognition import Part
 
 INPUTS = {TRANSFORMER: "transformer", CLIP_L: "clip_l", CLIP_G: "clip_g", T5: "t5", VAE: "vae"}
-"""The node's input that a part is chosen at."""
+"""The node's input at which each kind of part is chosen."""
+
+_QUANTIZATION_KEYS = ("scale_weight", "scale_input", "weight_scale", "input_scale", "comfy_quant")
+"""Last components of names that belong to the quantization of a file, not to the module."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A part and the file it is in."""
+    """A part of a model and the file that contains it."""
 
     file: ModelFile
     part: Part
 
+    @property
+    def input_name(self) -> str:
+        """The node's input for this kind of part."""
+        return INPUTS[self.part.kind]
+
     def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of the part's tensor, ``()`` if it has no such tensor."""
         return self.file.shape(self.part, name)
 
     def count(self, pattern: str) -> int:
+        """Return how many numbered modules it has; ``pattern`` has ``{}`` for the number."""
         return self.file.count(self.part, pattern)
 
 
 class Reader:
-    """A part's tensors, by key without its prefix, one at a time and in one dtype. 8-bit floats are
-    multiplied by their scale, where they have one."""
+    """The tensors of a part, read one at a time and converted to one dtype.
+
+    8-bit floats are multiplied by their scale, if the file has one. Use it as a context manager: it keeps
+    the file open.
+
+    Args:
+        source: the part.
+        dtype: of the tensors that are returned.
+
+    Raises:
+        InputError: the file is quantized in another way than to 8-bit floats.
+    """
+
+    keys: list[str]
+    """Names of the part's tensors, without its prefix."""
 
     def __init__(self, source: Source, dtype: torch.dtype) -> None:
         self._source, self._dtype = source, dtype
         prefix = source.part.prefix
-        every = [
-            name.removeprefix(prefix) for name in source.file.shapes if name.startswith(prefix)
-        ]
-        extra = ("scale_weight", "scale_input", "weight_scale", "input_scale", "comfy_quant")
+        names = [n.removeprefix(prefix) for n in source.file.shapes if n.startswith(prefix)]
         self.keys = [
-            k for k in every if k.rpartition(".")[2] not in extra and not k.endswith("scaled_fp8")
+            name
+            for name in names
+            if name.rpartition(".")[2] not in _QUANTIZATION_KEYS and not name.endswith("scaled_fp8")
         ]
         packed = [
-            k for k in self.keys if source.file.dtypes[prefix + k] in ("packed bytes", "int8")
+            key for key in self.keys if source.file.dtypes[prefix + key] in ("packed bytes", "int8")
         ]
         if packed:
             raise InputError(
-                INPUTS[source.part.kind],
-                f"{source.file.path.name} is quantised in a way that cannot be trained ({packed[0]})",
+                source.input_name,
+                f"{source.file.path.name} is quantized in a format that cannot be trained on ({packed[0]})",
                 "Choose the file in fp16, bf16 or fp8, and quantization on this node.",
             )
 
@@ -64,29 +88,35 @@ class Reader:
         self._open.__exit__(*error)
 
     def read(self, key: str) -> Tensor:
-        prefix = self._source.part.prefix
-        tensor = self._file.get_tensor(prefix + key)
-        if self._source.file.dtypes[prefix + key] != "fp8":
+        """Read the tensor with this key."""
+        name = self._source.part.prefix + key
+        tensor = self._file.get_tensor(name)
+        if self._source.file.dtypes[name] != "fp8":
             return tensor.to(self._dtype)
-        stem = (prefix + key).rpartition(".")[0]
-        for name in (f"{stem}.scale_weight", f"{stem}.weight_scale"):
-            if name in self._source.file.shapes:
-                return (tensor.float() * self._file.get_tensor(name).float()).to(self._dtype)
+        module = name.rpartition(".")[0]
+        for scale in (f"{module}.scale_weight", f"{module}.weight_scale"):
+            if scale in self._source.file.shapes:
+                return (tensor.float() * self._file.get_tensor(scale).float()).to(self._dtype)
         return tensor.to(self._dtype)
 
 
-def fill(model: nn.Module, state: dict[str, Tensor], source: Source, input_name: str) -> Any:
-    """Put all weights in; what is missing, left over or of another shape is the file's fault."""
+def fill(model: nn.Module, state: dict[str, Tensor], source: Source) -> Any:
+    """Assign all weights to an empty module and return it, frozen.
+
+    Raises:
+        InputError: a weight is missing, left over or of another shape.
+    """
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
-        raise strange(source, input_name, str(error).splitlines()[-1].strip()) from error
+        raise unlike_release(source, str(error).splitlines()[-1].strip()) from error
     return model.eval().requires_grad_(False)
 
 
-def strange(source: Source, input_name: str, what: str) -> InputError:
+def unlike_release(source: Source, difference: str) -> InputError:
+    """Return the error for a part whose tensors are not those of the original release."""
     return InputError(
-        input_name,
-        f"{source.file.path.name} is {source.part.title}, but not as released ({what[:200]})",
+        source.input_name,
+        f"{source.file.path.name} is {source.part.title}, but not as released ({difference[:200]})",
         "Choose the file of the original release, not a cut or merged one.",
     )

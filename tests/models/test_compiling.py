@@ -1,46 +1,101 @@
-"""A training with compiled blocks."""
+"""Compiled blocks: the same results, one graph for blocks of one structure, and nothing left behind."""
 
 import pytest
 import torch
 from recording_host import RecordingHost
 from small_training import OBJECTIVE, config, scored
+from torch import nn
+from torch._dynamo.utils import counters
+from torch._inductor import config as inductor
 
 from gdro_comfy.errors import InputError
+from gdro_comfy.models import compiling
 from gdro_comfy.training.train import train
 
+CPU = torch.device("cpu")
 
-def test_the_training_is_the_same_and_nothing_is_left_of_it(
-    bundled_model, host, tmp_path, monkeypatch
-):
+
+class Network(nn.Module):
+    """Three blocks of one structure, and a last layer outside of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(8, 8), nn.GELU()) for _ in range(3)
+        ).double()
+        self.last = nn.Linear(8, 8).double()
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.last(x)
+
+
+@pytest.fixture
+def graphs():
+    """Counts the graphs that dynamo compiles; no earlier test's are reused."""
+    torch._dynamo.reset()
+    counters.clear()
+    yield lambda: counters["stats"]["unique_graphs"]
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+def test_blocks_of_one_structure_are_compiled_once_and_compute_the_same(graphs):
+    try:
+        compiling.check(CPU)
+    except InputError as error:
+        pytest.skip(str(error))
+    network, before = Network(), graphs()
+    x = torch.randn(4, 8, dtype=torch.float64, requires_grad=True)
+    expected = torch.autograd.grad(network(x).square().sum(), x)[0]
+    with compiling.compiled_blocks(network, CPU):
+        compiled = torch.autograd.grad(network(x).square().sum(), x)[0]
+        assert graphs() - before == 1
+    assert torch.allclose(compiled, expected, rtol=1e-12)
+
+
+def test_the_blocks_are_as_before_after_an_error(graphs):
+    network = Network()
+
+    def fail():
+        with compiling.compiled_blocks(network, CPU):
+            assert all("forward" in vars(block) for block in network.blocks)
+            raise RuntimeError("in the middle")
+
+    with (
+        torch.compiler.set_stance("default", force_backend="eager"),
+        pytest.raises(RuntimeError, match="in the middle"),
+    ):
+        fail()
+    assert all("forward" not in vars(block) for block in network.blocks)
+
+
+def test_a_training_is_the_same_and_leaves_nothing_compiled(bundled_model, host, tmp_path, graphs):
     plain = train(host, bundled_model, scored(host, bundled_model), OBJECTIVE, config(steps=3))
-    elsewhere = RecordingHost(tmp_path / "elsewhere")
-    rollout = scored(elsewhere, bundled_model)
-    compiled = []
-    wrap = torch.compile
-
-    def traced(function):
-        """Traced as ever, but run by torch itself: making machine code would take minutes."""
-        compiled.append(function)
-        return wrap(function, backend="eager")
-
-    monkeypatch.setattr(torch, "compile", traced)
-    found = train(elsewhere, bundled_model, rollout, OBJECTIVE, config(steps=3, torch_compile=True))
-    for one, other in zip(plain.history(), found.history(), strict=True):
+    other_host = RecordingHost(tmp_path / "elsewhere")
+    rollout = scored(other_host, bundled_model)
+    assert graphs() == 0
+    # Graphs are captured as ever, but run by torch: machine code for them would take minutes.
+    with torch.compiler.set_stance("default", force_backend="eager"):
+        settings = config(steps=3, torch_compile=True)
+        compiled = train(other_host, bundled_model, rollout, OBJECTIVE, settings)
+    assert graphs() > 1  # the first is that of the check
+    for one, other in zip(plain.history(), compiled.history(), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
         assert one["error"] == pytest.approx(other["error"], rel=1e-4)
     blocks = bundled_model.transformer.transformer_blocks
-    assert len(compiled) == 1 + len(blocks)
     assert all("forward" not in vars(block) for block in blocks)
 
 
-def test_where_torch_cannot_compile_the_user_is_told_before_the_first_step(
-    bundled_model, host, monkeypatch
+def test_without_a_compiler_the_training_is_refused_before_its_first_step(
+    bundled_model, host, graphs
 ):
-    def broken(function):
-        raise RuntimeError("No working C++ compiler found in\nx")
-
-    monkeypatch.setattr(torch, "compile", broken)
     rollout = scored(host, bundled_model)
-    with pytest.raises(InputError, match=r"torch_compile: .*No working C.. compiler.*Turn it off"):
+    no_compiler = {"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}
+    with (
+        inductor.patch(no_compiler),
+        pytest.raises(InputError, match=r"torch_compile: .*No working C.. compiler.*Turn it off"),
+    ):
         train(host, bundled_model, rollout, OBJECTIVE, config(steps=3, torch_compile=True))
     assert not list(host.output_dir.glob("gdro/*/train/*/history.jsonl"))

@@ -1,10 +1,10 @@
-"""The FLUX.1 family against diffusers' own pipeline on the same weights, and its adapters."""
+"""The FLUX.1 family: compared with diffusers' own pipeline on the same weights, and its adapters."""
 
 import pytest
 import tiny_models
 import torch
 
-from gdro_comfy.data.conditioning import Conditioning
+from gdro_comfy.data.conditioning import BatchedConditioning
 from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
 from gdro_comfy.models import loading
@@ -45,7 +45,7 @@ def velocity(model, cond, guidance=3.5):
 def test_sampling_equals_the_pipeline(kind, guidance, size, request):
     model = request.getfixturevalue(kind)
     width, height = size
-    mine = model.sample(model.encode(PROMPTS), [11, 12], 5, guidance, size)
+    ours = model.sample(model.encode(PROMPTS), [11, 12], 5, guidance, size)
     noise = seeded_noise([11, 12], (16, height // 8, width // 8))
     theirs = model.pipeline(
         texts(),
@@ -54,11 +54,11 @@ def test_sampling_equals_the_pipeline(kind, guidance, size, request):
         height=height,
         width=width,
         latents=model.pipeline._pack_latents(noise, 2, 16, height // 8, width // 8),
-        max_sequence_length=model.t5_length,
+        max_sequence_length=model.text_tokens,
         output_type="latent",
     ).images
     theirs = model.pipeline._unpack_latents(theirs, height, width, 8)
-    assert torch.allclose(mine, theirs, atol=1e-4)
+    assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_decoding_equals_the_pipeline(dev):
@@ -89,18 +89,18 @@ def test_velocities_are_those_of_the_network(dev):
     assert torch.allclose(velocity(dev, cond, 2.0), theirs, atol=1e-5)
 
 
-def test_packing_is_undone():
+def test_unpack_undoes_pack():
     x = torch.randn(2, 16, 8, 12)
     assert pack(x).shape == (2, 24, 64)
     assert torch.equal(unpack(pack(x), 4, 6), x)
 
 
-def test_the_network_is_told_the_guidance_where_it_knows_it(dev, schnell):
+def test_the_guidance_reaches_a_network_that_takes_it(dev, schnell):
     cond = dev.encode(PROMPTS)
     assert not torch.allclose(velocity(dev, cond, 1.0), velocity(dev, cond, 3.5), atol=1e-3)
     with torch.no_grad():
-        silent = dev.velocity(seeded_noise([1, 2], (16, 8, 12)), torch.tensor([0.3, 0.8]), cond)
-    assert torch.equal(silent, velocity(dev, cond, 3.5))
+        default = dev.velocity(seeded_noise([1, 2], (16, 8, 12)), torch.tensor([0.3, 0.8]), cond)
+    assert torch.equal(default, velocity(dev, cond, 3.5))
     cond = schnell.encode(PROMPTS)
     assert torch.equal(velocity(schnell, cond, 1.0), velocity(schnell, cond, 3.5))
 
@@ -118,24 +118,26 @@ def test_training_takes_the_guidance_of_the_rollout(dev, host, monkeypatch):
     settings = rollouts.RolloutConfig(
         images_per_prompt=3, steps=1, guidance=2.25, width=64, height=64
     )
-    made = rollouts.generate(host, dev, from_text("a red circle\ntwo blue square"), settings)
+    rollout = rollouts.sample_rollout(
+        host, dev, from_text("a red circle\ntwo blue square"), settings
+    )
     monkeypatch.setattr(
         Rollout, "scores", lambda self: np.arange(6, dtype=np.float32).reshape(2, 3)
     )
-    told, inner = [], dev.velocity
+    scales, inner = [], dev.velocity
 
     def watched(x, sigma, cond):
-        told.append(cond.tensors["guidance"])
+        scales.append(cond.tensors["guidance"])
         return inner(x, sigma, cond)
 
     monkeypatch.setattr(dev, "velocity", watched)
     config = TrainConfig(steps=1, groups_per_step=1, adapter=CONFIG, preview_every=0)
-    train(host, dev, made, GDRO(group_size=3), config)
-    assert told
-    assert all(torch.equal(scale, torch.full((3,), 2.25)) for scale in told)
+    train(host, dev, rollout, GDRO(group_size=3), config)
+    assert scales
+    assert all(torch.equal(scale, torch.full((3,), 2.25)) for scale in scales)
 
 
-def test_adapters_sit_in_both_kinds_of_blocks_and_leave_nothing(dev):
+def test_adapters_sit_in_both_kinds_of_blocks_and_are_removed(dev):
     before = {name: p.clone() for name, p in dev.transformer.named_parameters()}
     cond = dev.encode(PROMPTS)
     base = velocity(dev, cond)
@@ -193,5 +195,5 @@ def test_text_that_t5_cannot_read_or_would_cut_off_is_refused(dev):
 
 
 def test_conditioning_keeps_its_guidance_when_it_is_selected(dev):
-    cond = dev.with_guidance(Conditioning({"pooled": torch.zeros(3, 2)}), 2.0)
+    cond = dev.with_guidance(BatchedConditioning({"pooled": torch.zeros(3, 2)}), 2.0)
     assert cond.select([0, 0, 2]).tensors["guidance"].tolist() == [2.0, 2.0, 2.0]

@@ -1,4 +1,4 @@
-"""What is only looked at keeps no graph, and what is trained has one, also in ComfyUI's inference mode."""
+"""Sampling builds no autograd graph and training does, also under ComfyUI's inference mode."""
 
 import pytest
 import tiny_models
@@ -18,24 +18,24 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_sampling_while_an_adapter_is_trained_keeps_no_graph(family, monkeypatch):
+def test_sampling_while_an_adapter_is_trained_builds_no_graph(family, monkeypatch):
     model = FAMILIES[family]()
     config = AdapterConfig(2, 2.0, "attention")
     with torch.enable_grad(), model.active(), model.adapters(config, 0) as parameters:
         cond = model.encode([Prompt("a red circle")])
-        kept = []
+        with_graph = []
         velocity = model.velocity
 
-        def watched(*given):
-            v = velocity(*given)
-            kept.append(v.requires_grad)
+        def watched(*args):
+            v = velocity(*args)
+            with_graph.append(v.requires_grad)
             return v
 
         monkeypatch.setattr(model, "velocity", watched)
         latents = model.sample(cond, [1], 3, 1.0, (64, 64))
         images = model.decode(latents)
         again = model.encode_images(images)
-        assert kept == [False] * 3
+        assert with_graph == [False] * 3
         assert not any(t.requires_grad for t in (latents, images, again, *cond.tensors.values()))
         x = seeded_noise([1], latents.shape[1:])
         model.velocity(x, torch.tensor([0.5]), cond).square().mean().backward()
@@ -43,7 +43,7 @@ def test_sampling_while_an_adapter_is_trained_keeps_no_graph(family, monkeypatch
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_tensors_made_in_inference_mode_can_be_trained_on(family):
+def test_results_under_inference_mode_can_be_trained_on(family):
     model = FAMILIES[family]()
     with torch.inference_mode():
         cond = model.encode([Prompt("a red circle")])

@@ -1,4 +1,4 @@
-"""Downloads from a hub on this machine: resumed, cancelled, refused; and a hub that is not there."""
+"""Downloads from a hub on this machine: resumed, cancelled and refused; and no hub at all."""
 
 import collections
 import hashlib
@@ -21,11 +21,11 @@ REPO = "someone/tiny-flux"
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """Enough of the hub's API for one model; counts what is asked for."""
+    """Enough of the hub's API for one model; records requests and counts the bytes sent."""
 
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.folder, self.gated, self.asked = folder, False, []
+        self.folder, self.gated, self.requests = folder, False, []
         self.sent = collections.Counter()
 
     @property
@@ -51,7 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def answer(self, body):
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         if "missing" in self.path:
             return self.refuse(404, "RepoNotFound")
         if self.server.gated:
@@ -96,7 +96,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("repository")
     tiny_models.flux_pipeline().save_pretrained(folder)
-    (folder / "flux1.safetensors").write_bytes(bytes(5000))  # the same once more, at the top
+    (folder / "flux1.safetensors").write_bytes(bytes(5000))  # a second copy, at the top
     (folder / "transformer" / "old.bin").write_bytes(bytes(5000))
     (folder / "README.md").write_text("words")
     return folder
@@ -121,12 +121,12 @@ def test_a_model_is_downloaded_once_and_loads(server, host):
     assert loading.load(folder, torch.device("cpu")).title == "FLUX.1"
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert not names & {"flux1.safetensors", "transformer/old.bin", "README.md"}
-    assert [stage for stage, _, _ in host.seen][-1] == "downloading, MB"
+    assert [stage for stage, _, _ in host.reports][-1] == "downloading, MB"
     server.shutdown()
     assert hub.download(host, REPO, "http://127.0.0.1:9") == folder  # needs no network any more
 
 
-def test_a_cancelled_download_goes_on_with_what_is_missing(server, host):
+def test_a_cancelled_download_resumes_and_fetches_nothing_twice(server, host):
     host.cancel_after = 6
     with pytest.raises(Cancelled):
         hub.download(host, REPO, server.url)
@@ -146,7 +146,7 @@ def test_a_gated_model_without_a_token_says_what_to_do(server, host):
         hub.download(host, REPO, server.url)
 
 
-def test_a_model_that_is_not_there_is_named(server, host):
+def test_a_model_that_does_not_exist_is_named(server, host):
     with pytest.raises(InputError, match="someone/missing is not on the hub"):
         hub.download(host, "someone/missing", server.url)
 
@@ -155,7 +155,7 @@ def test_another_family_is_refused_before_its_weights_are_fetched(server, host):
     (server.folder / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
     with pytest.raises(InputError, match="is a StableDiffusionXLPipeline"):
         hub.download(host, REPO, server.url)
-    assert not any("safetensors" in path for path in server.asked)
+    assert not any("safetensors" in path for path in server.requests)
 
 
 def test_a_full_disk_is_known_before_the_weights_are_fetched(server, host, monkeypatch):
@@ -165,7 +165,7 @@ def test_a_full_disk_is_known_before_the_weights_are_fetched(server, host, monke
         hub.download(host, REPO, server.url)
 
 
-def test_no_network_is_said_in_words(host, monkeypatch):
+def test_a_missing_network_is_explained(host, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -175,6 +175,6 @@ def test_no_network_is_said_in_words(host, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["FLUX.1-dev", "../../etc", "a/b/c", "a/..", "https://x/y", ""])
-def test_what_is_no_id_is_refused_at_once(host, name):
-    with pytest.raises(InputError, match="is no Hugging Face id"):
+def test_a_malformed_id_is_refused_at_once(host, name):
+    with pytest.raises(InputError, match="is not a Hugging Face id"):
         hub.download(host, name)

@@ -1,8 +1,10 @@
-"""Folders that are no model, or not the one: refused before anything is loaded."""
+"""Loading folders: what is refused beforehand, how a model is identified, and that the log stays clean."""
 
 import json
+import logging
 import shutil
 
+import diffusers
 import pytest
 import torch
 
@@ -25,7 +27,7 @@ def test_a_missing_part_is_named(copy):
         loading.load(copy, CPU)
 
 
-def test_weights_that_are_gone_are_reported(copy):
+def test_missing_weights_are_reported(copy):
     for path in (copy / "transformer").glob("*.safetensors"):
         path.unlink()
     with pytest.raises(InputError, match="folder: .*cannot be loaded"):
@@ -55,7 +57,7 @@ def test_a_folder_without_an_index_is_refused(tmp_path, content):
         loading.load(tmp_path, CPU)
 
 
-def test_identity_is_of_the_weights_not_of_the_place(copy):
+def test_the_identity_depends_on_the_weights_and_not_on_the_folder(copy):
     original = loading.bundled_folder("tiny SD3")
     assert fingerprints.of_transformer(copy) == fingerprints.of_transformer(original)
     path = next((copy / "transformer").glob("*.safetensors"))
@@ -81,6 +83,28 @@ def test_bundled_models_have_the_shape_that_comfyui_loads(name):
     assert config["in_channels"] == config["out_channels"] == 16
     vae = json.loads((folder / "vae" / "config.json").read_text())
     assert (vae["scaling_factor"], vae["shift_factor"]) == (1.5305, 0.0609)
+
+
+@pytest.mark.filterwarnings("error::FutureWarning", "error::DeprecationWarning")
+def test_loading_logs_no_deprecation_and_no_other_warning(caplog):
+    for name in ("diffusers", "transformers"):
+        logging.getLogger(name).addHandler(caplog.handler)
+    try:
+        model = loading.load(loading.bundled_folder("tiny SD3"), CPU, "bfloat16")
+    finally:
+        for name in ("diffusers", "transformers"):
+            logging.getLogger(name).removeHandler(caplog.handler)
+    assert model.dtype == torch.bfloat16
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+@pytest.mark.parametrize(
+    ("version", "keyword"),
+    [("0.33.0", "torch_dtype"), ("0.39.0", "torch_dtype"), ("0.40.0", "dtype"), ("1.0.0", "dtype")],
+)
+def test_the_dtype_has_the_name_that_this_diffusers_knows(monkeypatch, version, keyword):
+    monkeypatch.setattr(diffusers, "__version__", version)
+    assert loading._dtype_keyword() == keyword
 
 
 def test_everything_bundled_is_small_enough():

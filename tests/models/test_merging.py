@@ -1,4 +1,4 @@
-"""LoRA files merged into the base: the same as the adapter, in every layout, and what is refused."""
+"""LoRA files merged into the base: equal to the adapter, in every layout; and what is refused."""
 
 import json
 
@@ -8,11 +8,12 @@ import tiny_models
 import torch
 from safetensors.torch import save_file
 
+from gdro_comfy.data.lora_weights import LoRAWeights
 from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
 from gdro_comfy.lora import files, metadata
 from gdro_comfy.models import original_layouts
-from gdro_comfy.models.base import AdapterConfig, Style, seeded_noise
+from gdro_comfy.models.base import AdapterConfig, LoRAFile, seeded_noise
 from gdro_comfy.models.flux import FluxModel
 from gdro_comfy.models.sd3 import SD3Model
 from gdro_comfy.stages import STAGES
@@ -32,12 +33,12 @@ def velocity(model):
 
 
 def random_lora(model, alpha=8.0):
-    """Tensors in the keys that we write, on attention and MLP."""
+    """A LoRA on attention and MLP, under the keys of our own files."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad(), model.adapters(AdapterConfig(4, alpha, "attention+mlp")) as parameters:
         for parameter in parameters.values():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-        return files.to_file_keys(parameters, alpha)
+        return files.to_file_keys(LoRAWeights(parameters, 4, alpha))
 
 
 def saved(tmp_path, tensors, name="style"):
@@ -47,7 +48,7 @@ def saved(tmp_path, tensors, name="style"):
 
 
 def kohya(tensors, unet="lora_unet_"):
-    """The same tensors under the names that kohya's and ComfyUI's tools write."""
+    """The same tensors under the names that kohya's tools write."""
     renamed = {}
     for key, tensor in tensors.items():
         stem, _, end = key.removeprefix("transformer.").partition(".lora_")
@@ -58,13 +59,13 @@ def kohya(tensors, unet="lora_unet_"):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_merged_is_the_adapter_at_that_strength(host, tmp_path, family):
+def test_a_merged_lora_equals_the_adapter_at_that_strength(host, tmp_path, family):
     model = make(family)
     tensors = random_lora(model)
     with model.with_lora(files.from_file_keys(tensors, "x"), 0.7):
         adapted = velocity(model)
     base = velocity(model)
-    model.merge(host, Style(saved(tmp_path, tensors), 0.7))
+    model.merge(host, LoRAFile(saved(tmp_path, tensors), 0.7))
     assert (velocity(model) - base).abs().max() > 0.01
     assert (velocity(model) - adapted).abs().max() < 1e-5
 
@@ -78,19 +79,19 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_other_layouts_of_the_same_lora_give_the_same(host, tmp_path, layout):
+def test_every_layout_of_a_lora_gives_the_same_model(host, tmp_path, layout):
     ours, theirs = make("sd3"), make("sd3")
     tensors = random_lora(ours)
-    ours.merge(host, Style(saved(tmp_path, tensors, "ours"), 1.0))
+    ours.merge(host, LoRAFile(saved(tmp_path, tensors, "ours"), 1.0))
     text = {"lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.ones(2, 2)}
     renamed = LAYOUTS[layout](tensors) | (text if layout == "kohya" else {})
-    theirs.merge(host, Style(saved(tmp_path, renamed, "theirs"), 1.0))
+    theirs.merge(host, LoRAFile(saved(tmp_path, renamed, "theirs"), 1.0))
     assert torch.equal(velocity(ours), velocity(theirs))
 
 
 @pytest.mark.parametrize(("before", "flat"), [("lora_unet_", True), ("diffusion_model.", False)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_layers_of_the_original_reach_the_modules_they_belong_to(
+def test_layers_with_original_names_change_the_modules_they_belong_to(
     host, tmp_path, family, before, flat
 ):
     """Query, key and value in one layer, and shift and scale in the original's order."""
@@ -110,9 +111,9 @@ def test_layers_of_the_original_reach_the_modules_they_belong_to(
         expected[key] = weight + 0.5 * up @ down
     shapes = {name: tensor.shape for name, tensor in model.transformer.state_dict().items()}
     merged = original_layouts.convert(expected, expected.get, names, shapes)
-    model.merge(host, Style(saved(tmp_path, tensors), 0.5))
-    found = model.transformer.state_dict()
-    assert max((found[name] - merged[name]).abs().max() for name in merged) < 1e-6
+    model.merge(host, LoRAFile(saved(tmp_path, tensors), 0.5))
+    weights = model.transformer.state_dict()
+    assert max((weights[name] - merged[name]).abs().max() for name in merged) < 1e-6
 
 
 LAYER = "transformer_blocks.0.attn.to_q"
@@ -136,16 +137,16 @@ def layer(name, rows=32, columns=32, down="lora_A", up="lora_B"):
         (layer("transformer.transformer_blocks.23.attn.to_q"), "changes 1 layers that this model"),
         ({f"{LAYER}.hada_w1_a": torch.ones(2, 2)}, "is a LoHa, which cannot be merged"),
         ({**layer(LAYER), f"{LAYER}.dora_scale": torch.ones(2)}, "is a DoRA"),
-        ({f"{LAYER}.lora_A.weight": torch.ones(2, 32)}, "half of one"),
-        ({"encoder.weight": torch.ones(2, 2)}, "'encoder.weight', which is no part of a LoRA"),
-        (layer("lora_te1_text_model_encoder_layers_0_mlp_fc1"), "no LoRA of a network"),
+        ({f"{LAYER}.lora_A.weight": torch.ones(2, 32)}, "its layers are incomplete"),
+        ({"encoder.weight": torch.ones(2, 2)}, "'encoder.weight', which does not belong to a plain LoRA"),
+        (layer("lora_te1_text_model_encoder_layers_0_mlp_fc1"), "not a LoRA for an image model"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_by_name_and_changes_nothing(host, tmp_path, tensors, message):
+def test_a_lora_that_does_not_fit_is_refused_and_changes_nothing(host, tmp_path, tensors, message):
     model = make("sd3")
     before = velocity(model)
     with pytest.raises(InputError, match=f"lora_2: .*{message}"):
-        model.merge(host, Style(saved(tmp_path, tensors), 1.0, "lora_2"))
+        model.merge(host, LoRAFile(saved(tmp_path, tensors), 1.0, "lora_2"))
     assert torch.equal(velocity(model), before)
     assert "loras" not in model.identity
 
@@ -159,11 +160,11 @@ def load(host, **loras):
 BUNDLED = "bundled: signs (tiny SD3)"
 
 
-def test_the_node_merges_what_was_chosen_and_it_is_another_model_then(host, bundled_model):
+def test_the_node_merges_the_chosen_loras_into_a_model_with_another_identity(host, bundled_model):
     styled = load(host, loras="two", lora_1=BUNDLED, strength_1=1.0, lora_2="?", strength_2=0.0)
-    state = files.load(files.BUNDLED[BUNDLED])
+    weights = files.load(files.BUNDLED[BUNDLED])
     cond = bundled_model.encode([Prompt('a green sign that says "FOX"')])
-    with bundled_model.active(), bundled_model.with_lora(state):
+    with bundled_model.active(), bundled_model.with_lora(weights):
         adapted = bundled_model.sample(cond, [1], 4, 1.0, (64, 64))
     with styled.active():
         assert (styled.sample(cond, [1], 4, 1.0, (64, 64)) - adapted).abs().max() < 1e-4
@@ -172,7 +173,7 @@ def test_the_node_merges_what_was_chosen_and_it_is_another_model_then(host, bund
     assert len(set(identities)) == 3
 
 
-def test_the_header_of_a_lora_trained_on_it_says_so(host):
+def test_the_header_of_a_lora_trained_on_it_names_the_merged_lora(host):
     record = {
         "training": {"adapter": {"rank": 4, "alpha": 4.0}, "steps": 1, "learning_rate": 1e-3, "seed": 0},
         "rollout": {"size": [64, 64]}, "objective": {"name": "GDRO"}, "reward": "ocr-1", "prompts": "x",
@@ -188,6 +189,6 @@ def test_the_header_of_a_lora_trained_on_it_says_so(host):
     ("name", "message"),
     [("choose a file", "lora_1: no file is chosen"), ("x.safetensors", "'x.safetensors' is not among")],
 )  # fmt: skip
-def test_a_lora_that_is_not_there_is_refused_before_anything_is_loaded(host, name, message):
+def test_a_missing_lora_is_refused_before_anything_is_loaded(host, name, message):
     with pytest.raises(InputError, match=message):
         load(host, loras="one", lora_1=name, strength_1=1.0)

@@ -1,4 +1,4 @@
-"""A quantised base: real bitsandbytes where it is installed, a clear refusal where it is not."""
+"""A quantized base: real bitsandbytes if it is installed, a clear message if it is not."""
 
 import sys
 
@@ -24,20 +24,20 @@ def velocity(model, cond):
     return model.velocity(seeded_noise([1, 2], (16, 8, 8)), torch.tensor([0.3, 0.8]), cond)
 
 
-@pytest.mark.parametrize("how", ["8-bit", "nf4"])
-def test_a_quantised_base_is_smaller_near_the_original_and_trains(host, how):
+@pytest.mark.parametrize("method", ["8-bit", "nf4"])
+def test_a_quantized_base_is_smaller_close_to_the_original_and_trainable(host, method):
     pytest.importorskip("bitsandbytes")
     model = make()
     cond = model.encode([Prompt("a red circle"), Prompt("one star")])
     with torch.no_grad():
         before, size = velocity(model, cond), model.weights_in_bytes()
     shapes = model.linear_shapes()
-    model.quantize(host, how)
+    model.quantize(host, method)
     assert model.linear_shapes() == shapes
-    assert model.weights_in_bytes() < size * {"8-bit": 0.6, "nf4": 0.5}[how]
+    assert model.weights_in_bytes() < size * {"8-bit": 0.6, "nf4": 0.5}[method]
     with torch.no_grad():
         after = velocity(model, cond)
-    assert 0 < (after - before).norm() / before.norm() < {"8-bit": 0.05, "nf4": 0.4}[how]
+    assert 0 < (after - before).norm() / before.norm() < {"8-bit": 0.05, "nf4": 0.4}[method]
     with model.adapters(AdapterConfig(4, 4.0, "attention+mlp")) as parameters:
         assert {p.dtype for p in parameters.values()} == {torch.float32}
         with torch.no_grad():
@@ -55,11 +55,11 @@ def test_without_bitsandbytes_the_node_says_how_to_install_it(monkeypatch):
     quantization.check("none", CPU)
 
 
-def test_what_cannot_be_done_is_refused_before_the_model_is_loaded(host):
+def test_an_impossible_quantization_is_refused_before_the_model_is_loaded(host):
     from gdro_comfy.stages import STAGES
 
     with pytest.raises(InputError, match="does not work on a device of type mps"):
         quantization.check("8-bit", torch.device("mps"))
-    source = {"source": "diffusers folder", "folder": "not looked at"}
+    source = {"source": "diffusers folder", "folder": "never opened"}
     with pytest.raises(InputError, match="quantization: 'int2' is unknown"):
         STAGES["GDRO_LoadBaseModel"](host, source=source, dtype="auto", quantization="int2")

@@ -1,9 +1,10 @@
-"""The SD3 family against diffusers' own pipeline on the same weights, and its adapters."""
+"""The SD3 family: compared with diffusers' own pipeline on the same weights, and its adapters."""
 
 import pytest
 import torch
 
-from gdro_comfy.data.conditioning import Conditioning
+from gdro_comfy.data.conditioning import BatchedConditioning, Conditioning
+from gdro_comfy.data.lora_weights import LoRAWeights
 from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
@@ -37,7 +38,7 @@ def nudge(parameters, seed=0):
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_sampling_equals_the_pipeline(model, guidance):
     cond = model.encode(PROMPTS)
-    mine = model.sample(cond, [11, 12], 6, guidance, (64, 64))
+    ours = model.sample(cond, [11, 12], 6, guidance, (64, 64))
     theirs = model.pipeline(
         [prompt.text for prompt in PROMPTS],
         num_inference_steps=6,
@@ -48,7 +49,7 @@ def test_sampling_equals_the_pipeline(model, guidance):
         max_sequence_length=0,
         output_type="latent",
     ).images
-    assert torch.allclose(mine, theirs, atol=1e-4)
+    assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_decoding_equals_the_pipeline(model):
@@ -67,7 +68,7 @@ def test_decoding_equals_the_pipeline(model):
     assert torch.allclose(model.decode(latents), theirs.permute(0, 2, 3, 1), atol=1e-4)
 
 
-def test_encoding_an_image_and_decoding_it_gives_it_back(model):
+def test_an_image_survives_encoding_and_decoding(model):
     image = model.decode(model.sample(model.encode(PROMPTS[:1]), [5], 8, 1.0, (64, 64)))
     again = model.decode(model.encode_images(image))
     assert (again - image).pow(2).mean() < 0.003
@@ -85,7 +86,7 @@ def test_other_sizes_work(model):
     assert model.decode(latents).shape == (1, 64, 96, 3)
 
 
-def test_a_fresh_adapter_changes_nothing_at_all(model):
+def test_a_new_adapter_changes_nothing(model):
     cond = model.encode(PROMPTS)
     before = velocity(model, cond)
     with model.adapters(CONFIG) as parameters:
@@ -93,7 +94,7 @@ def test_a_fresh_adapter_changes_nothing_at_all(model):
         assert all(p.requires_grad for p in parameters.values())
 
 
-def test_reference_is_the_base_while_the_adapter_differs(model):
+def test_the_reference_is_the_base_while_the_adapter_differs(model):
     cond = model.encode(PROMPTS)
     before = velocity(model, cond)
     with model.adapters(CONFIG) as parameters:
@@ -121,7 +122,7 @@ def test_the_model_is_left_as_it_was(model, fails):
     assert not any(p.requires_grad for p in after.values())
 
 
-def test_adapters_are_drawn_from_their_seed_and_leave_the_global_one_alone(model):
+def test_adapters_depend_on_their_seed_and_leave_the_global_generator_alone(model):
     def first(seed):
         with model.adapters(CONFIG, seed) as parameters:
             return next(iter(parameters.values())).detach().clone()
@@ -140,13 +141,12 @@ def test_a_finished_lora_gives_the_velocity_of_its_adapter(model):
     with model.adapters(CONFIG) as parameters:
         nudge(parameters)
         trained = velocity(model, cond)
-        state = {name: p.detach().clone() for name, p in parameters.items()}
-    modules = {name.rpartition(".")[0] for name in state}
-    state |= {f"{module}.alpha": torch.tensor(8.0) for module in modules}
-    with model.with_lora(state):
+        tensors = {name: p.detach().clone() for name, p in parameters.items()}
+    weights = LoRAWeights(tensors, CONFIG.rank, CONFIG.alpha)
+    with model.with_lora(weights):
         assert torch.allclose(velocity(model, cond), trained, atol=1e-5)
     base = velocity(model, cond)
-    with model.with_lora(state, 0.0):
+    with model.with_lora(weights, 0.0):
         assert torch.allclose(velocity(model, cond), base, atol=1e-6)
 
 
@@ -173,16 +173,18 @@ def test_a_prompt_that_would_be_cut_off_is_refused(model):
 
 
 def test_conditioning_selects_and_joins():
-    one = Conditioning({"a": torch.tensor([[1.0], [2.0]])})
-    picked = one.select([1, 1, 0])
-    assert picked.tensors["a"].flatten().tolist() == [2.0, 2.0, 1.0]
-    assert len(Conditioning.cat([one, picked])) == 5
+    one = BatchedConditioning({"a": torch.tensor([[1.0], [2.0]])})
+    selected = one.select([1, 1, 0])
+    assert selected.tensors["a"].flatten().tolist() == [2.0, 2.0, 1.0]
+    assert len(Conditioning.cat([one, selected])) == 5
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("with_t5", [True, False])
 @pytest.mark.parametrize("guidance", [1.0, 4.5])
-def test_sd35_with_t5_and_either_shift_equals_the_pipeline(dynamic, with_t5, guidance):
+def test_sd35_with_or_without_t5_and_with_either_shift_equals_the_pipeline(
+    dynamic, with_t5, guidance
+):
     import tiny_models
 
     from gdro_comfy.models.sd3 import SD3Model
@@ -200,7 +202,7 @@ def test_sd35_with_t5_and_either_shift_equals_the_pipeline(dynamic, with_t5, gui
         max_sequence_length=256,
         output_type="latent",
     ).images
-    mine = model.sample(model.encode(prompts), [11, 12], 4, guidance, (96, 64))
-    assert torch.allclose(mine, theirs, atol=1e-4)
+    ours = model.sample(model.encode(prompts), [11, 12], 4, guidance, (96, 64))
+    assert torch.allclose(ours, theirs, atol=1e-4)
     with model.adapters(CONFIG) as parameters:
         assert any(".attn2.to_q." in name for name in parameters)

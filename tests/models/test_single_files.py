@@ -1,4 +1,4 @@
-"""Models from ComfyUI's single files, and every wrong pick that a creator can make."""
+"""Models from ComfyUI's single files, and every wrong file that a user can choose."""
 
 import json
 import struct
@@ -20,7 +20,7 @@ PROMPTS = [Prompt("a red circle"), Prompt("two blue square")]
 
 @pytest.fixture(scope="module")
 def flux(tmp_path_factory):
-    """A FLUX.1-dev: its modules, and its files in the layouts of their makers."""
+    """A FLUX.1-dev: its modules, and its files in the original layouts."""
     modules = {
         "transformer": small.flux_transformer(),
         "clip_l": small.clip(768, False),
@@ -69,19 +69,19 @@ def load(host, paths, dtype=torch.float32):
         return single_files.load(host, paths, CPU, dtype)
 
 
-def same(module, other):
-    mine, theirs = module.state_dict(), other.state_dict()
-    assert mine.keys() == theirs.keys()
-    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+def assert_same(module, other):
+    weights, others = module.state_dict(), other.state_dict()
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[key], others[key]) for key in weights)
 
 
-def test_flux_from_single_files_is_the_model_it_was_made_of(flux, files_host):
+def test_flux_from_single_files_equals_the_original_modules(flux, files_host):
     modules, paths = flux
     model = load(files_host, paths)
-    same(model.transformer, modules["transformer"])
-    same(model.pipeline.text_encoder, modules["clip_l"])
-    same(model.pipeline.text_encoder_2, modules["t5"])
-    same(model.vae, modules["vae"])
+    assert_same(model.transformer, modules["transformer"])
+    assert_same(model.pipeline.text_encoder, modules["clip_l"])
+    assert_same(model.pipeline.text_encoder_2, modules["t5"])
+    assert_same(model.vae, modules["vae"])
     assert dict(model.transformer.config)["axes_dims_rope"] == (16, 56, 56)
     assert (model.vae.config.scaling_factor, model.vae.config.shift_factor) == (0.3611, 0.1159)
     assert model.pipeline.scheduler.config.use_dynamic_shifting
@@ -94,14 +94,14 @@ def test_flux_from_single_files_is_the_model_it_was_made_of(flux, files_host):
         assert any(p.grad.abs().sum() > 0 for p in parameters.values())
 
 
-def test_sd3_from_single_files_is_the_model_it_was_made_of(sd3, files_host):
+def test_sd3_from_single_files_equals_the_original_modules(sd3, files_host):
     modules, paths = sd3
     model = load(files_host, paths)
-    same(model.transformer, modules["transformer"])
-    same(model.pipeline.text_encoder_2, modules["clip_g"])
-    same(model.vae, modules["vae"])
+    assert_same(model.transformer, modules["transformer"])
+    assert_same(model.pipeline.text_encoder_2, modules["clip_g"])
+    assert_same(model.vae, modules["vae"])
     assert model.pipeline.text_encoder_3 is None
-    # SD3 takes the summary of CLIP-L without a projection.
+    # SD3 reads the summary of CLIP-L without a projection.
     projection = model.pipeline.text_encoder.text_projection.weight
     assert torch.equal(projection, torch.eye(768))
     assert model.vae.config.scaling_factor == 1.5305
@@ -110,9 +110,9 @@ def test_sd3_from_single_files_is_the_model_it_was_made_of(sd3, files_host):
     assert model.sample(cond, [1, 2], 2, 3.0, (64, 64)).shape == (2, 16, 8, 8)
 
 
-def test_sd3_reads_t5_where_it_is_chosen(sd3, flux, files_host):
+def test_sd3_has_t5_if_it_is_chosen(sd3, flux, files_host):
     model = load(files_host, {**sd3[1], "t5": flux[1]["t5"]})
-    same(model.pipeline.text_encoder_3, flux[0]["t5"])
+    assert_same(model.pipeline.text_encoder_3, flux[0]["t5"])
 
 
 def test_diffusers_layout_and_original_give_the_same_model(flux, sd3, files_host, tmp_path):
@@ -122,8 +122,8 @@ def test_diffusers_layout_and_original_give_the_same_model(flux, sd3, files_host
         other = {**paths, **small.write(tmp_path, transformer=state, vae=vae)}
         assert files.read(other["transformer"], "x").parts[0].layout == "diffusers"
         model = load(files_host, other)
-        same(model.transformer, modules["transformer"])
-        same(model.vae, modules["vae"])
+        assert_same(model.transformer, modules["transformer"])
+        assert_same(model.vae, modules["vae"])
 
 
 def test_an_all_in_one_checkpoint_is_enough(flux, files_host, tmp_path):
@@ -136,52 +136,53 @@ def test_an_all_in_one_checkpoint_is_enough(flux, files_host, tmp_path):
         **small.prefixed(loaded["t5"], "text_encoders.t5xxl.transformer."),
     }
     path = small.write(tmp_path, all_in_one=whole)["all_in_one"]
-    found = files.read(path, "x")
-    assert found.kind == "checkpoint"
-    assert "FLUX.1 transformer" in found.title
-    assert "T5-XXL" in found.title
+    file = files.read(path, "x")
+    assert file.kind == "checkpoint"
+    assert "FLUX.1 transformer" in file.title
+    assert "T5-XXL" in file.title
     model = load(files_host, {"transformer": path})
-    same(model.transformer, modules["transformer"])
-    same(model.pipeline.text_encoder_2, modules["t5"])
+    assert_same(model.transformer, modules["transformer"])
+    assert_same(model.pipeline.text_encoder_2, modules["t5"])
 
 
 def test_fp8_files_are_loaded_in_a_dtype_that_trains(flux, files_host, tmp_path):
     modules, paths = flux
-    eight = torch.float8_e4m3fn
-    plain = {k: t.to(eight) for k, t in load_file(paths["t5"]).items()}
+    fp8 = torch.float8_e4m3fn
+    plain = {k: t.to(fp8) for k, t in load_file(paths["t5"]).items()}
     scaled = {}
     for key, tensor in load_file(paths["transformer"]).items():
         scaled[key] = tensor
         if key.endswith("linear1.weight"):
             scale = tensor.abs().max() / 400
-            scaled[key] = (tensor / scale).to(eight)
+            scaled[key] = (tensor / scale).to(fp8)
             scaled[key.replace(".weight", ".scale_weight")] = scale
-    scaled["scaled_fp8"] = torch.empty(0, dtype=eight)
+    scaled["scaled_fp8"] = torch.empty(0, dtype=fp8)
     other = small.write(tmp_path, t5=plain, transformer=scaled)
-    assert "fp8" in files.read(other["t5"], "x").dtype(files.read(other["t5"], "x").parts[0])
+    file = files.read(other["t5"], "x")
+    assert file.dtype(file.parts[0]) == "fp8"
     model = load(files_host, {**paths, **other}, torch.bfloat16)
     for module in (model.transformer, model.pipeline.text_encoder_2):
         assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
     name = "single_transformer_blocks.0.proj_mlp.weight"
-    mine = model.transformer.state_dict()[name].float()
-    wanted = modules["transformer"].state_dict()[name]
-    assert (mine - wanted).norm() / wanted.norm() < 0.05
+    weight = model.transformer.state_dict()[name].float()
+    original = modules["transformer"].state_dict()[name]
+    assert (weight - original).norm() / original.norm() < 0.05
 
 
-def test_the_converted_names_are_those_of_diffusers_own_converters():
-    from diffusers.loaders import single_file_utils as theirs
+def test_conversion_equals_that_of_diffusers():
+    from diffusers.loaders import single_file_utils
 
     def rows(*shape):
-        """Each row another number, at no cost in memory."""
+        """A tensor with another number in each row, at no cost in memory."""
         return torch.arange(1.0, shape[0] + 1).view(-1, *(1,) * (len(shape) - 1)).expand(shape)
 
     model = small.sd3_transformer()
     state = small.original(model, original_layouts.sd3_names(3))
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
-    mine = original_layouts.convert(state, state.get, original_layouts.sd3_names(3), shapes)
-    other = theirs.convert_sd3_transformer_checkpoint_to_diffusers(dict(state))
-    assert mine.keys() == other.keys()
-    assert all(torch.equal(mine[key], other[key]) for key in mine)
+    ours = original_layouts.convert(state, state.get, original_layouts.sd3_names(3), shapes)
+    theirs = single_file_utils.convert_sd3_transformer_checkpoint_to_diffusers(dict(state))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
     from accelerate import init_empty_weights
     from diffusers import FluxTransformer2DModel
@@ -198,16 +199,16 @@ def test_the_converted_names_are_those_of_diffusers_own_converters():
                 total = sum(shapes[key][0] for key in keys)
                 suffix = "scale" if "query_norm" in old or "key_norm" in old else end
                 state[f"{old}.{suffix}"] = rows(total, *shapes[keys[0]][1:])
-    mine = original_layouts.convert(state, state.get, names, shapes)
-    other = theirs.convert_flux_transformer_checkpoint_to_diffusers(dict(state))
-    assert mine.keys() == other.keys() == shapes.keys()
-    for key in mine:
-        assert mine[key].shape == other[key].shape == shapes[key]
-        first = tuple([slice(None)] + [0] * (mine[key].ndim - 1))
-        assert torch.equal(mine[key][first], other[key][first]), key
+    ours = original_layouts.convert(state, state.get, names, shapes)
+    theirs = single_file_utils.convert_flux_transformer_checkpoint_to_diffusers(dict(state))
+    assert ours.keys() == theirs.keys() == shapes.keys()
+    for key in ours:
+        assert ours[key].shape == theirs[key].shape == shapes[key]
+        first = tuple([slice(None)] + [0] * (ours[key].ndim - 1))
+        assert torch.equal(ours[key][first], theirs[key][first]), key
 
 
-WRONG = [
+WRONG_FILES = [
     ("clip_l", "t5", r"clip_l: t5\.safetensors is a T5-XXL text encoder.* Choose this file at t5"),
     ("vae", "clip_l", r"vae: clip_l\.safetensors is a CLIP-L text encoder.*wants the family's VAE"),
     ("transformer", "vae", r"transformer: vae\.safetensors is a VAE of 16 channels .* at vae"),
@@ -219,15 +220,15 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("input_name", "pick", "message"), WRONG)
-def test_a_wrong_pick_is_named_with_the_input_that_wants_it(flux, input_name, pick, message):
-    paths = {**flux[1], input_name: flux[1][pick]}
+@pytest.mark.parametrize(("input_name", "file", "message"), WRONG_FILES)
+def test_a_wrong_file_is_named_with_the_input_it_belongs_to(flux, input_name, file, message):
+    paths = {**flux[1], input_name: flux[1][file]}
     with pytest.raises(InputError, match=message) as caught:
         single_files.choose(paths)
     assert caught.value.input_name == input_name
 
 
-STRANGERS = {
+FOREIGN = {
     "a Wan transformer": {"blocks.0.self_attn.q.weight": (8, 8), "patch_embedding.weight": (8, 8)},
     "an SDXL model": {
         "model.diffusion_model.input_blocks.0.0.weight": (8, 4, 3, 3),
@@ -246,7 +247,7 @@ STRANGERS = {
         "transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight": (4, 8),
         "transformer.single_transformer_blocks.0.attn.to_q.lora_B.weight": (8, 4),
     },
-    "a variant of FLUX.1 that is given pictures": {
+    "a variant of FLUX.1 that takes pictures": {
         "double_blocks.0.img_attn.qkv.weight": (24, 8), "img_in.weight": (8, 384),
     },
     "a FLUX.2 transformer": {
@@ -254,20 +255,20 @@ STRANGERS = {
         "double_stream_modulation_img.lin.weight": (8, 8),
     },
     "a Qwen-Image transformer": {"transformer_blocks.0.img_mod.1.weight": (8, 8)},
-    "a model that is not known here": {"something": (1,)},
+    "an unknown model": {"something": (1,)},
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("words", STRANGERS)
-def test_models_that_cannot_be_used_are_named(words, tmp_path):
-    shapes = STRANGERS[words]
+@pytest.mark.parametrize("title", FOREIGN)
+def test_models_that_cannot_be_used_are_named(title, tmp_path):
+    shapes = FOREIGN[title]
     state = {key: torch.zeros(shape, dtype=torch.uint8) for key, shape in shapes.items()}
-    path = small.write(tmp_path, pick=state)["pick"]
-    with pytest.raises(InputError, match=f"transformer: pick.safetensors is {words}"):
+    path = small.write(tmp_path, chosen=state)["chosen"]
+    with pytest.raises(InputError, match=f"transformer: chosen.safetensors is {title}"):
         single_files.choose({"transformer": path})
 
 
-def test_what_a_family_needs_is_asked_for_by_name(flux, sd3):
+def test_a_missing_part_is_named(flux, sd3):
     for paths, missing in ((flux[1], "t5"), (flux[1], "vae"), (sd3[1], "clip_g")):
         rest = {name: path for name, path in paths.items() if name != missing}
         with pytest.raises(InputError, match=f"{missing}: .* needs one"):
@@ -275,7 +276,7 @@ def test_what_a_family_needs_is_asked_for_by_name(flux, sd3):
 
 
 def test_only_the_header_is_read(tmp_path):
-    """A file of 40 GB that is almost all hole is told in no time."""
+    """A sparse file of 43 GB is recognised at once."""
     shape, size = [65536, 163840], 4 * 65536 * 163840
     header = {
         "double_blocks.0.img_attn.qkv.weight": {
@@ -291,13 +292,13 @@ def test_only_the_header_is_read(tmp_path):
     assert files.read(path, "transformer").describe() == "a FLUX.1 transformer (float32, 43.0 GB)"
 
 
-def test_files_that_are_no_whole_safetensors_are_refused_in_one_message(flux, tmp_path):
+def test_damaged_files_and_other_formats_are_refused(flux, tmp_path):
     whole = flux[1]["vae"].read_bytes()
     for name, content, message in (
         ("cut.safetensors", whole[:-1000], r"cut\.safetensors is incomplete: [\d,]+ bytes of"),
-        ("header.safetensors", whole[:200], "no safetensors file, or only a part"),
-        ("empty.safetensors", b"", "no safetensors file, or only a part"),
-        ("text.safetensors", b"<html>not found</html>" * 9, "no safetensors file, or only a part"),
+        ("header.safetensors", whole[:200], "not a safetensors file, or only part"),
+        ("empty.safetensors", b"", "not a safetensors file, or only part"),
+        ("text.safetensors", b"<html>not found</html>" * 9, "not a safetensors file, or only part"),
         ("old.ckpt", b"PK\x03\x04" + bytes(100), "is a pickle"),
         ("older.ckpt", b"\x80\x02}q\x00." + bytes(100), "is a pickle"),
         ("model.gguf", b"GGUF" + bytes(100), "is a GGUF file"),
@@ -309,7 +310,7 @@ def test_files_that_are_no_whole_safetensors_are_refused_in_one_message(flux, tm
         assert caught.value.input_name == "vae"
 
 
-def test_weights_that_do_not_fit_the_release_are_refused(flux, files_host, tmp_path):
+def test_weights_unlike_the_release_are_refused(flux, files_host, tmp_path):
     state = load_file(flux[1]["transformer"])
     state["double_blocks.1.img_mlp.2.extra"] = torch.zeros(1)
     path = tmp_path / "odd.safetensors"

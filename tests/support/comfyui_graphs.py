@@ -1,4 +1,4 @@
-"""The shipped workflow as tests queue it, and what they look at afterwards."""
+"""The shipped quickstart as tests queue it, and its results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROLLOUT, TRAIN = "GDRO_GroupRollout", "GDRO_TrainLoRA"
 
 
 def quickstart(run_name, **changes):
-    """The shipped workflow with small numbers; ``changes`` are by node type, less its ``GDRO_``."""
+    """Return the quickstart with small numbers; ``changes`` are by node type without ``GDRO_``."""
     workflow = json.loads((PACK / "workflows" / "quickstart.json").read_text(encoding="utf-8"))
     graph = to_api(workflow)
     for class_type, inputs in SMALL.items():
@@ -25,25 +25,25 @@ def quickstart(run_name, **changes):
 
 
 def groups_only(graph):
-    """Without what comes after the rollout."""
+    """Return the graph without the nodes after the rollout."""
     kept = ("GDRO_LoadBaseModel", "GDRO_PromptSet", ROLLOUT)
     return {key: node for key, node in graph.items() if node["class_type"] in kept}
 
 
 def run_folder(server, run_name) -> Path:
-    """The only run of this name."""
+    """Return the folder of the only run with this name."""
     [folder] = (server.base / "output" / "gdro").glob(f"{run_name}-*")
     return folder
 
 
 def stamps(*folders):
-    """When each file below was written."""
+    """Return when each file below these folders was written."""
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return {path: path.stat().st_mtime_ns for path in files}
 
 
 def error_of(server, graph) -> tuple[str, str]:
-    """The one message that a graph ends with, and the type of the node that gives it."""
+    """Run a graph that fails; return its only error message, and the type of the failing node."""
     status, answer = server.post("/prompt", {"prompt": graph})
     if answer["node_errors"]:
         [node] = answer["node_errors"].values()

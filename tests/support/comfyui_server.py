@@ -1,8 +1,8 @@
-"""A real ComfyUI to test in: found on this machine, started with folders of its own.
+"""A pytest plugin that starts a real ComfyUI with temporary folders.
 
-Looked for in COMFYUI_PATH, else ~/ComfyUI; its Python in COMFYUI_PYTHON, else a venv in or beside the
-checkout, else the current one. Without a checkout the tests that need it are skipped. A pytest plugin:
-``tests/comfyui`` and ``tests/browser`` register it, and share one server.
+The checkout is that in COMFYUI_PATH, or else ~/ComfyUI; its Python that in COMFYUI_PYTHON, or else of a
+venv in or beside the checkout, or else the current one. Tests that need a checkout are skipped without
+one. ``tests/comfyui`` and ``tests/browser`` register the plugin and share one server.
 """
 
 from __future__ import annotations
@@ -35,16 +35,11 @@ Graph = dict[str, dict[str, Any]]
 def _python() -> str:
     if os.environ.get("COMFYUI_PYTHON"):
         return os.environ["COMFYUI_PYTHON"]
-    places = [
-        CHECKOUT / "venv",
-        CHECKOUT / ".venv",
-        CHECKOUT.parent / "venv",
-        CHECKOUT.parent / ".venv",
-    ]
-    for place in places:
-        for name in ("bin/python", "Scripts/python.exe"):
-            if (place / name).is_file():
-                return str(place / name)
+    for folder in (CHECKOUT, CHECKOUT.parent):
+        for venv in ("venv", ".venv"):
+            for name in ("bin/python", "Scripts/python.exe"):
+                if (folder / venv / name).is_file():
+                    return str(folder / venv / name)
     return sys.executable
 
 
@@ -57,14 +52,14 @@ def pytest_collection_modifyitems(items) -> None:
 
 
 def to_api(workflow: dict[str, Any]) -> Graph:
-    """A saved workflow (UI format) as the graph that ``POST /prompt`` takes; notes are left out."""
+    """Return a saved workflow (UI format) as the graph that ``POST /prompt`` takes, without notes."""
     origins = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     graph: Graph = {}
     for node in workflow["nodes"]:
         if node["type"] in ("MarkdownNote", "Note"):
             continue
         inputs = dict(node.get("widgets_values_named") or {})
-        inputs.pop("control_after_generate", None)  # the canvas's own
+        inputs.pop("control_after_generate", None)  # exists only on the canvas
         for slot in node["inputs"]:
             if slot.get("link") is not None:
                 inputs[slot["name"]] = origins[slot["link"]]
@@ -73,12 +68,12 @@ def to_api(workflow: dict[str, Any]) -> Graph:
 
 
 def node_id(graph: Graph, class_type: str) -> str:
-    """The id of the first node of a type."""
+    """Return the id of the first node of a type."""
     return next(key for key, node in graph.items() if node["class_type"] == class_type)
 
 
 def change(graph: Graph, class_type: str, inputs: dict[str, Any]) -> None:
-    """Set inputs of every node of a type."""
+    """Set inputs of all nodes of a type."""
     for node in graph.values():
         if node["class_type"] == class_type:
             node["inputs"].update(inputs)
@@ -96,7 +91,7 @@ SMALL = {
     },
     "GDRO_EvaluateAlignment": {"images_per_prompt": 1, "steps": 2},
 }
-"""Values of the quickstart's nodes with which it takes seconds."""
+"""Values of the quickstart's nodes that make it take seconds."""
 
 
 @dataclass
@@ -126,7 +121,7 @@ class Server:
             return error.code, json.loads(error.read() or b"{}")
 
     def queue(self, prompt: Graph) -> str:
-        """Queue an API-format graph; its id."""
+        """Queue an API-format graph; return its id."""
         status, answer = self.post("/prompt", {"prompt": prompt})
         assert status == 200, answer
         assert not answer["node_errors"], answer
@@ -135,7 +130,7 @@ class Server:
     def wait(
         self, prompt_id: str, until: Callable[[], bool] = lambda: False, limit: float = 400
     ) -> dict:
-        """The history entry once the graph has ended (or ``until`` says enough: then an empty dict)."""
+        """Wait until the graph has ended, and return its history entry; {} once ``until`` returns True."""
         end = time.monotonic() + limit
         while time.monotonic() < end:
             entry = self.get(f"/history/{prompt_id}").get(prompt_id)
@@ -144,23 +139,23 @@ class Server:
             if until():
                 return {}
             time.sleep(0.05)
-        raise AssertionError(f"no end after {limit} s; the log ends with:\n{self.log_tail()}")
+        raise AssertionError(f"not finished after {limit} s; the log ends with:\n{self.log_tail()}")
 
     def run(self, prompt: Graph) -> dict:
-        """Queue a graph and wait for it to succeed; its history entry."""
+        """Queue a graph, wait for it to succeed, and return its history entry."""
         entry = self.wait(self.queue(prompt))
         assert entry["status"]["status_str"] == "success", json.dumps(entry["status"])[:3000]
         return entry
 
     def cancel_when(self, prompt: Graph, until: Callable[[], bool]) -> dict:
-        """Queue a graph, cancel it as soon as ``until`` says so; its history entry."""
+        """Queue a graph, cancel it once ``until`` returns True, and return its history entry."""
         prompt_id = self.queue(prompt)
         assert not self.wait(prompt_id, until), "it ended before it could be cancelled"
         self.post("/interrupt", {"prompt_id": prompt_id})
         return self.wait(prompt_id)
 
     def forget(self) -> None:
-        """Let ComfyUI drop what it has cached, as a restart would."""
+        """Make ComfyUI drop its cache, as a restart would."""
         self.post("/free", {"unload_models": True, "free_memory": True})
         time.sleep(1)
 
@@ -169,7 +164,7 @@ class Server:
 
 
 def messages(entry: dict, kind: str) -> list[dict]:
-    """What a history entry says about a kind of event, e.g. ``execution_error``."""
+    """Return the messages of one kind in a history entry, such as ``execution_error``."""
     return [message for name, message in entry["status"]["messages"] if name == kind]
 
 
@@ -180,13 +175,13 @@ def comfy_python() -> str:
 
 @pytest.fixture(scope="session")
 def comfy_base(tmp_path_factory) -> Path:
-    """Folders of ComfyUI's for these tests alone, with the pack installed."""
+    """A base directory of ComfyUI for these tests, with the pack installed."""
     base = tmp_path_factory.mktemp("comfyui")
     (base / "custom_nodes").mkdir()
     (base / "custom_nodes" / "ComfyUI-GDRO").symlink_to(PACK, target_is_directory=True)
     for name in ("input", "output", "models/loras", "models/diffusion_models", "models/diffusers"):
         (base / name).mkdir(parents=True)
-    # Packages as pip installs them: one that works, and one that does not.
+    # One package that works, and one that cannot be imported.
     install_example(base / "site")
     install(base / "site", "broken-rewards", "import gone_away", {"mine": "broken_rewards:Mine"})
     return base
@@ -210,7 +205,7 @@ def server(comfy_base, comfy_python) -> Iterator[Server]:
     running = Server(f"http://127.0.0.1:{port}", comfy_base, log)
     try:
         for _ in range(900):
-            assert process.poll() is None, f"ComfyUI ended at its start:\n{running.log_tail()}"
+            assert process.poll() is None, f"ComfyUI ended while starting:\n{running.log_tail()}"
             try:
                 running.get("/system_stats")
                 break

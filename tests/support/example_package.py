@@ -1,4 +1,4 @@
-"""Packages as pip would install them, made in a folder: modules, and the metadata beside them."""
+"""Packages in a folder as pip would install them: modules with metadata beside them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXAMPLE = Path(__file__).parents[2] / "example_packages" / "gdro_reward_warmth"
 
 
 def install(site: Path, name: str, code: str, points: dict[str, str], summary: str = "") -> None:
-    """Put a package of one module into a folder of packages; ``points`` are its entry points."""
+    """Install a package of one module into a folder of packages; ``points`` are its entry points."""
     site.mkdir(parents=True, exist_ok=True)
     module = name.replace("-", "_")
     (site / f"{module}.py").write_text(code, encoding="utf-8")
@@ -25,7 +25,7 @@ def install(site: Path, name: str, code: str, points: dict[str, str], summary: s
 
 
 def install_example(site: Path) -> None:
-    """Install the worked example, with the metadata that its pyproject.toml says."""
+    """Install the example package with the metadata of its pyproject.toml."""
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     code = (EXAMPLE / "gdro_reward_warmth.py").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server on loopback that misbehaves on purpose, and a reward that asks it."""
+"""A local OpenAI-compatible server that can misbehave on purpose, and a reward that asks it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from gdro_comfy.rewards.openai_endpoint import Endpoint, EndpointConfig
 from gdro_comfy.rewards.rubric import question
 
 
-class Asked:
-    """One request, as the server sees it."""
+class JudgeRequest:
+    """A request that the server received; ``number`` counts from 1."""
 
-    def __init__(self, path: str, headers: Any, body: dict[str, Any], count: int) -> None:
-        self.path, self.headers, self.body, self.count = path, headers, body, count
+    def __init__(self, path: str, headers: Any, body: dict[str, Any], number: int) -> None:
+        self.path, self.headers, self.body, self.number = path, headers, body, number
         self.time = time.monotonic()
 
     @property
@@ -40,7 +40,7 @@ class Asked:
 
 
 def completion(text: str | None, finish: str = "stop", **message: Any) -> dict[str, Any]:
-    """The body of a chat completion."""
+    """Return the body of a chat completion."""
     choice = {
         "index": 0,
         "finish_reason": finish,
@@ -50,17 +50,26 @@ def completion(text: str | None, finish: str = "stop", **message: Any) -> dict[s
 
 
 def with_tokens(body: dict[str, Any], tokens: list[tuple[str, dict[str, float]]]) -> dict[str, Any]:
-    """The same with token probabilities; tokens without any are certain."""
+    """Add token probabilities to a completion; tokens without any are certain."""
     content = []
-    for text, likely in tokens:
-        top = [{"token": t, "logprob": math.log(p)} for t, p in (likely or {text: 1.0}).items()]
+    for text, probabilities in tokens:
+        top = [
+            {"token": t, "logprob": math.log(p)} for t, p in (probabilities or {text: 1.0}).items()
+        ]
         content.append({"token": text, "logprob": 0.0, "top_logprobs": top})
     body["choices"][0]["logprobs"] = {"content": content}
     return body
 
 
 class Reply:
-    """What the server does: a status, headers and a body (JSON or raw bytes), or stranger things."""
+    """What the server answers.
+
+    Args:
+        body: JSON-able, or raw bytes.
+        after: seconds before the answer.
+        hang_up: close the connection without an answer.
+        drip: seconds between the bytes of the body; 0 sends it at once.
+    """
 
     def __init__(
         self,
@@ -77,13 +86,15 @@ class Reply:
 
 
 class JudgeServer(ThreadingHTTPServer):
+    """The server; records requests, and how many were active at once."""
+
     daemon_threads = True
 
-    def __init__(self, answer: Callable[[Asked], Reply]) -> None:
+    def __init__(self, answer: Callable[[JudgeRequest], Reply]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.answer, self.asked = answer, []
+        self.answer, self.requests = answer, []
         self.lock = threading.Lock()
-        self.now = self.most = 0
+        self.active = self.peak = 0
         self.closing = threading.Event()
 
     @property
@@ -91,7 +102,7 @@ class JudgeServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
+        """Ignore clients that hang up."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -100,15 +111,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
-            asked = Asked(self.path, self.headers, body, len(self.server.asked) + 1)
-            self.server.asked.append(asked)
-            self.server.now += 1
-            self.server.most = max(self.server.most, self.server.now)
+            request = JudgeRequest(self.path, self.headers, body, len(self.server.requests) + 1)
+            self.server.requests.append(request)
+            self.server.active += 1
+            self.server.peak = max(self.server.peak, self.server.active)
         try:
-            self._reply(self.server.answer(asked))
+            self._reply(self.server.answer(request))
         finally:
             with self.server.lock:
-                self.server.now -= 1
+                self.server.active -= 1
 
     def _reply(self, reply: Reply) -> None:
         self.server.closing.wait(reply.after)
@@ -120,8 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.raw)))
         self.end_headers()
-        for place in range(len(reply.raw) if reply.drip else 0):
-            self.wfile.write(reply.raw[place : place + 1])
+        for index in range(len(reply.raw) if reply.drip else 0):
+            self.wfile.write(reply.raw[index : index + 1])
             if self.server.closing.wait(reply.drip):
                 return
         if not reply.drip:
@@ -132,8 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(answer: Callable[[Asked], Reply]) -> Iterator[JudgeServer]:
-    """A running server whose replies ``answer`` chooses."""
+def serving(answer: Callable[[JudgeRequest], Reply]) -> Iterator[JudgeServer]:
+    """Run a server whose replies come from ``answer``."""
     server = JudgeServer(answer)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -146,8 +157,6 @@ def serving(answer: Callable[[Asked], Reply]) -> Iterator[JudgeServer]:
         thread.join()
 
 
-# A reward that asks this server, and pictures for it.
-
 COSY = question("How cosy does this room look?", 1, 5)
 
 
@@ -159,9 +168,9 @@ def pictures(count):
     return [grey(i * 255 // max(1, count - 1)) for i in range(count)]
 
 
-def by_light(asked):
-    """1 for black, 5 for white."""
-    level = np.asarray(asked.image).mean() / 255
+def by_light(request):
+    """Reply with a score from 1 for black to 5 for white."""
+    level = np.asarray(request.image).mean() / 255
     return Reply(completion(f'{{"score": {round(1 + 4 * level)}}}'))
 
 

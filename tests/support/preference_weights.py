@@ -1,5 +1,7 @@
-"""Tiny preference models with random weights under the published names, and their formulas written out
-with plain tensor operations: what the networks have to agree with."""
+"""Tiny preference models with random weights under the published names, and reference implementations.
+
+The reference implementations use plain tensor operations; the networks have to agree with them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def _norm(weights, name, width):
 
 
 def open_clip(words: int, prefix: str = "") -> dict[str, Tensor]:
-    """A CLIP of 32-pixel pictures under open_clip's names: vision 160 wide, text 128."""
+    """Return a CLIP for 32-pixel images under open_clip's names: vision 160 wide, text 128."""
     torch.manual_seed(0)
     w: dict[str, Tensor] = {
         "logit_scale": torch.tensor(3.0),
@@ -51,7 +53,7 @@ def open_clip(words: int, prefix: str = "") -> dict[str, Tensor]:
 
 
 def open_clip_cosine(w: dict[str, Tensor], pixels: Tensor, ids: Tensor) -> Tensor:
-    """The cosine of picture and text, as CLIP is written down: two heads on each side."""
+    """Return the cosine of image and text as CLIP defines it, with two heads on each side."""
 
     def normed(name, x):
         return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"])
@@ -72,13 +74,13 @@ def open_clip_cosine(w: dict[str, Tensor], pixels: Tensor, ids: Tensor) -> Tenso
     first = w["visual.class_embedding"].expand(len(x), 1, -1)
     x = torch.cat([first, x], 1) + w["visual.positional_embedding"]
     x = blocks("visual.", normed("visual.ln_pre", x), None)
-    seen = normed("visual.ln_post", x[:, 0]) @ w["visual.proj"]
+    image = normed("visual.ln_post", x[:, 0]) @ w["visual.proj"]
     n = ids.shape[1]
     y = w["token_embedding.weight"][ids] + w["positional_embedding"][:n]
     later = torch.full((n, n), -math.inf).triu(1)
     y = normed("ln_final", blocks("", y, later))
-    read = y[torch.arange(len(y)), ids.argmax(-1)] @ w["text_projection"]
-    return F.cosine_similarity(seen, read)
+    text = y[torch.arange(len(y)), ids.argmax(-1)] @ w["text_projection"]
+    return F.cosine_similarity(image, text)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
@@ -89,7 +91,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None =
 
 
 def image_reward(words: int) -> dict[str, Tensor]:
-    """An ImageReward of 32-pixel pictures: vision and text 128 wide."""
+    """Return an ImageReward for 32-pixel images: vision and text 128 wide."""
     torch.manual_seed(1)
     eye, text = "blip.visual_encoder.", "blip.text_encoder."
     w: dict[str, Tensor] = {
@@ -98,7 +100,7 @@ def image_reward(words: int) -> dict[str, Tensor]:
         text + "embeddings.position_ids": torch.arange(40)[None],
         text + "embeddings.word_embeddings.weight": _normal(words, 128),
         text + "embeddings.position_embeddings.weight": _normal(40, 128),
-        "blip.vision_proj.weight": _normal(8, 128),  # in the files, and of no use here
+        "blip.vision_proj.weight": _normal(8, 128),  # in the published files, but unused
     }
     w[eye + "patch_embed.proj.weight"] = _normal(128, 3, 16, 16)
     w[eye + "patch_embed.proj.bias"] = _normal(128)
@@ -117,20 +119,20 @@ def image_reward(words: int) -> dict[str, Tensor]:
             _linear(w, f"{b}.{part}", out, into)
         b = f"{text}encoder.layer.{i}"
         for part in ("attention", "crossattention"):
-            for one in ("query", "key", "value"):
-                _linear(w, f"{b}.{part}.self.{one}", 128, 128)
+            for name in ("query", "key", "value"):
+                _linear(w, f"{b}.{part}.self.{name}", 128, 128)
             _linear(w, f"{b}.{part}.output.dense", 128, 128)
             _norm(w, f"{b}.{part}.output.LayerNorm", 128)
         _linear(w, f"{b}.intermediate.dense", 256, 128)
         _linear(w, f"{b}.output.dense", 128, 256)
         _norm(w, f"{b}.output.LayerNorm", 128)
-    for place, (out, into) in zip((0, 2, 4), ((16, 128), (4, 16), (1, 4)), strict=True):
-        _linear(w, f"mlp.layers.{place}", out, into)
+    for index, (out, into) in zip((0, 2, 4), ((16, 128), (4, 16), (1, 4)), strict=True):
+        _linear(w, f"mlp.layers.{index}", out, into)
     return w
 
 
 def image_reward_score(w: dict[str, Tensor], pixels: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-    """ImageReward as it is written down; two heads on each side."""
+    """Return the score as ImageReward defines it, with two heads on each side."""
 
     def normed(name, x, eps):
         return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], eps)
@@ -149,22 +151,25 @@ def image_reward_score(w: dict[str, Tensor], pixels: Tensor, ids: Tensor, mask: 
         x = x + linear(f"{b}.attn.proj", attention(*joint.chunk(3, -1), heads=2))
         inner = F.gelu(linear(f"{b}.mlp.fc1", normed(f"{b}.norm2", x, 1e-6)))
         x = x + linear(f"{b}.mlp.fc2", inner)
-    seen = normed(eye + "norm", x, 1e-6)
+    vision = normed(eye + "norm", x, 1e-6)
     y = w[text + "embeddings.word_embeddings.weight"][ids]
     y = y + w[text + "embeddings.position_embeddings.weight"][: ids.shape[1]]
     y = normed(text + "embeddings.LayerNorm", y, 1e-12)
     hidden = torch.where(mask[:, None, None, :] > 0, 0.0, -math.inf)
     for i in range(2):
         b = f"{text}encoder.layer.{i}"
-        for part, other, blind in (("attention", None, hidden), ("crossattention", seen, None)):
+        for part, other, mask_bias in (
+            ("attention", None, hidden),
+            ("crossattention", vision, None),
+        ):
             source = y if other is None else other
             q = linear(f"{b}.{part}.self.query", y)
-            k, v = (linear(f"{b}.{part}.self.{one}", source) for one in ("key", "value"))
-            new = linear(f"{b}.{part}.output.dense", attention(q, k, v, 2, blind))
+            k, v = (linear(f"{b}.{part}.self.{name}", source) for name in ("key", "value"))
+            new = linear(f"{b}.{part}.output.dense", attention(q, k, v, 2, mask_bias))
             y = normed(f"{b}.{part}.output.LayerNorm", y + new, 1e-12)
         inner = F.gelu(linear(f"{b}.intermediate.dense", y))
         y = normed(f"{b}.output.LayerNorm", y + linear(f"{b}.output.dense", inner), 1e-12)
     y = y[:, 0]
-    for place in (0, 2, 4):
-        y = linear(f"mlp.layers.{place}", y)
+    for index in (0, 2, 4):
+        y = linear(f"mlp.layers.{index}", y)
     return (y[:, 0] - 0.16717362830052426) / 1.0333394966054072

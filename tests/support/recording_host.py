@@ -9,18 +9,22 @@ from gdro_comfy.progress import Cancelled
 
 
 class RecordingHost(ConsoleHost):
-    """A quiet console that remembers what it was told, and can be told to cancel."""
+    """A quiet console host that records progress and events, and can cancel.
+
+    Args:
+        cancel_after: number of cancellation checks that pass; None never cancels.
+    """
 
     def __init__(self, output_dir: Path, cancel_after: int | None = None) -> None:
         super().__init__(output_dir, quiet=True)
-        self.seen: list[tuple[str, int, int]] = []
+        self.reports: list[tuple[str, int, int]] = []
         self.events: list[tuple[str, dict]] = []
         self.previews = 0
         self.checks = 0
         self.cancel_after = cancel_after
 
     def progress(self, value, total, stage="", preview=None):
-        self.seen.append((stage, value, total))
+        self.reports.append((stage, value, total))
         self.previews += preview is not None
 
     def emit(self, event, payload):

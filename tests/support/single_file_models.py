@@ -1,4 +1,4 @@
-"""ComfyUI's single files in small: of real widths, so that they are recognised, but a layer deep."""
+"""Small versions of ComfyUI's single files: a few layers deep, but of real widths, to be recognised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gdro_comfy.models import loading, original_layouts
 
 
 class FilesHost(RecordingHost):
-    """A host with tokenizers of its own, and files in folders by kind."""
+    """A host with small tokenizers."""
 
     def tokenizer_dir(self, kind):
         if kind == "clip":
@@ -72,8 +72,8 @@ def t5(words=64):
 
 
 def original(model, names):
-    """A transformer's state under its makers' names."""
-    state, made = dict(model.state_dict()), {}
+    """Return a transformer's state under its original names."""
+    state, originals = dict(model.state_dict()), {}
     for old, modules in names.items():
         for end in (".weight", ".bias", ""):
             keys = [m.removeprefix(original_layouts.SWAPPED) + end for m in modules]
@@ -84,20 +84,16 @@ def original(model, names):
             )
             if modules[0].startswith(original_layouts.SWAPPED):
                 tensor = torch.cat(tuple(reversed(tensor.chunk(2))))
-            norm = (
-                end == ".weight"
-                and "norm" in old
-                and "query_norm" in old + old.replace("key", "query")
-            )
-            made[old + (".scale" if norm else end)] = tensor.contiguous()
+            norm = end == ".weight" and old.endswith(("query_norm", "key_norm"))
+            originals[old + (".scale" if norm else end)] = tensor.contiguous()
     assert not state, list(state)
-    return made
+    return originals
 
 
 def original_vae(model):
-    """A VAE's state under its makers' names."""
+    """Return a VAE's state under its original names."""
     levels = len(model.config.block_out_channels)
-    made = {}
+    originals = {}
     for key, tensor in model.state_dict().items():
         for i in range(levels):
             key = key.replace(f"down_blocks.{i}.", f"down.{i}.")
@@ -112,8 +108,8 @@ def original_vae(model):
         ):  # fmt: skip
             key = key.replace(new, old)
         attention = any(f"attn_1.{name}.weight" in key for name in ("q", "k", "v", "proj_out"))
-        made[key] = tensor[:, :, None, None].contiguous() if attention else tensor
-    return made
+        originals[key] = tensor[:, :, None, None].contiguous() if attention else tensor
+    return originals
 
 
 def prefixed(state, prefix):
@@ -121,7 +117,7 @@ def prefixed(state, prefix):
 
 
 def encoder(model):
-    """A text encoder's state as it is in text_encoders/, whatever transformers calls its keys now."""
+    """Return a text encoder's state under the keys of released files, whatever transformers' keys are."""
     state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     state.pop("encoder.embed_tokens.weight", None)
     if "embeddings.token_embedding.weight" in state:
@@ -130,7 +126,7 @@ def encoder(model):
 
 
 def write(folder: Path, **states) -> dict[str, Path]:
-    """Save states as files in a folder; their paths by name."""
+    """Save states as files in a folder; return their paths by name."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for name, state in states.items():

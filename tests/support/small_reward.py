@@ -1,4 +1,4 @@
-"""A reward for tests that needs nothing: how red a picture is."""
+"""A reward without dependencies for tests: how red an image is."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from gdro_comfy.rewards.base import RewardResult
 
 
 class RednessReward:
-    """Mean of red minus mean of green and blue, in [0, 1]; times ``scale``, to make all alike with 0."""
+    """Mean of red minus mean of green and blue, mapped to [0, 1], times ``scale``; 0 makes all equal."""
 
     name = "redness"
     range = (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Tiny networks with random weights, saved as folders in transformers' layout."""
+"""Tiny networks with random weights, saved in transformers' folder layout."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 
 
 def tokenizer(special: tuple[str, ...] = ()) -> Any:
-    """Bytes as tokens, so that any text can be read and written."""
+    """Return a tokenizer of bytes, which can read and write any text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    tokens = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
     names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, additional_special_tokens=list(special), **names
+        tokenizer_object=tokens, additional_special_tokens=list(special), **names
     )
 
 
 def save_vlm(folder: Path, seed: int = 0) -> Path:
-    """A LLaVA of 32 x 32 pixels and random weights, with a processor and a chat template."""
+    """Save a LLaVA for 32 x 32 pixels, with a processor and a chat template."""
     from transformers import (
         CLIPImageProcessorPil,
         CLIPVisionConfig,
@@ -40,11 +40,11 @@ def save_vlm(folder: Path, seed: int = 0) -> Path:
         "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}{{ '\\n' }}"
         "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
     )
-    pictures = CLIPImageProcessorPil(
+    images = CLIPImageProcessorPil(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
     LlavaProcessor(
-        image_processor=pictures,
+        image_processor=images,
         tokenizer=words,
         patch_size=8,
         vision_feature_select_strategy="default",
@@ -81,7 +81,7 @@ def save_vlm(folder: Path, seed: int = 0) -> Path:
 
 
 def save_clip(folder: Path, side: int = 32) -> Path:
-    """A CLIP with random weights."""
+    """Save a CLIP."""
     from transformers import CLIPConfig, CLIPModel
 
     words = tokenizer()
@@ -99,7 +99,7 @@ def save_clip(folder: Path, side: int = 32) -> Path:
 
 
 def save_owl(folder: Path) -> Path:
-    """An OWLv2 with random weights, which looks at 32 x 32 pixels in 16 patches."""
+    """Save an OWLv2 for 32 x 32 pixels in 16 patches."""
     from transformers import (
         Owlv2Config,
         Owlv2ForObjectDetection,
@@ -109,8 +109,8 @@ def save_owl(folder: Path) -> Path:
 
     words = tokenizer()
     words.model_max_length = 32
-    pictures = Owlv2ImageProcessorPil(size={"height": 32, "width": 32})
-    Owlv2Processor(pictures, words).save_pretrained(folder)
+    images = Owlv2ImageProcessorPil(size={"height": 32, "width": 32})
+    Owlv2Processor(images, words).save_pretrained(folder)
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     size["num_attention_heads"] = 2
     torch.manual_seed(0)
@@ -124,7 +124,7 @@ def save_owl(folder: Path) -> Path:
 
 
 def save_dino(folder: Path) -> Path:
-    """A Grounding DINO with random weights and a vocabulary of a few words."""
+    """Save a Grounding DINO with a vocabulary of a few words."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import (
         BertConfig,
@@ -136,16 +136,28 @@ def save_dino(folder: Path) -> Path:
         SwinConfig,
     )
 
-    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", "?", "red", "dog", "fire", "truck", "cup"]
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, "[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.TemplateProcessing(
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        ".",
+        "?",
+        "red",
+        "dog",
+        "fire",
+        "truck",
+        "cup",
+    ]
+    tokens = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, "[UNK]"))
+    tokens.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokens.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    words = PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **names)
-    pictures = GroundingDinoImageProcessorPil(size={"shortest_edge": 128, "longest_edge": 256})
-    GroundingDinoProcessor(pictures, words).save_pretrained(folder)
+    words = PreTrainedTokenizerFast(tokenizer_object=tokens, model_max_length=64, **names)
+    images = GroundingDinoImageProcessorPil(size={"shortest_edge": 128, "longest_edge": 256})
+    GroundingDinoProcessor(images, words).save_pretrained(folder)
     torch.manual_seed(0)
     config = GroundingDinoConfig(
         backbone_config=SwinConfig(
@@ -157,7 +169,7 @@ def save_dino(folder: Path) -> Path:
             out_features=["stage2", "stage3", "stage4"],
         ),
         text_config=BertConfig(
-            vocab_size=len(known),
+            vocab_size=len(vocabulary),
             hidden_size=16,
             num_hidden_layers=1,
             num_attention_heads=2,

@@ -1,4 +1,4 @@
-"""Tiny pipelines of each family with random weights, made in a second and saved nowhere."""
+"""Tiny pipelines of both families with random weights, made in a second."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def clip_tokenizer():
 
 
 def t5_tokenizer():
-    """A word a token, ended by </s>, as T5's: pad 0, </s> 1, <unk> 2."""
+    """A tokenizer with one token per word and, as T5's, pad 0, </s> 1 at the end, <unk> 2."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -71,7 +71,7 @@ def vae(width: int = 8, groups: int = 4):
 def flux_pipeline(
     guidance_embeds: bool = True, heads: int = 2, head_width: int = 16, seed: int = 0
 ):
-    """A FLUX.1 with blocks of both kinds: dev with guidance, schnell without."""
+    """A FLUX.1 with blocks of both kinds: dev if it takes the guidance, schnell if not."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
     torch.manual_seed(seed)
@@ -94,7 +94,7 @@ def flux_pipeline(
 
 
 def sd3_pipeline(dynamic: bool = False, with_t5: bool = True, seed: int = 0):
-    """An SD3.5-medium in small: dual attention in its first block, and T5."""
+    """A small SD3.5-medium: dual attention in its first block, and T5."""
     from diffusers import (
         FlowMatchEulerDiscreteScheduler,
         SD3Transformer2DModel,
