@@ -1,10 +1,9 @@
-"""What a picture costs to score on this machine, by each reward that runs here.
+"""Time what it costs to score an image on this machine, for each reward that runs here.
 
     python benchmarks/rewards.py [--rounds 5] [--threads N]
 
-Networks of preference models and of the detector have their real sizes and random weights: the time is
-theirs, the scores are not. Printed: median seconds of one picture, preparation included. The rewards
-take turns.
+Networks of preference models and of the detector have their real sizes and random weights: the times are
+real, the scores are not. Prints the median seconds per image, preparation included. The rewards take turns.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from transformers import (
 from gdro_comfy import rewards
 from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.rewards.measure import measure
-from gdro_comfy.rewards.preference import prepare
+from gdro_comfy.rewards.preference import preprocess
 from gdro_comfy.rewards.preference_networks import CLIPScorer, ImageRewardScorer
 
 BATCH = 4
@@ -40,25 +39,26 @@ CLIP_SIZES = {
     "CLIP ViT-L/14 (CLIP score, LAION aesthetic)": (1024, 24, 768, 12, 768),
     "CLIP ViT-H/14 (PickScore, HPSv2.1)": (1280, 32, 1024, 24, 1024),
 }
+"""Width and layers of the vision model, of the text model, and the width of their common space."""
 
 
 def sign(side: int) -> Image.Image:
-    """A word on a wall."""
+    """Draw a word on a wall."""
     image = Image.new("RGB", (side, side), (230, 225, 215))
     font = ImageFont.load_default(side // 4)
     ImageDraw.Draw(image).text((side // 2, side // 2), "OPEN", "black", font, anchor="mm")
     return image
 
 
-def filled(make: Callable[[], nn.Module]) -> nn.Module:
-    """A network with random weights, faster than its own way to draw them."""
+def with_random_weights(make: Callable[[], nn.Module]) -> nn.Module:
+    """Return a network with random weights, drawn faster than by its own initialisation."""
     with torch.device("meta"):
         module = make()
     module = module.to_empty(device="cpu").eval()
-    some = 0.02 * torch.randn(2**20, generator=torch.Generator().manual_seed(0))
+    values = 0.02 * torch.randn(2**20, generator=torch.Generator().manual_seed(0))
     for weight in module.parameters():
         count = weight.numel()
-        weight.data.view(-1).copy_(some.repeat(-(-count // len(some)))[:count])
+        weight.data.view(-1).copy_(values.repeat(-(-count // len(values)))[:count])
     for name, buffer in module.named_buffers():
         if name.endswith("position_ids"):
             buffer.copy_(torch.arange(buffer.shape[-1]))
@@ -66,65 +66,66 @@ def filled(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def clip(width: int, layers: int, text_width: int, text_layers: int, joint: int) -> nn.Module:
+    """Return a CLIP of these sizes that scores images."""
     vision = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers,
               "num_attention_heads": 16, "patch_size": 14, "image_size": 224}  # fmt: skip
     text = {"hidden_size": text_width, "intermediate_size": 4 * text_width,
             "num_hidden_layers": text_layers, "num_attention_heads": text_width // 64}  # fmt: skip
     config = CLIPConfig(projection_dim=joint, vision_config=vision, text_config=text)
-    return CLIPScorer(filled(lambda: CLIPModel(config)), "percent")
+    return CLIPScorer(with_random_weights(lambda: CLIPModel(config)), "percent")
 
 
 def blip() -> nn.Module:
-    """ImageReward: BLIP with a large eye and a base reader."""
-    eye = BlipVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
-                           num_attention_heads=16, image_size=224, patch_size=16)  # fmt: skip
-    reader = BlipTextConfig(encoder_hidden_size=1024, is_decoder=True, use_cache=False)
+    """Return ImageReward: BLIP with a large vision model and a base text model."""
+    vision = BlipVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
+                              num_attention_heads=16, image_size=224, patch_size=16)  # fmt: skip
+    text = BlipTextConfig(encoder_hidden_size=1024, is_decoder=True, use_cache=False)
     return ImageRewardScorer(
-        filled(lambda: BlipVisionModel(eye)),
-        filled(lambda: BlipTextModel(reader, add_pooling_layer=False)),
-        nn.Linear(reader.hidden_size, 1),
+        with_random_weights(lambda: BlipVisionModel(vision)),
+        with_random_weights(lambda: BlipTextModel(text, add_pooling_layer=False)),
+        nn.Linear(text.hidden_size, 1),
     )
 
 
 def owlv2() -> nn.Module:
-    """OWLv2 base, patches of 16 in pictures of 960."""
+    """Return OWLv2 base: patches of 16 in images of 960."""
     vision = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
               "num_attention_heads": 12, "patch_size": 16, "image_size": 960}  # fmt: skip
-    return filled(lambda: Owlv2ForObjectDetection(Owlv2Config(vision_config=vision)))
+    return with_random_weights(lambda: Owlv2ForObjectDetection(Owlv2Config(vision_config=vision)))
 
 
 def contestants() -> dict[str, tuple[Callable[[], object], int]]:
-    """By name: a call, and how many pictures it scores."""
+    """Return, by name, a call and the number of images that it scores."""
     small, large = sign(64), sign(512)
-    asked = Prompt('a sign that says "OPEN"')
+    word = Prompt('a sign that says "OPEN"')
     shapes = Prompt("one red circle left of two blue squares")
-    pixels = np.asarray(large, np.float32)[None] / 255
+    batch = np.asarray(large, np.float32)[None] / 255
     composition = rewards.create("composition")
-    found: dict[str, tuple[Callable[[], object], int]] = {
+    calls: dict[str, tuple[Callable[[], object], int]] = {
         "composition, shapes, 64 px": (lambda: composition.score([small], [shapes]), 1),
-        "measure image, sharpness, 512 px": (lambda: measure(pixels, "sharpness"), 1),
+        "measure image, sharpness, 512 px": (lambda: measure(batch, "sharpness"), 1),
     }
     for mode, image in (("line", small), ("detect", large)):
         ocr = rewards.create("ocr", mode=mode)
-        call = (lambda ocr=ocr, image=image: ocr.score([image], [asked]), 1)
-        found[f"OCR, {mode}, {image.width} px"] = call
+        call = (lambda ocr=ocr, image=image: ocr.score([image], [word]), 1)
+        calls[f"OCR, {mode}, {image.width} px"] = call
     ids = torch.randint(0, 1000, (BATCH, 20))
     networks = {name: clip(*sizes) for name, sizes in CLIP_SIZES.items()}
     for name, network in {**networks, "ImageReward (BLIP large)": blip()}.items():
 
-        def look(network: nn.Module = network) -> object:
-            seen = torch.from_numpy(np.stack([prepare(large, 224, whole=False)] * BATCH))
-            return network(seen, ids, torch.ones_like(ids))
+        def score(network: nn.Module = network) -> object:
+            pixels = torch.from_numpy(np.stack([preprocess(large, 224)] * BATCH))
+            return network(pixels, ids, torch.ones_like(ids))
 
-        found[name] = (look, BATCH)
+        calls[name] = (score, BATCH)
     detector = owlv2()
 
     def detect() -> object:
-        seen = torch.from_numpy(prepare(large, 960, whole=False))[None]
-        return detector(pixel_values=seen, input_ids=ids[:2, :16])
+        pixels = torch.from_numpy(preprocess(large, 960))[None]
+        return detector(pixel_values=pixels, input_ids=ids[:2, :16])
 
-    found["OWLv2 base (composition of photographs)"] = (detect, 1)
-    return found
+    calls["OWLv2 base (composition of photographs)"] = (detect, 1)
+    return calls
 
 
 def main() -> None:
@@ -140,15 +141,15 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     with torch.no_grad():
         for number in range(options.rounds + 1):
-            for name, (call, pictures) in calls.items():
+            for name, (call, images) in calls.items():
                 start = time.perf_counter()
                 call()
                 if number:  # the first round warms up
-                    seconds[name].append((time.perf_counter() - start) / pictures)
+                    seconds[name].append((time.perf_counter() - start) / images)
     print(f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}; medians\n")
-    print(f"{'':48}seconds a picture")
-    for name, found in seconds.items():
-        print(f"{name:48}{statistics.median(found):10.4f}")
+    print(f"{'':48}seconds per image")
+    for name, values in seconds.items():
+        print(f"{name:48}{statistics.median(values):10.4f}")
 
 
 if __name__ == "__main__":

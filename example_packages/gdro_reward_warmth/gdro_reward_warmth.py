@@ -11,6 +11,9 @@ class WarmthReward:
     Args:
         strength: how steeply the reward rises with the warmth, above 0.
         wanted: "warm" or "cold".
+
+    >>> WarmthReward(wanted="cold").score([Image.new("RGB", (8, 8), "grey")], [None])  # doctest: +SKIP
+    [0.5]
     """
 
     name = "warmth"
@@ -21,11 +24,11 @@ class WarmthReward:
             raise ValueError(f"strength has to be above 0, not {strength}")
         if wanted not in ("warm", "cold"):
             raise ValueError(f'wanted has to be "warm" or "cold", not {wanted!r}')
-        # What the scores depend on: scores made with other settings are not mixed with these.
+        # What the scores depend on: scores made with other settings are stored apart.
         self.settings = {"strength": strength, "wanted": wanted}
 
     def score(self, images, prompts, check_cancelled=lambda: None):
-        """A number from 0 to 1 for each RGB picture; ``prompts[i].text`` is what the i-th was to show."""
+        """Return a number from 0 to 1 for each RGB image; ``prompts[i].text`` is the i-th image's prompt."""
         values = []
         for image in images:
             check_cancelled()

@@ -1,4 +1,4 @@
-"""Answers of a judge that cost time or money: kept on disk as they come, never asked for twice."""
+"""Answers of a judge that cost time or money: written to disk as they come, never asked for twice."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ log = logging.getLogger(__name__)
 
 
 def answer_key(image: Image.Image, question: str) -> str:
-    """A name for this picture with this question."""
-    found = hashlib.sha256(f"{image.mode} {image.size} {question}".encode())
-    found.update(image.tobytes())
-    return found.hexdigest()[:32]
+    """Return a name for this question about this image."""
+    digest = hashlib.sha256(f"{image.mode} {image.size} {question}".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()[:32]
 
 
-class Answers:
-    """Rows by key, in a file of JSON lines; in memory only without one.
+class AnswerCache:
+    """Answers by key, in a file of JSON lines.
 
-    A file that cannot be written costs nothing but what it would have kept: said once, in the log.
+    If the file cannot be written, the log says so once and answers stay in memory.
+
+    Args:
+        path: the file; None keeps answers in memory only.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -33,13 +36,14 @@ class Answers:
         self._rows: dict[str, dict[str, Any]] | None = None
 
     def get(self, key: str) -> dict[str, Any] | None:
+        """Return the answer of this key, if there is one."""
         if self._rows is None:
             rows = read_lines(self._path) if self._path else []
             self._rows = {row["key"]: row for row in rows if isinstance(row.get("key"), str)}
         return self._rows.get(key)
 
     def put(self, key: str, row: dict[str, Any]) -> None:
-        """Keep a row; it is on disk when this returns."""
+        """Store an answer; it is on disk when this returns."""
         self.get(key)
         assert self._rows is not None
         self._rows[key] = row

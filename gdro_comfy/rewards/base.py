@@ -1,16 +1,19 @@
-"""What a reward is: numbers for images, each with a reason, and a range that says what is best."""
+"""The contract of rewards: a number for each image, with a reason, and a range that says what is best."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
+
+from ..errors import InputError
+
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
 
     from ..data.prompts import Prompt
@@ -21,13 +24,13 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class RewardResult:
-    """Scores of some images.
+    """The scores of some images.
 
     Args:
-        values: float32 ``[n]``, one for each image, finite.
-        details: ``[n]`` small JSON-able dicts: what the reward saw, for the creator to read.
-        left_out: bool ``[n]``, images that have no value and are not to be trained on, as a creator
-            did not rate them; None is none of them. Only a ``RolloutReward`` leaves images out.
+        values: float32 ``[n]``, one finite number for each image.
+        details: ``[n]`` small JSON-able dicts that explain the scores to the creator; empty for none.
+        left_out: bool ``[n]``, images without a value that are not trained on, such as those that a
+            creator did not rate; None leaves out none. Only a ``RolloutReward`` leaves images out.
     """
 
     values: np.ndarray
@@ -41,16 +44,27 @@ class RewardError(RuntimeError):
 
 @runtime_checkable
 class Reward(Protocol):
-    """Scores images against their prompts. Higher is better; ``range`` is (worst, best).
+    """Scores images against their prompts; higher is better.
 
-    ``name`` appears in file names and tables: lower case, letters, digits and ``-``.
-    ``settings`` is what the scores depend on beside the image and the prompt, JSON-able: scores made
-    with other settings are not mixed with these.
+    >>> class Brightness:
+    ...     name, range, settings = "brightness", (0.0, 1.0), {}
+    ...
+    ...     def check_prompts(self, prompts):
+    ...         pass
+    ...
+    ...     def score(self, images, prompts, check_cancelled=lambda: None):
+    ...         return RewardResult(np.array([np.asarray(i).mean() / 255 for i in images], np.float32))
+    >>> isinstance(Brightness(), Reward)
+    True
     """
 
     name: str
+    """Appears in file names and tables: lower-case letters, digits and ``-``."""
     range: tuple[float, float]
+    """Worst and best value."""
     settings: dict[str, Any]
+    """What the scores depend on apart from image and prompt, JSON-able. Scores made with other settings
+    are stored apart."""
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raise ``InputError`` if this reward cannot judge one of the prompts, before any work."""
@@ -62,43 +76,83 @@ class Reward(Protocol):
         prompts: Sequence[Prompt],
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
-        """Score ``n`` RGB images against ``n`` prompts, the i-th image against the i-th prompt."""
+        """Score ``n`` RGB images, the i-th image against the i-th of ``n`` prompts."""
         ...
 
 
 @runtime_checkable
 class RolloutReward(Reward, Protocol):
-    """A reward that has to see a rollout as a whole: its scores depend on the other pictures, or were
-    made elsewhere for these very pictures.
+    """A reward for the images of a rollout as a whole.
 
-    ``score_rollout`` calls ``judge`` in place of ``check_prompts`` and ``score``, which such a reward
-    has for pictures outside of a rollout: it refuses them where they have no meaning.
+    Its scores depend on the other images, or come from elsewhere for exactly these images. ``score_rollout``
+    calls ``score_groups`` instead of ``check_prompts`` and ``score``, which are for images outside of a
+    rollout and refuse those that the reward cannot judge.
     """
 
-    def judge(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
-        """Scores of all pictures, one group after the other. ``score(other)`` gives those of another
-        reward as ``[groups, G]``, which are made where they are missing and kept.
+    def score_groups(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
+        """Score all images, group after group.
+
+        Args:
+            score: returns the scores ``[groups, G]`` of another reward, NaN where it left an image out.
+                Missing ones are made and stored.
 
         Raises:
-            InputError: this rollout is not one that it can judge.
+            InputError: the reward cannot judge this rollout.
         """
         ...
 
-    def check_new_pictures(self) -> None:
-        """Raise ``InputError`` if it has nothing to say of pictures that are yet to be made."""
+    def check_new_images(self) -> None:
+        """Raise ``InputError`` if it cannot judge images that are yet to be made."""
         ...
 
 
-def active(reward: Reward) -> AbstractContextManager[Any]:
-    """Within this context the networks of a reward stay on their device from one ``score`` to the next.
+def finite_values(name: str, result: RewardResult, descriptions: Sequence[str]) -> np.ndarray:
+    """Return the values of a result as float32 ``[n]``; only images that are left out may have NaN.
 
-    A reward that has any offers ``active()``; it may be nested. Outside of it they rest on the CPU.
+    Args:
+        name: of the reward, for the message.
+        descriptions: ``[n]``, a description of each image for the message.
+
+    Raises:
+        RewardError: there are not ``n`` values, or one that is not left out is not finite.
+    """
+    values = np.asarray(result.values, dtype=np.float32)
+    if values.shape != (len(descriptions),):
+        raise RewardError(f"{name} returned {values.shape} values for {len(descriptions)} images")
+    broken = ~np.isfinite(values)
+    if result.left_out is not None:
+        broken &= ~result.left_out
+    if broken.any():
+        index = int(broken.argmax())
+        raise RewardError(f"{name} gave {values[index]} for {descriptions[index]}")
+    return values
+
+
+@contextlib.contextmanager
+def naming_image(
+    reward: Reward, index: int, prompt: Prompt, *errors: type[Exception]
+) -> Iterator[None]:
+    """Turn these errors into a ``RewardError`` that names the image; an ``InputError`` stays one."""
+    try:
+        yield
+    except InputError:
+        raise
+    except errors as error:
+        raise RewardError(
+            f"{reward.name}: image {index} of {prompt.text!r} cannot be read: {error}"
+        ) from error
+
+
+def active(reward: Reward) -> AbstractContextManager[Any]:
+    """Return a context in which a reward's networks stay on their device between calls of ``score``.
+
+    A reward with networks offers it as ``active()``, which may be nested. Outside of it they are on the
+    CPU.
     """
     return getattr(reward, "active", contextlib.nullcontext)()
 
 
 def announce(reward: Reward, images: int, size: tuple[int, int]) -> None:
-    """Log what scoring this many pictures costs, before it begins, if the reward can say: one that
-    does offers ``estimate(images, size)``."""
+    """Log what scoring this many images costs, if the reward offers ``estimate(images, size)``."""
     if images and hasattr(reward, "estimate"):
         log.info("%s: %s", reward.name, reward.estimate(images, size))  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """Several rewards made into one: weighted, with or without normalisation, or by a formula.
 
-On a rollout each reward scores all pictures in turn, so that only one is on the device at a time and
-its scores are kept; then they are combined over whole groups. Nothing is normalised inside a batch.
+On a rollout each reward scores all images in turn, so that only one network is on the device at a time and
+its scores are stored. Then they are combined over whole groups: nothing is normalised inside a batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from .base import Reward, RewardResult, RolloutReward, active
+from .base import Reward, RewardResult, RolloutReward, active, finite_values
 from .formula import Formula
 
 if TYPE_CHECKING:
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from ..data.rollout import Rollout
 
 NORMALISATIONS = ("none", "per group", "whole rollout")
-_STILL = 1e-6
+_MIN_DEVIATION = 1e-6  # below it, values do not differ
 
 
-def names_of(rewards: Sequence[Reward]) -> list[str]:
-    """A different name for each reward, usable in a formula: ``vlm``, ``ocr``, ``vlm2``."""
+def formula_names(rewards: Sequence[Reward]) -> list[str]:
+    """Return a different name for each reward that a formula can use, such as vlm, ocr, vlm2."""
     names: list[str] = []
     for reward in rewards:
-        plain = re.sub(r"\W", "_", reward.name, flags=re.ASCII)
-        taken = (f"{plain}{number or ''}" for number in itertools.chain([0], itertools.count(2)))
-        names.append(next(name for name in taken if name not in names))
+        name = re.sub(r"\W", "_", reward.name, flags=re.ASCII)
+        candidates = (f"{name}{n or ''}" for n in itertools.chain([0], itertools.count(2)))
+        names.append(next(name for name in candidates if name not in names))
     return names
 
 
 def read_weights(text: str, names: Sequence[str]) -> list[float]:
-    """Weights from text such as "1, 0.5"; empty text is 1 for each.
+    """Read weights from text such as "1, 0.5"; empty text is 1 for each of ``names``.
 
     Raises:
-        InputError: one is no number, there are more or fewer than rewards, or all are 0.
+        InputError: one is not a finite number, there are more or fewer than rewards, or all are 0.
     """
     pieces = [piece for piece in re.split(r"[,;\s]+", text.strip()) if piece]
     weights: list[float] = []
@@ -66,15 +66,22 @@ def read_weights(text: str, names: Sequence[str]) -> list[float]:
 
 
 def normalise(values: np.ndarray, how: str) -> np.ndarray:
-    """Rewards ``[groups, G]`` less their mean, by their deviation; 0 where they do not differ, and NaN
-    where they are."""
+    """Subtract the mean and divide by the standard deviation.
+
+    Args:
+        values: ``[groups, G]``; NaN stays NaN and does not count.
+        how: one of ``NORMALISATIONS``.
+
+    Returns:
+        The same shape; 0 where values do not differ.
+    """
     if how == "none":
         return values
     axis = 1 if how == "per group" else None
     known = np.ma.masked_invalid(values)
     mean, deviation = known.mean(axis, keepdims=True), known.std(axis, keepdims=True)
-    differs = np.broadcast_to(np.ma.filled(deviation, 0.0) > _STILL, values.shape)
-    scaled = (known - mean) / np.ma.maximum(deviation, _STILL)
+    differs = np.broadcast_to(np.ma.filled(deviation, 0.0) > _MIN_DEVIATION, values.shape)
+    scaled = (known - mean) / np.ma.maximum(deviation, _MIN_DEVIATION)
     return np.where(np.isnan(values), np.nan, np.where(differs, np.ma.filled(scaled, 0.0), 0.0))
 
 
@@ -83,9 +90,12 @@ class CombinedReward:
 
     Args:
         rewards: two or more.
-        weights: one for each; the result is the weighted mean, by the sum of their sizes.
+        weights: one for each; the result is their weighted mean, divided by the sum of the weights' sizes.
         normalisation: of each reward before that, one of ``NORMALISATIONS``.
-        formula: over ``names_of(rewards)`` or reward0, reward1, ..., in place of weights.
+        formula: over ``formula_names(rewards)`` or reward0, reward1, ...; replaces weights.
+
+    >>> CombinedReward([create("ocr"), create("composition")], "2, 1").range  # doctest: +SKIP
+    (0.0, 1.0)
     """
 
     name = "combined"
@@ -101,7 +111,7 @@ class CombinedReward:
             raise InputError(
                 "rewards", f"{len(rewards)} is connected", "Connect two rewards or more."
             )
-        self.rewards, self.names = list(rewards), names_of(rewards)
+        self.rewards, self.names = list(rewards), formula_names(rewards)
         self.normalisation = normalisation if formula is None else "none"
         self._weights = np.array(read_weights(weights, self.names)) if formula is None else None
         known = dict.fromkeys([*self.names, *(f"reward{i}" for i in range(len(rewards)))])
@@ -115,17 +125,20 @@ class CombinedReward:
         self.range = self._range()
 
     def _range(self) -> tuple[float, float]:
-        """From the ends of the rewards' own ranges; 3 deviations where they are normalised."""
+        """Return the range over the ends of the rewards' ranges; 3 deviations with normalisation."""
         if self.normalisation != "none":
             return (-3.0, 3.0)
         ends = [reward.range for reward in self.rewards]
         corners = itertools.product(*ends) if len(ends) <= 10 else zip(*ends, strict=True)
-        found = [float(self.combine(np.array(corner, np.float64))) for corner in corners]
-        finite = [value for value in found if math.isfinite(value)] or [0.0, 1.0]
+        values = [float(self.combine(np.array(corner, np.float64))) for corner in corners]
+        finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         return (min(finite), max(finite))
 
     def combine(self, values: np.ndarray) -> np.ndarray:
-        """``[rewards, ...]`` to ``[...]``; with normalisation ``[rewards, groups, G]``."""
+        """Combine scores ``[rewards, ...]`` to ``[...]``; ``[rewards, groups, G]`` with normalisation.
+
+        A formula may divide by zero and give inf or NaN, which the caller has to refuse.
+        """
         if self._formula is not None:
             named = {f"reward{i}": part for i, part in enumerate(values)}
             named |= dict(zip(self.names, values, strict=True))
@@ -134,34 +147,58 @@ class CombinedReward:
         parts = np.stack([normalise(part, self.normalisation) for part in values])
         return np.tensordot(self._weights, parts, 1) / np.abs(self._weights).sum()
 
-    def judge(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
-        """Details: the score of each reward. What one of them leaves out is left out."""
-        values = self.parts(rollout, score)
-        rows = values.reshape(len(values), -1).T
-        details = [
-            {
-                name: round(float(v), 4)
-                for name, v in zip(self.names, row, strict=True)
-                if not math.isnan(v)
-            }
-            for row in rows
-        ]
-        combined = self.combine(values).reshape(-1).astype(np.float32)
-        return RewardResult(combined, details, np.isnan(rows).any(1))
+    def score_groups(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
+        """Score a rollout; details are the score of each reward.
 
-    def parts(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> np.ndarray:
-        """Scores ``[rewards, groups, G]`` of each reward by itself; NaN where it leaves one out."""
+        An image that one of the rewards leaves out is left out.
+
+        Raises:
+            RewardError: an image has no finite score; names it.
+        """
+        parts = self.part_scores(rollout, score)
+        return self._result(parts)
+
+    def part_scores(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> np.ndarray:
+        """Return the scores ``[rewards, groups, G]`` of each reward; NaN where it leaves an image out.
+
+        Raises:
+            RewardError: the rewards of an image have no finite combination; names the image.
+        """
         for reward in self.rewards:
             if not isinstance(reward, RolloutReward):
                 reward.check_prompts(rollout.prompts)
-        return np.stack([score(reward) for reward in self.rewards]).astype(np.float64)
+        parts = np.stack([score(reward) for reward in self.rewards]).astype(np.float64)
+        images = [
+            f"{group.image_path(index).name} of the prompt {group.prompt.text!r}"
+            for group in rollout.groups()
+            for index in range(rollout.images_per_prompt)
+        ]
+        finite_values(self.name, self._result(parts), images)
+        return parts
 
-    def check_new_pictures(self) -> None:
+    def _result(self, parts: np.ndarray) -> RewardResult:
+        """Combine scores ``[rewards, ...]``, one image after the other."""
+        rows = parts.reshape(len(parts), -1).T
+        details = [
+            {
+                name: round(float(value), 4)
+                for name, value in zip(self.names, row, strict=True)
+                if not math.isnan(value)
+            }
+            for row in rows
+        ]
+        with np.errstate(over="ignore"):  # becomes inf, which is refused
+            values = self.combine(parts).reshape(-1).astype(np.float32)
+        return RewardResult(values, details, np.isnan(rows).any(1))
+
+    def check_new_images(self) -> None:
+        """Raise ``InputError`` if one of the rewards cannot judge images that are yet to be made."""
         for reward in self.rewards:
             if isinstance(reward, RolloutReward):
-                reward.check_new_pictures()
+                reward.check_new_images()
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raise ``InputError`` if it is normalised, or if one of the rewards cannot judge a prompt."""
         if self.normalisation != "none":
             raise InputError(
                 "reward",
@@ -175,6 +212,7 @@ class CombinedReward:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
+        """Keep the networks of all rewards on their device within this context."""
         with contextlib.ExitStack() as stack:
             for reward in self.rewards:
                 stack.enter_context(active(reward))
@@ -186,32 +224,47 @@ class CombinedReward:
         prompts: Sequence[Prompt],
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
-        """Pictures by themselves, without normalisation."""
+        """Score images outside of a rollout, which cannot be normalised; details as in ``score_groups``.
+
+        Raises:
+            RewardError: an image has no finite score, also of a single reward; names it.
+        """
         self.check_prompts(prompts)
-        values = [reward.score(images, prompts, check_cancelled).values for reward in self.rewards]
-        return RewardResult(self.combine(np.stack(values).astype(np.float64)).astype(np.float32))
+        names = [f"image {i} of {prompt.text!r}" for i, prompt in enumerate(prompts)]
+        parts = np.stack(
+            [
+                finite_values(reward.name, reward.score(images, prompts, check_cancelled), names)
+                for reward in self.rewards
+            ]
+        ).astype(np.float64)
+        result = self._result(parts)
+        finite_values(self.name, result, names)
+        return result
 
     def explain(self, values: np.ndarray) -> str:
-        """In words, for scores ``[rewards, groups, G]``: how far the rewards agree inside a group,
-        and which of them decides the ranking. Counts pictures that have all the rewards."""
-        without: np.ndarray = np.any(np.isnan(values), axis=0)
-        some = ~np.all(without, axis=1)
-        combined = np.where(without, np.nan, self.combine(values))[some]
-        values = np.where(without, np.nan, values)[:, some]
+        """Describe how far the rewards agree inside a group, and which of them decides the ranking.
+
+        Args:
+            values: ``[rewards, groups, G]``; images without all of the rewards (NaN) do not count.
+        """
+        left_out: np.ndarray = np.any(np.isnan(values), axis=0)
+        some = ~np.all(left_out, axis=1)
+        combined = np.where(left_out, np.nan, self.combine(values))[some]
+        values = np.where(left_out, np.nan, values)[:, some]
         lines = ["How far they agree inside a group (1: the same order, -1: the opposite):"]
         for i, j in itertools.combinations(range(len(values)), 2):
-            found = correlation(values[i], values[j])
-            lines.append(f"  {self.names[i]} and {self.names[j]}: {_shown(found)}")
+            agreement = _signed(correlation(values[i], values[j]))
+            lines.append(f"  {self.names[i]} and {self.names[j]}: {agreement}")
         lines.append("With the combined reward:")
-        told = [correlation(part, combined) for part in values]
+        correlations = [correlation(part, combined) for part in values]
         best = np.where(np.isnan(combined), -np.inf, combined).argmax(1)[:, None]
-        for name, part, found in zip(self.names, values, told, strict=True):
-            most = np.nanmax(part, 1) - _STILL
-            agreed = int((np.take_along_axis(part, best, 1)[:, 0] >= most).sum())
+        for name, part, with_combined in zip(self.names, values, correlations, strict=True):
+            highest = np.nanmax(part, 1) - _MIN_DEVIATION
+            same = int((np.take_along_axis(part, best, 1)[:, 0] >= highest).sum())
             lines.append(
-                f"  {name}: {_shown(found)}; the same best in {agreed} of {len(best)} groups"
+                f"  {name}: {_signed(with_combined)}; the same best in {same} of {len(best)} groups"
             )
-        known = {name: r for name, r in zip(self.names, told, strict=True) if r is not None}
+        known = {name: r for name, r in zip(self.names, correlations, strict=True) if r is not None}
         if not known:
             lines.append("No reward differs inside a group: there is nothing to learn.")
         else:
@@ -219,20 +272,22 @@ class CombinedReward:
         return "\n".join(lines)
 
 
-def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Pearson's r of the differences inside groups ``[groups, G]``; None where one has none. NaN, the
-    same in both, does not count."""
-    one, other = (np.nan_to_num(v - np.nanmean(v, 1, keepdims=True)) for v in (one, other))
-    size = math.sqrt(float((one**2).sum()) * float((other**2).sum()))
-    return float((one * other).sum()) / size if size > _STILL**2 else None
+def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Return Pearson's r of the differences inside groups ``[groups, G]``; None where one has none.
+
+    NaN, which both must have in the same places, does not count.
+    """
+    a, b = (np.nan_to_num(v - np.nanmean(v, 1, keepdims=True)) for v in (a, b))
+    size = math.sqrt(float((a**2).sum()) * float((b**2).sum()))
+    return float((a * b).sum()) / size if size > _MIN_DEVIATION**2 else None
 
 
-def _shown(found: float | None) -> str:
-    return "no difference inside a group" if found is None else f"{found:+.2f}"
+def _signed(correlation: float | None) -> str:
+    return "no difference inside a group" if correlation is None else f"{correlation:+.2f}"
 
 
 def from_node(rewards: Mapping[str, Any], rule: Mapping[str, Any]) -> CombinedReward:
-    """Of what the node was given: reward0, reward1, ... and the choice of the rule."""
+    """Make a combined reward of a node's inputs: reward0, reward1, ... and the choice of the rule."""
     order = sorted(rewards, key=lambda key: int(re.sub(r"\D", "", key) or 0))
     connected = [rewards[key] for key in order if rewards[key] is not None]
     if rule["rule"] == "formula":

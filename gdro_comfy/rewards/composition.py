@@ -1,8 +1,8 @@
 """The composition reward: are the right things there, in number, colour and position?
 
-After GenEval (Ghosh et al., arXiv 2310.11513), with partial credit for each of its questions. Things
-are found by the exact detector of ``shapes.py``, made for flat shapes on a light wall, or in
-photographs by the networks of ``detection.py``.
+After GenEval (Ghosh et al., arXiv 2310.11513), with partial credit for each of its questions. Things are
+found by the exact detector of ``shapes.py``, made for flat shapes on a light wall, or in photographs by the
+networks of ``detection.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from ..data.prompts import Prompt
 from ..errors import InputError
-from .base import RewardError, RewardResult
+from .base import RewardResult, naming_image
 from .composition_prompts import NUMBERS, UNDERSTOOD, parse_include, parse_nouns
 from .shapes import COLORS, SHAPES, Detection, detect_shapes
 
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
     from .detection import PhotoDetector
 
-Relation = Callable[[str, Detection, Detection], bool]
-_HOLDS: dict[str, Callable[[Detection, Detection], bool]] = {
+Entry = Mapping[str, Any]
+"""An entry of ``Prompt.include``: "class", "count" and, optionally, "color" and "position"."""
+PositionRule = Callable[[str, Detection, Detection], bool]
+"""Whether the first of two things is, for example, "left of" the second."""
+
+_BY_CENTERS: dict[str, Callable[[Detection, Detection], bool]] = {
     "left of": lambda a, b: a.center[0] < b.center[0],
     "right of": lambda a, b: a.center[0] > b.center[0],
     "above": lambda a, b: a.center[1] < b.center[1],
@@ -35,106 +39,107 @@ _HOLDS: dict[str, Callable[[Detection, Detection], bool]] = {
 }
 
 
-def by_centers(relation: str, a: Detection, b: Detection) -> bool:
-    """Whether ``a`` stands so, seen from ``b``, by the centres of their boxes."""
-    return _HOLDS[relation](a, b)
+def position_by_centers(relation: str, a: Detection, b: Detection) -> bool:
+    """Return whether ``a`` is, for example, "left of" ``b``, by the centres of their boxes."""
+    return _BY_CENTERS[relation](a, b)
 
 
 def composition_terms(
-    include: Sequence[Mapping[str, Any]],
-    things: Sequence[Detection],
+    include: Sequence[Entry],
+    detections: Sequence[Detection],
     strict: bool = True,
-    holds: Relation = by_centers,
+    position: PositionRule = position_by_centers,
 ) -> list[tuple[str, float]]:
-    """The questions of the reward, in words, each with its value in [0, 1].
+    """Return the questions of the reward in words, each with its value in [0, 1].
 
-    - For every entry its number: ``max(0, 1 - |asked - found| / asked)``. Things of one class are
-      dealt out to the entries of that class: first those of the right colour, then the others.
-    - For every entry with a colour the same, over the things of that class and colour.
-    - For every position, the share of pairs of one thing from each entry that stand so, by
-      ``holds``; 0 if either entry has none.
+    - The number of every entry: ``max(0, 1 - |asked - found| / asked)``. Things of one class are shared
+      out among its entries, those of the right colour first.
+    - For every entry with a colour the same, over the things of its class and colour.
+    - For every position, the share of pairs of one thing from each entry that have it; 0 if one of the
+      entries has no things.
     - With ``strict``, what was not asked for: ``max(0, 1 - others / asked in all)``.
     """
-    groups = _deal_out(include, things)
+    groups = _share_out(include, detections)
     terms = []
     for entry, group in zip(include, groups, strict=True):
-        terms.append((f"{_words(entry)}: number", _share(entry["count"], len(group))))
+        terms.append((f"{_phrase(entry)}: number", _count_score(entry["count"], len(group))))
         if "color" in entry:
-            kin = [
-                (other, dealt)
-                for other, dealt in zip(include, groups, strict=True)
+            same_class = [
+                (other, members)
+                for other, members in zip(include, groups, strict=True)
                 if other["class"] == entry["class"] and "color" in other
             ]
-            asked = sum(e["count"] for e, _ in kin if e["color"] == entry["color"])
-            found = sum(t.color == entry["color"] for _, dealt in kin for t in dealt)
-            terms.append((f"{_words(entry)}: color", _share(asked, found)))
+            asked = sum(e["count"] for e, _ in same_class if e["color"] == entry["color"])
+            found = sum(d.color == entry["color"] for _, members in same_class for d in members)
+            terms.append((f"{_phrase(entry)}: color", _count_score(asked, found)))
         if "position" in entry:
             relation, index = entry["position"]
-            pairs = [holds(relation, a, b) for a in group for b in groups[index]]
-            words = f"{_words(entry)} {relation} {_words(include[index])}"
-            terms.append((words, sum(pairs) / len(pairs) if pairs else 0.0))
+            pairs = [position(relation, a, b) for a in group for b in groups[index]]
+            question = f"{_phrase(entry)} {relation} {_phrase(include[index])}"
+            terms.append((question, sum(pairs) / len(pairs) if pairs else 0.0))
     if strict:
-        others = len(things) - sum(len(group) for group in groups)
+        others = len(detections) - sum(len(group) for group in groups)
         asked = sum(entry["count"] for entry in include)
         terms.append(("nothing else", max(0.0, 1 - others / asked)))
     return terms
 
 
-def _share(asked: int, found: int) -> float:
+def _count_score(asked: int, found: int) -> float:
     return max(0.0, 1 - abs(asked - found) / asked)
 
 
-def _deal_out(
-    include: Sequence[Mapping[str, Any]], things: Sequence[Detection]
-) -> list[list[Detection]]:
-    """For every entry the things of its class that count for it; each thing goes to one entry.
+def _share_out(include: Sequence[Entry], detections: Sequence[Detection]) -> list[list[Detection]]:
+    """Return the things that count for each entry; each thing goes to one entry of its class.
 
-    In turn: those of the asked colour, up to the asked number; any colour, up to the asked number,
-    beginning where none is asked; the rest, beginning with their colour, else where one too many
-    weighs least.
+    In turn: things of the asked colour, up to the asked number; things of any colour, up to the asked
+    number, beginning with entries without a colour; then the rest, to an entry of their colour, else to
+    the one in which one too many weighs least.
     """
     groups: list[list[Detection]] = [[] for _ in include]
     order = sorted(range(len(include)), key=lambda i: ("color" in include[i], -include[i]["count"]))
-    rest = list(things)
+    rest = list(detections)
     for same_color, within_count in ((True, True), (False, True), (True, False), (False, False)):
         for i in order:
             entry = include[i]
-            for thing in list(rest):
+            for detection in list(rest):
                 if within_count and len(groups[i]) == entry["count"]:
                     break
-                if thing.shape != entry["class"]:
+                if detection.shape != entry["class"]:
                     continue
-                if not same_color or ("color" in entry and thing.color == entry["color"]):
-                    groups[i].append(thing)
-                    rest.remove(thing)
+                if not same_color or ("color" in entry and detection.color == entry["color"]):
+                    groups[i].append(detection)
+                    rest.remove(detection)
     return groups
 
 
-def _words(entry: Mapping[str, Any]) -> str:
-    """An entry, or things of one kind, as a caption would have it: "two red circles"."""
+def _phrase(entry: Entry) -> str:
+    """Return an entry as a caption would have it: "two red circles"."""
     count = entry["count"]
     number = NUMBERS[count - 1] if count <= len(NUMBERS) else str(count)
-    kind = f"{entry['class']}{'s' if count > 1 else ''}"
-    return " ".join(filter(None, (number, entry.get("color"), kind)))
+    noun = f"{entry['class']}{'s' if count > 1 else ''}"
+    return " ".join(filter(None, (number, entry.get("color"), noun)))
 
 
-def _describe(things: Sequence[Detection]) -> str:
-    """What was found, e.g. "two red circles, one murky thing"."""
-    kinds = Counter((thing.shape or "thing", thing.color or "murky") for thing in things)
-    words = [
-        _words({"class": shape, "color": color, "count": count})
+def _describe(detections: Sequence[Detection]) -> str:
+    """Describe what was found: "two red circles, one murky thing"."""
+    kinds = Counter((d.shape or "thing", d.color or "murky") for d in detections)
+    phrases = [
+        _phrase({"class": shape, "color": color, "count": count})
         for (shape, color), count in kinds.items()
     ]
-    return ", ".join(words) or "nothing"
+    return ", ".join(phrases) or "nothing"
 
 
 class CompositionReward:
     """The mean of ``composition_terms``.
 
     Args:
-        strict: things that were not asked for lower the score. A detector of photographs looks only
-            for what is asked for, so with one this has no effect.
-        detector: of things in photographs; without it, circles, squares, triangles and stars.
+        strict: things that were not asked for lower the score. A detector for photographs looks only for
+            what is asked for, so with one this has no effect.
+        detector: for photographs; None detects circles, squares, triangles and stars.
+
+    >>> CompositionReward().score([image_of_two_stars], [Prompt("one star")]).values  # doctest: +SKIP
+    array([0.5], dtype=float32)
     """
 
     name = "composition"
@@ -147,13 +152,13 @@ class CompositionReward:
             self.settings = {"detector": detector.identity}
 
     def active(self) -> AbstractContextManager[Any]:
-        """Within this context the networks stay on their device."""
+        """Keep the networks on their device within this context."""
         return contextlib.nullcontext() if self.detector is None else self.detector.active()
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raise ``InputError`` at the first prompt that asks for what the detector cannot see."""
         for prompt in prompts:
-            self._asked(prompt)
+            self._include(prompt)
         if self.detector is not None:
             self.detector.check()
 
@@ -163,7 +168,7 @@ class CompositionReward:
         prompts: Sequence[Prompt],
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
-        """Details: "found", what is in the picture in words; "terms", each with its value.
+        """Score images; details are "found", the image's content in words, and "terms" with their values.
 
         Raises:
             RewardError: an image cannot be read.
@@ -171,41 +176,37 @@ class CompositionReward:
         values, details = [], []
         for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
             check_cancelled()
-            include = self._asked(prompt)
-            try:
-                things, terms = self._judge(image, include, prompt)
-            except (OSError, ValueError) as error:
-                raise RewardError(
-                    f"composition: image {i} of {prompt.text!r} cannot be read: {error}"
-                ) from error
+            include = self._include(prompt)
+            with naming_image(self, i, prompt, OSError, ValueError):
+                detections, terms = self._terms(image, include, prompt)
             values.append(sum(value for _, value in terms) / len(terms))
             details.append(
                 {
-                    "found": _describe(things),
-                    "terms": [{"term": words, "value": round(v, 3)} for words, v in terms],
+                    "found": _describe(detections),
+                    "terms": [{"term": term, "value": round(v, 3)} for term, v in terms],
                 }
             )
         return RewardResult(np.array(values, dtype=np.float32), details)
 
-    def _judge(
-        self, image: Image.Image, include: Sequence[Mapping[str, Any]], prompt: Prompt
+    def _terms(
+        self, image: Image.Image, include: Sequence[Entry], prompt: Prompt
     ) -> tuple[list[Detection], list[tuple[str, float]]]:
         if self.detector is None:
-            things = detect_shapes(image)
-            return things, composition_terms(include, things, self.strict)
-        from .detection import stands
+            detections = detect_shapes(image)
+            return detections, composition_terms(include, detections, self.strict)
+        from .detection import position_by_boxes
 
-        things = self.detector.find(image, [*include, *prompt.exclude])
-        terms = composition_terms(include, things, strict=False, holds=stands)
+        detections = self.detector.detect(image, [*include, *prompt.exclude])
+        terms = composition_terms(include, detections, strict=False, position=position_by_boxes)
         asked = {entry["class"] for entry in include}
         for entry in prompt.exclude:
-            if entry["class"] not in asked:  # else its number says it already
-                found = sum(thing.shape == entry["class"] for thing in things)
+            if entry["class"] not in asked:  # otherwise its number is a term already
+                found = sum(detection.shape == entry["class"] for detection in detections)
                 terms.append((f"no {entry['class']}", float(found < entry["count"])))
-        return things, terms
+        return detections, terms
 
-    def _asked(self, prompt: Prompt) -> tuple[dict[str, Any], ...]:
-        """The prompt's own ``include`` checked, or what its text says."""
+    def _include(self, prompt: Prompt) -> tuple[dict[str, Any], ...]:
+        """Return the prompt's own ``include``, checked, or what its text asks for."""
         photo = self.detector is not None
         if not prompt.include:
             return parse_nouns(prompt.text) if photo else parse_include(prompt.text)
@@ -218,7 +219,7 @@ class CompositionReward:
             if not photo and not known:
                 raise InputError(
                     "prompts",
-                    f"{prompt.text!r} asks for {_words(entry)}",
+                    f"{prompt.text!r} asks for {_phrase(entry)}",
                     f"This reward sees {', '.join(SHAPES)} in {', '.join(COLORS)}, nothing else.",
                 )
         return include

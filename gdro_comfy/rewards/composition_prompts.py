@@ -1,4 +1,4 @@
-"""From a plain prompt to what must be in the picture, in the form of ``Prompt.include``."""
+"""From a plain prompt to what must be in the image, in the form of ``Prompt.include``."""
 
 from __future__ import annotations
 
@@ -14,31 +14,28 @@ PHOTO_COLORS = (
 )  # fmt: skip
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _COUNTS = {"a": 1, "an": 1, **{word: i for i, word in enumerate(NUMBERS, 1)}}
+_COUNT = rf"(?:({'|'.join(_COUNTS)}|\d+) )?"
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 _PREFIX = re.compile(r"an? (?:picture|photo|image|drawing) (?:of|with) ")
 _LINK = re.compile(
     r"\s*,?\s*\b(?:is |are )?(?:to the )?(and|left of|right of|above|below)\b\s*|\s*,\s*"
 )
-_THING = re.compile(
-    rf"(?:({'|'.join(_COUNTS)}|\d+) )?(?:({'|'.join(COLORS)}) )?({'|'.join(SHAPES)})(s?)"
-)
+
+_SHAPE = re.compile(rf"{_COUNT}(?:({'|'.join(COLORS)}) )?({'|'.join(SHAPES)})(s?)")
 UNDERSTOOD = (
     'Write for example "two red circles left of one blue square" or "a star and 3 triangles": '
     f"shapes {', '.join(SHAPES)}; colours {', '.join(COLORS)} or none; joined by and, left of, "
     'right of, above or below. Or read the prompts from a file where each has an "include".'
 )
 
-
+_NOUN = re.compile(rf"{_COUNT}(?:({'|'.join(PHOTO_COLORS)}) )?([^\W\d_][\w'-]*(?: [\w'-]+){{0,2}})")
 UNDERSTOOD_NOUNS = (
     'Write for example "two red apples left of a cup" or "a photo of a dog and 3 cats": '
     f"colours {', '.join(PHOTO_COLORS)} or none; joined by and, left of, right of, above or below. Or "
     'read the prompts from a file where each has an "include".'
 )
-_NOUN = re.compile(
-    rf"(?:({'|'.join(_COUNTS)}|\d+) )?(?:({'|'.join(PHOTO_COLORS)}) )?([^\W\d_][\w'-]*(?: [\w'-]+){{0,2}})"
-)
-# Words that show that more is said than a thing's name.
-_MORE = re.compile(
+# Words that no name of a thing contains.
+_NOT_IN_NAMES = re.compile(
     r"\b(?:in|on|at|with|without|under|over|near|behind|before|by|of|to|from|inside|is|are|no|not|"
     r"the|that|this|which|while|some|many|several)\b"
 )
@@ -47,11 +44,11 @@ _PLURALS = {
     "geese": "goose", "feet": "foot", "teeth": "tooth", "knives": "knife", "leaves": "leaf",
     "wolves": "wolf", "loaves": "loaf", "buses": "bus", "shelves": "shelf", "scarves": "scarf",
 }  # fmt: skip
-_ALIKE = frozenset({"sheep", "fish", "deer", "scissors", "skis", "glasses", "sunglasses"})
+_UNCHANGED = frozenset({"sheep", "fish", "deer", "scissors", "skis", "glasses", "sunglasses"})
 
 
 def parse_include(text: str) -> tuple[dict[str, Any], ...]:
-    """What a plain prompt asks for in shapes.
+    """Return what a plain prompt asks for in shapes.
 
     >>> parse_include("a star left of two red circles")[1]
     {'class': 'circle', 'count': 2, 'color': 'red', 'position': ['right of', 0]}
@@ -59,11 +56,11 @@ def parse_include(text: str) -> tuple[dict[str, Any], ...]:
     Raises:
         InputError: something in the text is not understood.
     """
-    return _parse(text, _THING, UNDERSTOOD)
+    return _parse(text, _SHAPE, UNDERSTOOD)
 
 
 def parse_nouns(text: str) -> tuple[dict[str, Any], ...]:
-    """What a plain prompt asks for, in any things.
+    """Return what a plain prompt asks for in things of any kind.
 
     >>> parse_nouns("a photo of two red apples left of a cup")[0]
     {'class': 'apple', 'count': 2, 'color': 'red'}
@@ -75,7 +72,7 @@ def parse_nouns(text: str) -> tuple[dict[str, Any], ...]:
 
 
 def singular(noun: str) -> str:
-    """One of several: "two knives" are each a "knife".
+    """Return the singular of an English noun.
 
     >>> singular("fire trucks"), singular("buses"), singular("cherries")
     ('fire truck', 'bus', 'cherry')
@@ -83,7 +80,7 @@ def singular(noun: str) -> str:
     start, _, last = noun.rpartition(" ")
     if last in _PLURALS:
         last = _PLURALS[last]
-    elif (last in _ALIKE and not start) or last.endswith("ss") or not last.endswith("s"):
+    elif (last in _UNCHANGED and not start) or last.endswith("ss") or not last.endswith("s"):
         pass
     elif last.endswith("ies") and len(last) > 4:
         last = f"{last[:-3]}y"
@@ -94,25 +91,26 @@ def singular(noun: str) -> str:
     return f"{start} {last}".strip()
 
 
-def _parse(text: str, thing: re.Pattern[str], understood: str) -> tuple[dict[str, Any], ...]:
+def _parse(text: str, pattern: re.Pattern[str], remedy: str) -> tuple[dict[str, Any], ...]:
     plain = _PREFIX.sub("", " ".join(text.lower().split()).rstrip(" ."), count=1)
-    pieces = _LINK.split(plain)
+    pieces = _LINK.split(plain)  # things and, between them, the words that join them
     include: list[dict[str, Any]] = []
-    for place, piece in enumerate(pieces[::2]):
-        match = thing.fullmatch(piece)
-        if match is None or (thing is _NOUN and _MORE.search(match[3])):
-            raise InputError("prompts", f"{piece!r} in {text!r} is not understood", understood)
-        count, color, shape = match.groups()[:3]
+    for index, piece in enumerate(pieces[::2]):
+        match = pattern.fullmatch(piece)
+        if match is None or (pattern is _NOUN and _NOT_IN_NAMES.search(match[3])):
+            raise InputError("prompts", f"{piece!r} in {text!r} is not understood", remedy)
+        count, color, noun = match.groups()[:3]
         plural = match.lastindex == 4 and match[4]
-        if (plural and count is None) or count == "0":
-            raise InputError("prompts", f"{piece!r} in {text!r} has no number", understood)
-        if thing is _NOUN and count not in (None, "a", "an", "one", "1"):
-            shape = singular(shape)
-        entry = {"class": shape, "count": _COUNTS[count] if count in _COUNTS else int(count or 1)}
+        number = _COUNTS[count] if count in _COUNTS else int(count or 1)
+        if (plural and count is None) or number < 1:
+            raise InputError("prompts", f"{piece!r} in {text!r} has no number", remedy)
+        if pattern is _NOUN and count not in (None, "a", "an", "one", "1"):
+            noun = singular(noun)
+        entry = {"class": noun, "count": number}
         if color:
             entry["color"] = color
-        relation = pieces[2 * place - 1] if place else None
+        relation = pieces[2 * index - 1] if index else None
         if relation in _OPPOSITE:
-            entry["position"] = [_OPPOSITE[relation], place - 1]
+            entry["position"] = [_OPPOSITE[relation], index - 1]
         include.append(entry)
     return tuple(include)

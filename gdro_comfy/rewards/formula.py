@@ -1,14 +1,16 @@
 """Formulas over rewards: names, numbers, + - * /, min, max and clip, and nothing else.
 
-A small walk over Python's syntax tree, for whole arrays at once. Nothing is evaluated that is not
-listed here: no attributes, no other calls, no indexing.
+A small walk over Python's syntax tree, for whole arrays at once. Nothing is evaluated that is not listed
+here: no attributes, no other calls, no indexing.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -20,26 +22,26 @@ _OPERATORS: dict[type[ast.operator], Callable[[np.ndarray, np.ndarray], np.ndarr
     ast.Mult: np.multiply,
     ast.Div: np.divide,
 }
-_LONGEST = 1000
+_MAX_LENGTH = 1000
 _ALLOWED = (
     "Use the names of the rewards, numbers, + - * / ( ), min(a, b), max(a, b), clip(a, 0, 1)."
 )
 
 
 class Formula:
-    """A checked formula.
+    """A checked formula over ``names``.
 
-    >>> Formula("min(a, 0.5) + b", ["a", "b"])({"a": np.float64(1), "b": np.float64(2)})
-    2.5
+    >>> Formula("min(a, 0.5) + b", ["a", "b"])({"a": np.array([0, 1]), "b": np.array([2, 2])})
+    array([2. , 2.5])
 
     Raises:
-        InputError: the text is not a formula over ``names``; says what is wrong.
+        InputError: the text is not such a formula; says what is wrong.
     """
 
-    def __init__(self, text: str, names: list[str]) -> None:
+    def __init__(self, text: str, names: Sequence[str]) -> None:
         self.text = text.strip()
-        if not self.text or len(self.text) > _LONGEST:
-            found = "it is empty" if not self.text else f"it has more than {_LONGEST} letters"
+        if not self.text or len(self.text) > _MAX_LENGTH:
+            found = f"it has more than {_MAX_LENGTH} letters" if self.text else "it is empty"
             raise InputError("formula", found, _ALLOWED)
         try:
             self._tree = ast.parse(self.text.replace("\n", " "), mode="eval").body
@@ -53,13 +55,16 @@ class Formula:
             )
 
     def __call__(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The formula's value; arrays go through element by element. A division by zero gives inf
-        or nan, for the caller to refuse."""
+        """Return the formula's value for each element of the arrays.
+
+        A division by zero gives inf or NaN, which the caller has to refuse.
+        """
         with np.errstate(all="ignore"):
             return self._value(self._tree, values)
 
-    def _check(self, node: ast.expr, names: list[str], used: set[str]) -> None:
-        inner: list[ast.expr] = []
+    def _check(self, node: ast.expr, names: Sequence[str], used: set[str]) -> None:
+        """Raise ``InputError`` unless the node is allowed; add the names in it to ``used``."""
+        operands: list[ast.expr] = []
         if isinstance(node, ast.Name):
             if node.id not in names:
                 raise InputError(
@@ -69,22 +74,22 @@ class Formula:
                 )
             used.add(node.id)
         elif isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            inner = [node.left, node.right]
+            operands = [node.left, node.right]
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-            inner = [node.operand]
+            operands = [node.operand]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             function, count = node.func.id, len(node.args)
             if function not in ("min", "max", "clip"):
                 raise InputError("formula", f"{function}() is not known here", _ALLOWED)
             if count != 3 if function == "clip" else count < 2:
                 raise InputError("formula", f"{function}() has {count} arguments", _ALLOWED)
-            inner = node.args
-        elif not (isinstance(node, ast.Constant) and type(node.value) in (int, float)):
+            operands = node.args
+        elif not (isinstance(node, ast.Constant) and _is_finite_number(node.value)):
             raise InputError(
                 "formula", f"{ast.unparse(node)[:60]!r} is not allowed in it", _ALLOWED
             )
-        for part in inner:
-            self._check(part, names, used)
+        for operand in operands:
+            self._check(operand, names, used)
 
     def _value(self, node: ast.expr, values: Mapping[str, np.ndarray]) -> np.ndarray:
         if isinstance(node, ast.Name):
@@ -99,7 +104,12 @@ class Formula:
             return -value if isinstance(node.op, ast.USub) else value
         assert isinstance(node, ast.Call)
         assert isinstance(node.func, ast.Name)
-        given = [self._value(argument, values) for argument in node.args]
+        arguments = [self._value(argument, values) for argument in node.args]
         if node.func.id == "clip":
-            return np.minimum(np.maximum(given[0], given[1]), given[2])
-        return reduce(np.minimum if node.func.id == "min" else np.maximum, given)
+            return np.minimum(np.maximum(arguments[0], arguments[1]), arguments[2])
+        return reduce(np.minimum if node.func.id == "min" else np.maximum, arguments)
+
+
+def _is_finite_number(value: Any) -> bool:
+    """Return whether a constant is a number that an array can hold; 1e999 is infinite."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max

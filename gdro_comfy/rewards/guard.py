@@ -8,10 +8,10 @@ from ..errors import InputError
 
 
 def guard_scale(values: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
-    """Values of a reward of this range on the scale from 1 (worst) to 5 (best).
+    """Scale values from a reward's range to 1 (worst) to 5 (best); values outside are clipped.
 
     Raises:
-        InputError: the reward has no finite range.
+        InputError: the range is not finite, or empty.
     """
     low, high = value_range
     if not (np.isfinite([low, high]).all() and low < high):
@@ -24,6 +24,13 @@ def guard_scale(values: np.ndarray, value_range: tuple[float, float]) -> np.ndar
 
 
 def corrected_score(reward: np.ndarray, guard: np.ndarray) -> np.ndarray:
-    """``r (u - 3) + 0.2`` of each picture: a reward in [0, 1] and a guard from 1 to 5 (GDRO, arXiv
-    2601.02036)."""
+    """Return ``r (u - 3) + 0.2`` of each image (GDRO, arXiv 2601.02036).
+
+    Args:
+        reward: ``r``, in [0, 1].
+        guard: ``u``, from 1 to 5.
+
+    >>> corrected_score(np.array([1.0, 1.0]), np.array([5.0, 1.0]))
+    array([ 2.2, -1.8])
+    """
     return reward * (guard - 3) + 0.2

@@ -1,9 +1,9 @@
-"""Rewards of other installed packages, offered by the entry point group ``gdro_comfy.rewards``.
+"""Rewards of other installed packages, found by the entry point group ``gdro_comfy.rewards``.
 
-An entry point names a class or a function that makes a reward of settings given by name. The reward has
-``name``, ``range``, ``settings`` and ``score(images, prompts, check_cancelled)``, as ``base.py`` says, but
-needs nothing of this pack: ``score`` may return plain numbers. ``check_prompts``, ``active`` and
-``estimate`` are used where it has them. A package is imported when its reward is made, not before.
+An entry point names a class, or a function, that makes a reward of settings given by name. The reward has
+``name``, ``range``, ``settings`` and ``score(images, prompts, check_cancelled)``, as in ``base.py``, but
+needs nothing of this pack: ``score`` may return plain numbers. It may also have ``check_prompts``,
+``active`` and ``estimate``. A package is imported when its reward is made, not before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from .base import RewardError, RewardResult, active
+from .base import RewardError, RewardResult, active, finite_values
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,74 +35,75 @@ _NEEDED = ("name", "range", "settings", "score")
 
 @dataclass(frozen=True)
 class Offer:
-    """A reward that a package offers, as far as its metadata says."""
+    """A reward that a package offers, as its metadata describes it."""
 
     name: str
     package: str
     version: str
     summary: str
-    point: metadata.EntryPoint
+    entry_point: metadata.EntryPoint
 
     @property
     def id(self) -> str:
+        """The name and the package, which together are unique."""
         return f"{self.name} ({self.package})"
 
     @property
     def label(self) -> str:
-        """What the list shows; only the part before the colon counts."""
+        """What the list shows; only the part before the colon identifies the reward."""
         return f"{self.id}: {self.summary}" if self.summary else self.id
 
     @property
     def origin(self) -> str:
+        """The reward and where it comes from, for messages."""
         return f"{self.name} of the package {self.package} {self.version}"
 
 
 def offers() -> list[Offer]:
-    """All rewards of installed packages, by name. Imports none of them."""
-    found: dict[str, Offer] = {}
-    for point in metadata.entry_points(group=GROUP):
-        package = point.dist
+    """Return the rewards of installed packages, sorted by name, without importing any."""
+    by_id: dict[str, Offer] = {}
+    for entry_point in metadata.entry_points(group=GROUP):
+        package = entry_point.dist
         if package is None or "Name" not in package.metadata:
             continue
-        about = package.metadata
-        summary = " ".join(about["Summary"].split()) if "Summary" in about else ""
-        offer = Offer(point.name, about["Name"], package.version, summary, point)
-        found.setdefault(offer.id, offer)
-    return sorted(found.values(), key=lambda offer: offer.id)
+        fields = package.metadata
+        summary = " ".join(fields["Summary"].split()) if "Summary" in fields else ""
+        offer = Offer(entry_point.name, fields["Name"], package.version, summary, entry_point)
+        by_id.setdefault(offer.id, offer)
+    return sorted(by_id.values(), key=lambda offer: offer.id)
 
 
 def labels() -> list[str]:
-    """What the node's list shows."""
+    """Return what the node's list shows."""
     return [offer.label for offer in offers()]
 
 
 def find(chosen: str) -> Offer:
-    """The offer of this label, id, or name.
+    """Return the offer with this label, id, or name.
 
     Raises:
         InputError: there is none, or several packages offer that name.
     """
-    there = offers()
-    wanted = chosen.split(":")[0].strip()
-    found = [offer for offer in there if wanted in (offer.id, offer.name)]
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(offer.id for offer in found or there)
-    if found:
-        raise InputError(
-            "reward", f"several packages offer {wanted!r}", f"Choose one of: {listed}."
-        )
-    remedy = f"There are: {listed}." if there else "No installed package offers any."
+    available = offers()
+    name = chosen.split(":")[0].strip()
+    matches = [offer for offer in available if name in (offer.id, offer.name)]
+    if len(matches) == 1:
+        return matches[0]
+    listed = ", ".join(offer.id for offer in matches or available)
+    if matches:
+        raise InputError("reward", f"several packages offer {name!r}", f"Choose one of: {listed}.")
+    remedy = f"There are: {listed}." if available else "No installed package offers any."
     raise InputError(
         "reward",
-        f"{wanted!r} is not among the installed rewards",
+        f"{name!r} is not among the installed rewards",
         f"{remedy} Install the package that has it into ComfyUI's Python, and restart.",
     )
 
 
 def read_settings(text: str) -> dict[str, Any]:
-    """Settings from a JSON object, or from lines ``name = value``. A value is read as JSON where it is
-    JSON, else as text; lines that start with # are left out.
+    """Read settings from a JSON object, or from lines ``name = value``.
+
+    A value in a line is JSON if it can be read as such, else text. Lines that start with # are left out.
 
     >>> read_settings("strength = 2\\nword = red")
     {'strength': 2, 'word': 'red'}
@@ -112,40 +113,42 @@ def read_settings(text: str) -> dict[str, Any]:
     """
     if text.lstrip().startswith("{"):
         try:
-            found = json.loads(text, parse_constant=_no_number)
+            return json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise InputError(
                 "settings", f"they are not JSON ({error})", 'Write {"name": value, ...}.'
             ) from error
-        return found
-    found = {}
+    settings = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or not name.isidentifier() or name in found:
-            wrong = "comes twice" if name in found else "is no setting"
+        if not equals or not name.isidentifier() or name in settings:
+            reason = "comes twice" if name in settings else "is no setting"
             raise InputError(
-                "settings", f"line {number}, {line.strip()!r}, {wrong}", "Write name = value."
+                "settings", f"line {number}, {line.strip()!r}, {reason}", "Write name = value."
             )
         try:
-            found[name] = json.loads(value, parse_constant=_no_number)
+            settings[name] = json.loads(value, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
-            found[name] = value
-    return found
+            settings[name] = value
+    return settings
 
 
-def _no_number(word: str) -> float:
+def _refuse_constant(word: str) -> float:
+    """Refuse NaN and Infinity, which Python would read although JSON has no such numbers."""
     raise ValueError(f"{word} is no number")
 
 
 class InstalledReward:
-    """A reward of an installed package behind the contract: what it gives is checked, and what goes
-    wrong names the package.
+    """A reward of an installed package: what it returns is checked, and errors name the package.
 
     Args:
         reward: its label, id or name.
         settings: what it is made with.
+
+    >>> InstalledReward("warmth", {"wanted": "cold"}).settings["package"]  # doctest: +SKIP
+    'gdro-reward-warmth'
 
     Raises:
         InputError: there is no such reward, it cannot be imported, refuses its settings, or lacks a part
@@ -156,35 +159,37 @@ class InstalledReward:
         self._offer = find(reward)
         factory = _load(self._offer)
         self.description = (inspect.getdoc(factory) or self._offer.summary).split("\n")[0]
-        self._inner = _make(self._offer, factory, dict(settings or {}))
-        self.name: str = self._inner.name
-        self.range = (float(self._inner.range[0]), float(self._inner.range[1]))
+        self._reward = _make(self._offer, factory, dict(settings or {}))
+        self.name: str = self._reward.name
+        self.range = (float(self._reward.range[0]), float(self._reward.range[1]))
         self.settings: dict[str, Any] = {
             "package": self._offer.package,
             "version": self._offer.version,
             "reward": self._offer.name,
-            "settings": dict(self._inner.settings),
+            "settings": dict(self._reward.settings),
         }
-        if hasattr(self._inner, "estimate"):
-            self.estimate = self._inner.estimate
+        if hasattr(self._reward, "estimate"):
+            self.estimate = self._reward.estimate
 
     def about(self) -> str:
-        """What it is, where it comes from, and what it is set to."""
+        """Describe the reward, its package, its range and its settings."""
         low, high = self.range
-        held = self.settings["settings"]
-        shown = ", ".join(f"{name} = {value!r}" for name, value in held.items())
+        pairs = self.settings["settings"].items()
+        settings = ", ".join(f"{name} = {value!r}" for name, value in pairs)
         return (
             f"{self._offer.origin}: {self.description}\n"
-            f"{self.name}, from {low:g} to {high:g}; settings: {shown or 'none'}"
+            f"{self.name}, from {low:g} to {high:g}; settings: {settings or 'none'}"
         )
 
     def active(self) -> AbstractContextManager[Any]:
-        return active(self._inner)
+        """Keep the reward's networks on their device within this context."""
+        return active(self._reward)
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        if hasattr(self._inner, "check_prompts"):
+        """Raise ``InputError`` if the reward refuses a prompt."""
+        if hasattr(self._reward, "check_prompts"):
             try:
-                self._inner.check_prompts(prompts)
+                self._reward.check_prompts(prompts)
             except ValueError as error:
                 raise InputError(
                     "prompts", f"{self._offer.origin} refuses them: {error}", "Use other prompts."
@@ -196,103 +201,113 @@ class InstalledReward:
         prompts: Sequence[Prompt],
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
-        stopped: list[BaseException] = []
+        """Score images; details are the reward's own.
+
+        Raises:
+            RewardError: the reward failed, or did not return a finite number for each image.
+        """
+        cancellations: list[BaseException] = []
 
         def check() -> None:
             try:
                 check_cancelled()
             except BaseException as error:
-                stopped.append(error)
+                cancellations.append(error)
                 raise
 
+        origin = self._offer.origin
         try:
-            given = self._inner.score(images, prompts, check)
+            output = self._reward.score(images, prompts, check)
         except Exception as error:
-            if error in stopped:
+            if error in cancellations:
                 raise
-            raise RewardError(f"{self._offer.origin} failed: {_told(error)}") from error
-        values = np.asarray(_numbers(self._offer, getattr(given, "values", given)), np.float32)
-        details = list(getattr(given, "details", None) or [{}] * len(values))
+            raise RewardError(f"{origin} failed: {_describe(error)}") from error
+        with np.errstate(over="ignore"):  # becomes inf, which is refused
+            values = np.asarray(_numbers(origin, getattr(output, "values", output)), np.float32)
+        details = list(getattr(output, "details", None) or [{}] * len(values))
         if values.shape != (len(images),) or len(details) != len(images):
             raise RewardError(
-                f"{self._offer.origin} gave {values.size} values and {len(details)} details for "
+                f"{origin} gave {values.size} values and {len(details)} details for "
                 f"{len(images)} images"
             )
-        return RewardResult(values, details)
+        result = RewardResult(values, details)
+        finite_values(origin, result, [f"image {i} of {p.text!r}" for i, p in enumerate(prompts)])
+        return result
 
 
-def _numbers(offer: Offer, values: Any) -> list[float]:
-    """Plain numbers of whatever a package returned: a list, an array, a tensor."""
+def _numbers(origin: str, values: Any) -> list[float]:
+    """Return plain numbers of what a package returned: a list, an array or a tensor."""
     try:
-        found = values.tolist() if hasattr(values, "tolist") else list(values)
-        return [float(value) for value in found]
-    except (TypeError, ValueError) as error:
+        items = values.tolist() if hasattr(values, "tolist") else list(values)
+        return [float(item) for item in items]
+    except (TypeError, ValueError, OverflowError) as error:
         raise RewardError(
-            f"{offer.origin} gave no list of numbers, but a {type(values).__name__} ({error})"
+            f"{origin} gave no list of numbers, but a {type(values).__name__} ({error})"
         ) from error
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
 def _load(offer: Offer) -> Callable[..., Any]:
+    """Import what makes the reward."""
     try:
-        factory = offer.point.load()
+        factory = offer.entry_point.load()
     except (Exception, SystemExit) as error:
         raise InputError(
             "reward",
-            f"{offer.origin} cannot be imported ({_told(error)})",
+            f"{offer.origin} cannot be imported ({_describe(error)})",
             f"Repair or update that package: pip install --upgrade {offer.package}",
         ) from error
     if not callable(factory):
-        raise _broken(
-            offer, f"{offer.point.value} is a {type(factory).__name__}, no class or function"
-        )
+        kind = type(factory).__name__
+        raise _broken(offer, f"{offer.entry_point.value} is a {kind}, no class or function")
     return factory
 
 
 def _make(offer: Offer, factory: Callable[..., Any], settings: dict[str, Any]) -> Any:
+    """Make the reward and check that it has all parts of the contract."""
     _check_settings(offer, factory, settings)
     try:
-        made = factory(**settings)
+        reward = factory(**settings)
     except Exception as error:
         raise InputError(
             "settings",
-            f"{offer.origin} refuses them ({_told(error)})",
+            f"{offer.origin} refuses them ({_describe(error)})",
             "Look at what its page says of its settings.",
         ) from error
-    lacking = [part for part in _NEEDED if not hasattr(made, part)]
-    if lacking:
-        raise _broken(offer, f"the reward has no {', '.join(lacking)}")
-    if not isinstance(made.name, str) or not re.fullmatch(r"[a-z0-9-]{1,40}", made.name):
-        raise _broken(offer, f"its name {made.name!r} has more than small letters, digits and -")
-    if not _is_range(made.range):
-        raise _broken(offer, f"its range {made.range!r} is not (worst, best), two finite numbers")
-    if not callable(made.score):
+    missing = [part for part in _NEEDED if not hasattr(reward, part)]
+    if missing:
+        raise _broken(offer, f"the reward has no {', '.join(missing)}")
+    if not isinstance(reward.name, str) or not re.fullmatch(r"[a-z0-9-]{1,40}", reward.name):
+        raise _broken(offer, f"its name {reward.name!r} has more than small letters, digits and -")
+    if not _is_range(reward.range):
+        raise _broken(offer, f"its range {reward.range!r} is not (worst, best), two finite numbers")
+    if not callable(reward.score):
         raise _broken(offer, "its score cannot be called")
     try:
-        json.dumps(dict(made.settings), allow_nan=False)
+        json.dumps(dict(reward.settings), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise _broken(offer, f"its settings cannot be written as JSON ({error})") from error
-    return made
+    return reward
 
 
 def _check_settings(offer: Offer, factory: Callable[..., Any], settings: dict[str, Any]) -> None:
-    """Refuse settings that the reward does not have, and name those that it has."""
+    """Raise ``InputError`` for settings that the reward does not have, or needs; names those it has."""
     try:
-        known = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # made in C: it says itself what does not fit
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # written in C: it will say itself what does not fit
         return
-    by_name = [p for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    names = [p.name for p in by_name]
-    has = f"It has: {', '.join(names) or 'none'}."
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = [p.name for p in named]
+    known = f"It has: {', '.join(names) or 'none'}."
     for name in settings:
-        if name not in names and not any(p.kind == p.VAR_KEYWORD for p in known):
-            raise InputError("settings", f"{offer.origin} has no setting {name!r}", has)
-    for p in by_name:
+        if name not in names and not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            raise InputError("settings", f"{offer.origin} has no setting {name!r}", known)
+    for p in named:
         if p.default is p.empty and p.name not in settings:
-            raise InputError("settings", f"{offer.origin} needs {p.name!r}", has)
+            raise InputError("settings", f"{offer.origin} needs {p.name!r}", known)
 
 
 def _is_range(value: Any) -> bool:
@@ -300,13 +315,13 @@ def _is_range(value: Any) -> bool:
         low, high = value
     except (TypeError, ValueError):
         return False
-    real = all(isinstance(v, numbers.Real) and math.isfinite(v) for v in (low, high))
-    return real and low < high
+    finite = all(isinstance(v, numbers.Real) and math.isfinite(v) for v in (low, high))
+    return finite and low < high
 
 
 def _broken(offer: Offer, reason: str) -> InputError:
     return InputError(
         "reward",
-        f"{offer.origin} is no reward: {reason}",
+        f"{offer.origin} is not a reward: {reason}",
         "Tell the author of that package.",
     )

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from . import pretrained
-from .rubric import Answer, Refused, Rubric, Token, Unreadable
+from .rubric import Answer, Refusal, Rubric, Token, UnreadableAnswer
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-_LIKELY = 20  # tokens looked at in each place, as with endpoints
-_PATCH = 28
+_TOP_TOKENS = 20  # whose probabilities are read, as with endpoints
+_PATCH = 28  # side of the pixels that one token stands for in common vision encoders
 
 
 class LocalJudge:
     """A judge (see ``vlm.Judge``): an image-text-to-text model with a chat template.
 
-    Answers are greedy, so the same picture gets the same score. One picture at a time: the spread of
-    sizes and the memory of these models leave little to gain from batches.
+    Answers are greedy, so the same image always gets the same score. Images are judged one at a time:
+    they differ in size, and these models leave little memory for batches.
 
     Args:
         folder: in transformers' layout; nothing is downloaded.
         device: where to compute.
-        longest_side: larger pictures are made smaller, in pixels.
+        longest_side: in pixels; larger images are reduced to it.
         max_tokens: of an answer.
     """
 
@@ -65,8 +65,8 @@ class LocalJudge:
         )
 
     def active(self) -> AbstractContextManager[Any]:
-        """Within this context the model stays on its device."""
-        return self._network.held()
+        """Keep the model on its device within this context."""
+        return self._network.resident()
 
     def check(self) -> None:
         """Raise ``InputError`` if the folder has no processor with a chat template."""
@@ -78,39 +78,39 @@ class LocalJudge:
         if not getattr(processor, "chat_template", None) or not hasattr(processor, "tokenizer"):
             raise InputError(
                 "folder",
-                f"{self.folder} is no model to talk to: it has no chat template for pictures",
+                f"{self.folder} is not a chat model: it has no chat template for pictures",
                 "Choose an instruction-tuned image-text model, such as Qwen2.5-VL or UnifiedReward.",
             )
         self._processor = processor
 
     def estimate(self, images: int, size: tuple[int, int], rubric: Rubric) -> str:
-        """What it would take, in words."""
+        """Describe how much the model has to read."""
         scale = min(1.0, self.longest_side / max(size))
-        seen = math.prod(max(1, math.ceil(side * scale / _PATCH)) for side in size)
+        tokens = math.prod(max(1, math.ceil(side * scale / _PATCH)) for side in size)
         return (
-            f"{images:,} answers of {self.folder.name}, about {seen:,} image tokens each; no cost"
+            f"{images:,} answers of {self.folder.name}, about {tokens:,} image tokens each; no cost"
         )
 
     def ask(
         self,
-        asked: Sequence[tuple[Image.Image, str]],
+        questions: Sequence[tuple[Image.Image, str]],
         rubric: Rubric,
         check_cancelled: Callable[[], None],
-    ) -> Generator[tuple[int, Answer | Refused], None, None]:
-        """One answer after the other; cancelling ends between two tokens."""
-        if not asked:
+    ) -> Generator[tuple[int, Answer | Refusal], None, None]:
+        """Yield one answer after the other; cancelling takes effect between two tokens."""
+        if not questions:
             return
         self.check()
         with self._network.active() as model:
-            for place, (image, question) in enumerate(asked):
+            for index, (image, question) in enumerate(questions):
                 check_cancelled()
                 answer = self._answer(model, image, question, check_cancelled)
                 try:
                     rubric.read(answer)
-                except Unreadable as error:
-                    yield place, Refused(str(error))
+                except UnreadableAnswer as error:
+                    yield index, Refusal(str(error))
                 else:
-                    yield place, answer
+                    yield index, answer
 
     def _answer(
         self, model: Any, image: Image.Image, question: str, check_cancelled: Callable[[], None]
@@ -130,42 +130,46 @@ class LocalJudge:
             if torch.is_floating_point(value):
                 inputs[name] = value.to(model.dtype)
 
-        def look_up(ids: Any, scores: Any) -> Any:
+        def stop_if_cancelled(ids: Any, scores: Any) -> Any:
             check_cancelled()
             return scores
 
-        made = model.generate(
+        output = model.generate(
             **inputs,
             max_new_tokens=self.max_tokens,
             do_sample=False,
             num_beams=1,
             output_logits=True,
             return_dict_in_generate=True,
-            logits_processor=LogitsProcessorList([look_up]),
+            logits_processor=LogitsProcessorList([stop_if_cancelled]),
         )
         start = inputs["input_ids"].shape[1]
-        ids = made.sequences[0, start:].tolist()
-        tokens = self._tokens(ids, made.logits)
+        ids = output.sequences[0, start:].tolist()
+        tokens = self._tokens(ids, output.logits)
         text = "".join(token.text for token in tokens)
-        cut = (
+        truncated = (
             len(ids) >= self.max_tokens and ids[-1] not in self._processor.tokenizer.all_special_ids
         )
-        return Answer(text, tokens, cut, (start, len(ids)))
+        return Answer(text, tokens, truncated, (start, len(ids)))
 
     def _tokens(self, ids: Sequence[int], logits: Sequence[torch.Tensor]) -> tuple[Token, ...]:
-        """The answer in pieces. Some tokenizers put the space between two tokens only when they decode
-        both, so a piece is what the text gains by its token."""
+        """Return an answer in tokens, each with the text that it adds.
+
+        Some tokenizers put the space between two tokens only when they decode both.
+        """
         import torch
 
         tokenizer = self._processor.tokenizer
         tokens, before = [], ""
-        for place, row in enumerate(logits[: len(ids)]):
-            text = tokenizer.decode(ids[: place + 1], skip_special_tokens=True)
-            best = torch.softmax(row[0].float(), -1).topk(min(_LIKELY, row.shape[-1]))
-            likely: dict[str, float] = {}
-            for index, p in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-                word = tokenizer.decode([index])
-                likely[word] = likely.get(word, 0.0) + p
-            tokens.append(Token(text[len(before) :], likely))
+        for index, row in enumerate(logits[: len(ids)]):
+            text = tokenizer.decode(ids[: index + 1], skip_special_tokens=True)
+            top = torch.softmax(row[0].float(), -1).topk(min(_TOP_TOKENS, row.shape[-1]))
+            probabilities: dict[str, float] = {}
+            for token_id, probability in zip(
+                top.indices.tolist(), top.values.tolist(), strict=True
+            ):
+                word = tokenizer.decode([token_id])
+                probabilities[word] = probabilities.get(word, 0.0) + probability
+            tokens.append(Token(text[len(before) :], probabilities))
             before = text
         return tuple(tokens)

@@ -1,4 +1,4 @@
-"""What can be measured in any picture: brightness, contrast, colourfulness, sharpness."""
+"""What can be measured in any image: brightness, contrast, colourfulness, sharpness."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Pixels = np.ndarray
-"""One picture, float ``[h, w, 3]`` in [0, 1]."""
+"""One image, float ``[h, w, 3]`` in [0, 1]."""
 
 _LUMA = np.array((0.2126, 0.7152, 0.0722))  # Rec. 709
 
 
 def brightness(pixels: Pixels) -> float:
-    """Mean luma (Rec. 709 weights on the values as stored), 0 to 1."""
+    """Return the mean luma, 0 to 1: Rec. 709 weights on the values as stored."""
     return float((pixels @ _LUMA).mean())
 
 
 def contrast(pixels: Pixels) -> float:
-    """Standard deviation of luma (RMS contrast), 0 to 0.5."""
+    """Return the standard deviation of luma (RMS contrast), 0 to 0.5."""
     return float((pixels @ _LUMA).std())
 
 
 def colourfulness(pixels: Pixels) -> float:
-    """Hasler and Suesstrunk, "Measuring colourfulness in natural images" (2003), for values in [0, 1]:
-    0 for grey, about 0.06 slight, 0.2 moderate, 0.4 extreme."""
+    """Return 0 for grey, about 0.06 for slight, 0.2 for moderate and 0.4 for extreme colours.
+
+    Hasler and Suesstrunk, "Measuring colourfulness in natural images" (2003), for values in [0, 1].
+    """
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     rg, yb = red - green, (red + green) / 2 - blue
     spread = np.hypot(rg.std(), yb.std())
@@ -35,14 +37,17 @@ def colourfulness(pixels: Pixels) -> float:
 
 
 def sharpness(pixels: Pixels) -> float:
-    """Standard deviation of luma's Laplacian (4 neighbours); 0 where the picture is under 3 pixels
-    high or wide. Grows with fine detail and with noise; compare pictures of one size only."""
+    """Return the standard deviation of luma's Laplacian over 4 neighbours.
+
+    It grows with fine detail and with noise; compare images of one size only. 0 for an image of less than
+    3 pixels in height or width.
+    """
     luma = pixels @ _LUMA
     if min(luma.shape) < 3:
         return 0.0
-    middle = luma[1:-1, 1:-1]
-    around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
-    return float((around - 4 * middle).std())
+    center = luma[1:-1, 1:-1]
+    neighbours = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
+    return float((neighbours - 4 * center).std())
 
 
 MEASURES: dict[str, Callable[[Pixels], float]] = {
@@ -54,5 +59,5 @@ MEASURES: dict[str, Callable[[Pixels], float]] = {
 
 
 def measure(images: np.ndarray, name: str) -> float:
-    """Mean over a batch ``[n, h, w, 3]`` of pictures in [0, 1]; more channels than 3 are left out."""
+    """Return the mean of a measure over images ``[n, h, w, c]`` in [0, 1]; uses the first 3 channels."""
     return float(np.mean([MEASURES[name](image[..., :3].astype(np.float64)) for image in images]))

@@ -1,7 +1,7 @@
-"""The OCR reward: is the text in the picture the one that was asked for?
+"""The OCR reward: does the image show the text that was asked for?
 
-The formula of the text-rendering tasks of Flow-GRPO (arXiv 2505.05470), DGPO and GDRO. RapidOCR
-reads (PP-OCR networks on onnxruntime), an optional dependency that works offline.
+The formula is that of the text-rendering tasks of Flow-GRPO (arXiv 2505.05470), DGPO and GDRO. RapidOCR reads
+(PP-OCR networks on onnxruntime), an optional dependency that works offline.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ import numpy as np
 
 from ..data.prompts import Prompt, quoted_text
 from ..errors import InputError
-from .base import RewardError, RewardResult
+from .base import RewardResult, naming_image
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MODES = ("auto", "line", "detect")
 _INSTALL = 'Install it with: pip install "comfyui-gdro[ocr]"'
-_LINE_MAX_SIDE = 128  # in "auto", a larger picture is searched for text first
-# The recogniser sees 48 pixels of height. A sign in a square picture is read far better when the
-# picture is stretched to twice its width (99 instead of 92 of 100 drawn words), and padding to the
-# engine's usual 320 pixels would only cost time.
+_LINE_MAX_SIDE = 128  # pixels up to which "auto" takes an image for one line
+# The recogniser sees 48 pixels of height. A sign in a square image is read far better when the image is
+# stretched to twice its width (99 instead of 92 of 100 drawn words), and padding to the engine's usual
+# 320 pixels would only cost time.
 _LINE_HEIGHT, _LINE_ASPECT = 96, 2
-_LINE_MAX_ASPECT = 40  # a longer line would take seconds, and memory without end
-_THINNEST = 4  # a picture to be searched gets margins if it is longer than this times its width
+_LINE_MAX_ASPECT = 40  # a longer line would take seconds and unlimited memory
+_DETECT_MAX_ASPECT = 4  # a thinner image gets margins before it is searched for text
+_DETECT_MIN_SIDE = 32
 
 
 def levenshtein(a: str, b: str) -> int:
-    """The least number of characters to insert, delete or replace that turns ``a`` into ``b``."""
+    """Return the fewest insertions, deletions and replacements of a character that turn a into b."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         corner, row[0] = row[0], i
@@ -44,9 +45,9 @@ def levenshtein(a: str, b: str) -> int:
 
 
 def text_score(read: str, target: str) -> float:
-    """1 if the target is part of what was read, else ``1 - min(levenshtein, length) / length``.
+    """Return 1 if the target is part of what was read, else ``1 - min(levenshtein, length) / length``.
 
-    The length is the target's; spaces and capitals are taken out first.
+    The length is the target's; spaces and capitals do not count.
 
     >>> text_score("O PEM", "Open")
     0.75
@@ -58,22 +59,27 @@ def text_score(read: str, target: str) -> float:
 
 
 def _plain(text: str) -> str:
-    # Marks that no picture shows: joiners, directions, the variants of emoji.
-    shown = (c for c in text if not c.isspace() and unicodedata.category(c) != "Cf")
-    return "".join(c for c in shown if c not in "\ufe0e\ufe0f").lower()
+    """Return a text in lower case, without spaces and without marks that no image shows."""
+    # Cf: joiners and directions; the other two choose between variants of an emoji.
+    visible = (c for c in text if not c.isspace() and unicodedata.category(c) != "Cf")
+    return "".join(c for c in visible if c not in "\ufe0e\ufe0f").lower()
 
 
 def targets(prompt: Prompt) -> list[str]:
-    """The texts that must be legible: the prompt's ``target``, else its parts in double quotes."""
+    """Return the texts that must be legible: the prompt's ``target``, else what it has in double quotes."""
     return [prompt.target] if prompt.target is not None else quoted_text(prompt)
 
 
 class OCRReward:
-    """The mean of ``text_score`` over the texts a prompt asks for.
+    """The mean of ``text_score`` over the texts that a prompt asks for.
 
     Args:
-        mode: "line": the whole picture is one line of text (about 15 ms); "detect": find the lines
-            first (about 0.5 s); "auto": "line" for pictures of up to 128 pixels, else "detect".
+        mode: "line" takes the whole image for one line of text (about 15 ms); "detect" finds the lines
+            first (about 0.5 s); "auto" is "line" for images of up to 128 pixels, else "detect".
+
+    >>> prompt = Prompt('a sign that says "OPEN"')
+    >>> OCRReward().score([image_that_reads_OPEM], [prompt]).values  # doctest: +SKIP
+    array([0.75], dtype=float32)
     """
 
     name = "ocr"
@@ -88,10 +94,10 @@ class OCRReward:
         self.settings: dict[str, Any] = {"mode": mode, "engine": _engine_version()}
         self._engines: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._known: set[str] | None = None
+        self._letters: set[str] | None = None
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Raise ``InputError`` at the first prompt without a text to read, or without RapidOCR."""
+        """Raise ``InputError`` if a prompt has no text that can be read, or if RapidOCR is missing."""
         for prompt in prompts:
             if not targets(prompt) or not all(map(_plain, targets(prompt))):
                 raise InputError(
@@ -100,30 +106,29 @@ class OCRReward:
                     'Put it in double quotes, as in: a sign that says "OPEN".',
                 )
         _import_engine()
-        known = self._letters()
+        readable = self._readable_letters()
         for prompt in prompts:
-            strange = sorted(set("".join(map(_plain, targets(prompt)))) - known) if known else []
-            if strange:
+            letters = set("".join(map(_plain, targets(prompt))))
+            unreadable = sorted(letters - readable) if readable else []
+            if unreadable:
                 raise InputError(
                     "prompts",
-                    f"{prompt.text!r} has letters that cannot be read here: {' '.join(strange)}",
+                    f"{prompt.text!r} has letters that cannot be read here: {' '.join(unreadable)}",
                     "The engine reads Latin letters, Chinese and Japanese, and common signs. Use other "
                     "words, or GDRO VLM Reward.",
                 )
 
-    def _letters(self) -> set[str]:
-        """The letters that the recogniser knows, in small; empty if it does not say."""
-        if self._known is None:
+    def _readable_letters(self) -> set[str]:
+        """Return the recogniser's letters in lower case; empty if it does not tell them."""
+        if self._letters is None:
             with self._lock:
-                if "line" not in self._engines:
-                    self._engines["line"] = _load_engine("line")
-                engine = self._engines["line"]
-                # Its parts are made at the first picture.
+                engine = self._engine("line")
+                # The engine creates its parts at the first image.
                 engine(np.zeros((48, 96, 3), np.uint8), use_det=False, use_cls=False)
                 recogniser = getattr(engine, "text_rec", None)
-            found = getattr(getattr(recogniser, "postprocess_op", None), "character", None) or ()
-            self._known = {letter for word in found for letter in _plain(str(word))}
-        return self._known
+            words = getattr(getattr(recogniser, "postprocess_op", None), "character", None) or ()
+            self._letters = {letter for word in words for letter in _plain(str(word))}
+        return self._letters
 
     def score(
         self,
@@ -131,7 +136,7 @@ class OCRReward:
         prompts: Sequence[Prompt],
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
-        """Details: "read", the text that was read; "target", the list of texts asked for.
+        """Score images; details are "read", the text in the image, and "target", the texts asked for.
 
         Raises:
             RewardError: the engine fails on an image.
@@ -140,19 +145,17 @@ class OCRReward:
         values, details = [], []
         for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
             check_cancelled()
-            try:
+            with naming_image(
+                self, i, prompt, Exception
+            ):  # the engine's errors share no other base
                 read = self.read(image)
-            except Exception as error:  # an engine's own errors share no other base class
-                raise RewardError(
-                    f"ocr: image {i} of {prompt.text!r} cannot be read: {error}"
-                ) from error
-            wanted = targets(prompt)
-            values.append(sum(text_score(read, target) for target in wanted) / len(wanted))
-            details.append({"read": read, "target": wanted})
+            scores = [text_score(read, target) for target in targets(prompt)]
+            values.append(sum(scores) / len(scores))
+            details.append({"read": read, "target": targets(prompt)})
         return RewardResult(np.array(values, dtype=np.float32), details)
 
     def read(self, image: Image.Image) -> str:
-        """The text in a picture, its lines from top to bottom with spaces between; "" if none."""
+        """Return the text in an image, its lines joined by spaces from top to bottom; "" if there is none."""
         mode = self.mode
         if mode == "auto":
             mode = "line" if max(image.size) <= _LINE_MAX_SIDE else "detect"
@@ -165,23 +168,27 @@ class OCRReward:
             image = _with_margins(image)
         bgr = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
         with self._lock:
-            if mode not in self._engines:
-                self._engines[mode] = _load_engine(mode)
-            result = self._engines[mode](bgr, use_det=mode == "detect", use_cls=False)
+            result = self._engine(mode)(bgr, use_det=mode == "detect", use_cls=False)
         return " ".join(line for line in result.txts or () if line)
+
+    def _engine(self, mode: str) -> Any:
+        """Return the engine of a mode, which is loaded once; call it with the lock held."""
+        if mode not in self._engines:
+            self._engines[mode] = _load_engine(mode)
+        return self._engines[mode]
 
 
 def _with_margins(image: Image.Image) -> Image.Image:
-    """The picture, filled up in the colour of its first pixel where it is too thin to be searched."""
-    from PIL import Image as images
+    """Return an image that is not too thin to be searched, with margins in the colour of its first pixel."""
+    from PIL import Image
 
-    least = max(32, max(image.size) // _THINNEST)
-    size = max(image.width, least), max(image.height, least)
+    shortest = max(_DETECT_MIN_SIDE, max(image.size) // _DETECT_MAX_ASPECT)
+    size = max(image.width, shortest), max(image.height, shortest)
     if size == image.size:
         return image
-    sheet = images.new("RGB", size, image.getpixel((0, 0)))  # type: ignore[arg-type]
-    sheet.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
-    return sheet
+    canvas = Image.new("RGB", size, image.getpixel((0, 0)))  # type: ignore[arg-type]
+    canvas.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return canvas
 
 
 def _engine_version() -> str:
@@ -192,9 +199,9 @@ def _engine_version() -> str:
 
 
 def _import_engine() -> Any:
-    """The module rapidocr, or an ``InputError`` that says how to have it."""
+    """Return the module rapidocr, or raise an ``InputError`` that says how to install it."""
     try:
-        import onnxruntime  # noqa: F401  rapidocr itself looks for it only when it reads
+        import onnxruntime  # noqa: F401  rapidocr itself imports it only when it reads
         import rapidocr
     except ImportError as error:
         raise InputError("reward", f"RapidOCR cannot be used ({error})", _INSTALL) from error
@@ -209,7 +216,7 @@ def _import_engine() -> Any:
 def _load_engine(mode: str) -> Any:
     import torch
 
-    # As many threads as torch may use, which minds OMP_NUM_THREADS, but few: images are small.
+    # torch's number of threads respects OMP_NUM_THREADS; images are too small for more than 4.
     threads = min(4, torch.get_num_threads())
     params = {
         "Global.log_level": "error",

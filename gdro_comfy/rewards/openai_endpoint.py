@@ -1,43 +1,43 @@
 """A vision-language model behind an OpenAI-compatible address (Ollama, LM Studio, vLLM, ...).
 
-Nothing is sent before the user has typed the address. A key is bound to the host it is for, outside of
-the workflow: whoever writes a workflow cannot have it sent elsewhere. It appears in no message or file of
-ours.
+Nothing is sent before the user has typed the address. A key belongs to a host and is stored outside of
+workflows, so that nobody who writes a workflow can have it sent elsewhere. It never appears in a message or
+in a file.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import math
-import queue
-import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import InputError
-from .http_call import Abandoned, Call, Failure, Response
+from .async_jobs import run_jobs
+from .http_call import CallError, Response, post
 from .openai_wire import (
     KEYS_VARIABLE,
     chat_url,
     data_url,
-    is_near,
+    is_private_host,
     key_for,
     read_completion,
     sent_size,
 )
-from .rubric import Answer, Refused, Rubric, Unreadable
+from .rubric import Answer, Refusal, Rubric, UnreadableAnswer
 
 if TYPE_CHECKING:
     from PIL import Image
 
 log = logging.getLogger(__name__)
 
-_PATCH = 28  # a token of the common encoders stands for 28 x 28 pixels
-_POLL = 0.1  # seconds between two looks at the user's cancel button
+_PATCH = 28  # side of the pixels that one token stands for in common vision encoders
 _LONGEST_WAIT = 600.0
-_BUSY = frozenset({408, 409, 425, 429})  # statuses that ask to come again
+_BUSY = frozenset({408, 409, 425, 429})  # statuses after which the request may be repeated
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class EndpointConfig:
 
     Args:
         address: such as ``http://localhost:11434/v1``.
-        model: its name there.
-        time_limit: seconds for one answer.
-        concurrency: questions at once.
+        model: its name at that address.
+        time_limit: of one answer, in seconds.
+        concurrency: questions asked at once.
         retries: repetitions after a failure that may pass.
-        longest_side: larger pictures are made smaller, in pixels.
+        longest_side: in pixels; larger images are reduced to it.
         max_tokens: of an answer.
         price: of a million tokens read, in any currency; for the estimate only.
         first_wait: seconds before the first repetition; doubled each time, at most 60.
@@ -71,7 +71,7 @@ class Endpoint:
     """A judge (see ``vlm.Judge``) that asks over HTTP.
 
     Args:
-        keys: gives the user's keys, as ``openai_wire.key_for`` reads them.
+        keys: returns the user's keys, in the form that ``openai_wire.key_for`` reads.
 
     Raises:
         InputError: the address or the model's name cannot be used.
@@ -90,7 +90,7 @@ class Endpoint:
             "longest_side": config.longest_side,
             "max_tokens": config.max_tokens,
         }
-        self._without: set[str] = set()  # what this server has turned down
+        self._unsupported: set[str] = set()  # parts of a request that this server has rejected
         self._reached = False
 
     @property
@@ -98,144 +98,89 @@ class Endpoint:
         return urlsplit(self.url).hostname or ""
 
     def check(self) -> None:
-        """Raise ``InputError`` if the key cannot be used, or would travel unprotected."""
+        """Raise ``InputError`` if the key cannot be used, or would travel unencrypted."""
         self._key()
 
     def estimate(self, images: int, size: tuple[int, int], rubric: Rubric) -> str:
-        """What it would cost to ask about pictures of this size, in words."""
+        """Describe what it costs to ask about this many images of this size."""
         width, height = sent_size(size, self.config.longest_side)
-        seen = math.ceil(width / _PATCH) * math.ceil(height / _PATCH)
-        words = 50 + len(rubric.instructions) // 4
-        total = images * (seen + words)
+        image_tokens = math.ceil(width / _PATCH) * math.ceil(height / _PATCH)
+        text_tokens = 50 + len(rubric.instructions) // 4
+        millions = images * (image_tokens + text_tokens) / 1e6
         text = (
             f"{images:,} calls to {self.config.model} at {urlsplit(self.url).netloc}, about "
-            f"{seen:,} image tokens and {words:,} text tokens each: {total / 1e6:.2f} million"
+            f"{image_tokens:,} image tokens and {text_tokens:,} text tokens each: {millions:.2f} "
+            "million"
         )
         if self.config.price:
-            text += (
-                f", about {total / 1e6 * self.config.price:.2f} at {self.config.price:g} a million"
-            )
+            text += f", about {millions * self.config.price:.2f} at {self.config.price:g} a million"
         return text
 
     def ask(
         self,
-        asked: Sequence[tuple[Image.Image, str]],
+        questions: Sequence[tuple[Image.Image, str]],
         rubric: Rubric,
         check_cancelled: Callable[[], None],
-    ) -> Generator[tuple[int, Answer | Refused], None, None]:
-        """Answers in the order in which they come, each with the place of its question.
+    ) -> Generator[tuple[int, Answer | Refusal], None, None]:
+        """Yield answers in the order in which they come, each with the index of its question.
 
         Raises:
-            InputError: the endpoint cannot be reached, or turns down the key, the model or the form.
-            Failure: it went on failing after all repetitions.
+            InputError: the endpoint cannot be reached, or rejects the key, the model or the request.
+            CallError: it still failed after all repetitions.
         """
-        todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[int, Answer | BaseException]] = queue.SimpleQueue()
-        stop = threading.Event()
-        calls: set[Call] = set()
-        for place in range(len(asked)):
-            todo.put(place)
+        jobs = [functools.partial(self._answer, *question, rubric) for question in questions]
+        yield from run_jobs(jobs, self.config.concurrency, check_cancelled, "gdro-judge")
 
-        def work() -> None:
-            while not stop.is_set():
-                try:
-                    place = todo.get_nowait()
-                except queue.Empty:
-                    return
-                try:
-                    done.put((place, self._answer(*asked[place], rubric, stop, calls)))
-                except BaseException as error:  # carried to the thread that asked
-                    done.put((place, error))
-
-        # Daemons, so that one stuck in a look-up of the address does not keep the program alive.
-        for _ in range(min(self.config.concurrency, len(asked))):
-            threading.Thread(target=work, daemon=True, name="gdro-judge").start()
-        try:
-            for _ in asked:
-                try:
-                    place, answer = self._next(done, calls, check_cancelled)
-                    if isinstance(answer, BaseException) and not isinstance(answer, Refused):
-                        raise answer
-                except BaseException:
-                    stop.set()
-                    yield from _arrived(done)  # they were paid for
-                    raise
-                yield place, answer
-        finally:
-            stop.set()
-            for call in tuple(calls):
-                call.abandon()
-
-    @staticmethod
-    def _next(
-        done: queue.SimpleQueue[tuple[int, Answer | BaseException]],
-        calls: set[Call],
-        check_cancelled: Callable[[], None],
-    ) -> tuple[int, Answer | BaseException]:
-        while True:
-            check_cancelled()
-            for call in tuple(calls):
-                call.abandon_if_late()
-            try:
-                return done.get(timeout=_POLL)
-            except queue.Empty:
-                continue
-
-    def _answer(
-        self,
-        image: Image.Image,
-        question: str,
-        rubric: Rubric,
-        stop: threading.Event,
-        calls: set[Call],
-    ) -> Answer:
-        """One answer that can be read, after as many attempts as that takes."""
+    async def _answer(self, image: Image.Image, question: str, rubric: Rubric) -> Answer | Refusal:
+        """Return an answer that can be read, after as many attempts as that takes."""
         picture = data_url(image, self.config.longest_side)
-        unreadable, failures = 0, 0
+        unreadable = failures = 0
         while True:
-            sent_without = set(self._without)
+            unsupported = set(self._unsupported)
             body = self._body(picture, question, rubric, warm=unreadable > 0)
-            call = Call(self.url, body, self._headers(), self.config.time_limit)
-            calls.add(call)
             try:
-                response = call.run()
+                response = await post(self.url, body, self._headers(), self.config.time_limit)
                 self._reached = True
-                if response.status in (400, 422) and self._give_way(response.data, sent_without):
+                if response.status in (400, 422) and self._leave_out(response.data, unsupported):
                     continue
                 self._check_status(response)
                 answer = read_completion(response.data)
                 rubric.read(answer)
                 return answer
-            except Unreadable as error:
+            except Refusal as refusal:
+                return refusal
+            except UnreadableAnswer as error:
                 unreadable += 1
                 if unreadable > 1:
-                    raise Refused(str(error)) from error
-            except Failure as failure:
-                if failure.unreachable and not self._reached:
-                    raise InputError(
-                        "address",
-                        f"nothing answers at {self.url} ({failure})",
-                        "Start the server, or mend the address.",
-                    ) from failure
+                    return Refusal(str(error))
+            except CallError as error:
                 failures += 1
-                if failures > self.config.retries:
-                    raise Failure(
-                        f"{self.url} failed {failures} times, the last time: {failure}"
-                    ) from failure
-                wait = failure.retry_after
-                if wait is None:
-                    wait = min(60.0, self.config.first_wait * 2 ** (failures - 1))
-                if wait > _LONGEST_WAIT:
-                    raise Failure(
-                        f"{self.url} is to be asked again in {wait / 60:.0f} minutes only"
-                    ) from failure
-                log.info("judge: %s; asking again in %.1f s", failure, wait)
-                if stop.wait(wait):
-                    raise Abandoned from failure
-            finally:
-                calls.discard(call)
+                await asyncio.sleep(self._seconds_to_wait(error, failures))
+
+    def _seconds_to_wait(self, error: CallError, failures: int) -> float:
+        """Return how long to wait after this many failures; raise if the request is not repeated."""
+        if error.unreachable and not self._reached:
+            raise InputError(
+                "address",
+                f"nothing answers at {self.url} ({error})",
+                "Start the server, or correct the address.",
+            ) from error
+        if failures > self.config.retries:
+            raise CallError(
+                f"{self.url} failed {failures} times, the last time: {error}"
+            ) from error
+        wait = error.retry_after
+        if wait is None:
+            wait = min(60.0, self.config.first_wait * 2 ** (failures - 1))
+        if wait > _LONGEST_WAIT:
+            raise CallError(
+                f"{self.url} wants no further request for {wait / 60:.0f} minutes"
+            ) from error
+        log.info("judge: %s; asking again in %.1f s", error, wait)
+        return wait
 
     def _body(self, picture: str, question: str, rubric: Rubric, warm: bool) -> dict[str, Any]:
+        """Return the request's body; ``warm`` samples, for another answer to the same question."""
         body: dict[str, Any] = {
             "model": self.config.model.strip(),
             "messages": [
@@ -250,24 +195,31 @@ class Endpoint:
             "temperature": 0.5 if warm else 0,
             "max_tokens": self.config.max_tokens,
             "logprobs": True,
-            "top_logprobs": 20 if "20 top_logprobs" not in self._without else 5,
+            "top_logprobs": 20 if "20 top_logprobs" not in self._unsupported else 5,
         }
         if rubric.structured:
             schema = {"name": "judgement", "strict": True, "schema": rubric.schema()}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        if "max_tokens" in self._without:
+        if "max_tokens" in self._unsupported:
             body["max_completion_tokens"] = body.pop("max_tokens")
-        if "logprobs" in self._without:
+        if "logprobs" in self._unsupported:
             del body["logprobs"], body["top_logprobs"]
-        return {name: value for name, value in body.items() if name not in self._without}
+        return {name: value for name, value in body.items() if name not in self._unsupported}
 
-    def _give_way(self, data: bytes, sent_without: set[str]) -> bool:
-        """After a request was turned down: leave out, from now on, what the message names, else what
-        servers most often lack. False if there is nothing left to leave out."""
-        if self._without - sent_without:
-            return True  # another question found it meanwhile
-        said = data.decode(errors="replace")
-        named = (
+    def _leave_out(self, data: bytes, unsupported: set[str]) -> bool:
+        """Leave out of later requests what the server's message names, else what servers often lack.
+
+        Args:
+            data: the server's message.
+            unsupported: what the rejected request already left out.
+
+        Returns:
+            Whether the request is worth repeating.
+        """
+        if self._unsupported - unsupported:
+            return True  # another question has found it in the meantime
+        message = data.decode(errors="replace")
+        parts = (
             ("max_completion_tokens", "max_tokens"),
             ("temperature", "temperature"),
             ("top_logprobs", "20 top_logprobs"),
@@ -275,11 +227,11 @@ class Endpoint:
             ("response_format", "response_format"),
             ("json_schema", "response_format"),
         )
-        found = [part for word, part in named if word in said and part not in self._without]
-        usual = [p for p in ("logprobs", "response_format") if p not in self._without]
-        for part in (found or usual)[:1]:
-            log.info("judge: %s does without %s", self.url, part)
-            self._without.add(part)
+        named = [part for word, part in parts if word in message and part not in self._unsupported]
+        usual = [p for p in ("logprobs", "response_format") if p not in self._unsupported]
+        for part in (named or usual)[:1]:
+            log.info("judge: %s does not support %s; asking without", self.url, part)
+            self._unsupported.add(part)
             return True
         return False
 
@@ -287,34 +239,37 @@ class Endpoint:
         status = response.status
         if status == 200:
             return
-        said = self._shown(response.data)
+        message = self._excerpt(response.data)
         if status in _BUSY or status >= 500:
-            raise Failure(f"status {status} {said}".rstrip(), response.retry_after)
+            raise CallError(f"status {status} {message}".rstrip(), response.retry_after)
         if status in (401, 403):
             raise InputError(
                 "address",
-                f"{self._host} wants {'another' if self._key() else 'a'} key (status {status} {said})",
+                f"{self._host} wants {'another' if self._key() else 'a'} key "
+                f"(status {status} {message})",
                 f"Add {self._host}=<key> to ComfyUI's settings (GDRO, keys of judges), or to the "
                 f"environment variable {KEYS_VARIABLE}; never to a workflow.",
             )
         if 300 <= status < 400:
             raise InputError(
-                "address", f"{self.url} points elsewhere (status {status})", "Type the new address."
+                "address",
+                f"{self.url} redirects elsewhere (status {status})",
+                "Type the new address.",
             )
         if status in (404, 405):
             raise InputError(
                 "address",
-                f"{self.url} knows no such page or model (status {status} {said})",
+                f"{self.url} knows no such page or model (status {status} {message})",
                 "Most addresses end in /v1; the model must be one that the endpoint lists.",
             )
         raise InputError(
             "model",
-            f"the endpoint turns the question down (status {status} {said})",
+            f"the endpoint rejects the question (status {status} {message})",
             "Choose a model that can see pictures.",
         )
 
-    def _shown(self, data: bytes) -> str:
-        """The start of a server's message, without the key."""
+    def _excerpt(self, data: bytes) -> str:
+        """Return the start of a server's message, without the key."""
         text = " ".join(data.decode(errors="replace").split())
         key = self._key()
         return (text.replace(key, "***") if key else text)[:200]
@@ -324,25 +279,18 @@ class Endpoint:
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def _key(self) -> str:
+        """Return the key for this host, "" if there is none; raise ``InputError`` if it is unsafe."""
         key = key_for(self._host, self._keys())
         if key and not (key.isascii() and key.isprintable()):
             raise InputError(
-                "address", f"the key for {self._host} is none", "It must be plain letters."
+                "address",
+                f"the key for {self._host} has characters that no key has",
+                "Copy the key again: plain letters, digits and signs.",
             )
-        if key and urlsplit(self.url).scheme == "http" and not is_near(self._host):
+        if key and urlsplit(self.url).scheme == "http" and not is_private_host(self._host):
             raise InputError(
                 "address",
                 "the key would travel unprotected over http",
                 "Use an address that begins with https.",
             )
         return key
-
-
-def _arrived(
-    done: queue.SimpleQueue[tuple[int, Answer | BaseException]],
-) -> Generator[tuple[int, Answer | Refused], None, None]:
-    """The answers among what waits in the queue."""
-    while not done.empty():
-        place, answer = done.get()
-        if isinstance(answer, (Answer, Refused)):
-            yield place, answer

@@ -1,4 +1,4 @@
-"""Numbers that were made elsewhere, for the pictures of one rollout and for no others."""
+"""Numbers that were made elsewhere, for the images of one rollout and for no others."""
 
 from __future__ import annotations
 
@@ -21,25 +21,23 @@ if TYPE_CHECKING:
     from .base import Reward
 
 
-def picture_name(rollout: Rollout, place: int) -> str:
-    """The ``place``-th picture of a rollout in words: "picture 3 of 'a red circle'"."""
-    group, number = divmod(place, rollout.images_per_prompt)
-    return f"picture {number + 1} of {rollout.prompts[group].text!r}"
+def image_name(rollout: Rollout, index: int) -> str:
+    """Describe an image of a rollout by its index over all groups: "picture 3 of 'a red circle'"."""
+    group, index = divmod(index, rollout.images_per_prompt)
+    return f"picture {index + 1} of {rollout.prompts[group].text!r}"
 
 
 def read_numbers(rollout: Rollout, values: Sequence[Any], input_name: str = "scores") -> np.ndarray:
-    """Numbers for all pictures of a rollout, group after group, as float32 ``[groups, G]``.
+    """Return the numbers of all images of a rollout, group after group, as float32 ``[groups, G]``.
 
     Raises:
-        InputError: there are more or fewer than pictures, or one is no finite number; names the
-            picture.
+        InputError: there are more or fewer than images, or one is not a finite number; names the image.
     """
     groups, count = len(rollout.prompts), rollout.images_per_prompt
     if len(values) != groups * count:
-        less = len(values) < groups * count
         remedy = (
-            f"The first without a number is {picture_name(rollout, len(values))}. "
-            if less
+            f"The first without a number is {image_name(rollout, len(values))}. "
+            if len(values) < groups * count
             else "The last ones belong to no picture. "
         )
         raise InputError(
@@ -49,33 +47,33 @@ def read_numbers(rollout: Rollout, values: Sequence[Any], input_name: str = "sco
             f"{remedy}Give one number for each picture of GDRO Rollout Images, in its order; a node in "
             "between that joins them into a batch, or leaves some out, breaks it.",
         )
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             shown = repr(value) if isinstance(value, (str, bool)) else f"a {type(value).__name__}"
             raise InputError(
                 input_name,
-                f"{picture_name(rollout, place)} got {shown[:60]} where a number should be",
+                f"{image_name(rollout, index)} got {shown[:60]} where a number should be",
                 "Connect FLOAT or INT. Text becomes a number in ComfyUI's Convert Number.",
             )
         if not math.isfinite(value):
             raise InputError(
                 input_name,
-                f"{picture_name(rollout, place)} got {value}",
-                "Look at what the nodes in between make of this picture (a division by zero, say), "
-                "and give it a number.",
+                f"{image_name(rollout, index)} got {value}",
+                "See what the nodes in between do with this picture (a division by zero, say), and "
+                "give it a number.",
             )
     return np.array([float(v) for v in values], dtype=np.float32).reshape(groups, count)
 
 
-class GivenReward:
-    """Rewards that came from outside, bound to the pictures they were made for.
+class PrecomputedReward:
+    """Scores from outside, bound to the images that they were made for.
 
     Args:
         name: for files and tables.
-        rollout: the pictures.
-        values: ``[groups, G]``, higher is better; NaN leaves a picture out.
-        source: where the numbers came from, for messages.
-        value_range: worst and best value; None is those that are there.
+        rollout: the images.
+        values: ``[groups, G]``, higher is better; NaN leaves an image out.
+        source: where the scores came from, for messages.
+        value_range: worst and best value; None takes them from ``values``.
     """
 
     def __init__(
@@ -89,44 +87,49 @@ class GivenReward:
         self.name, self._source = name, source
         self._run = rollout.run.folder
         self._values = {
-            (group.folder.name, place): float(values[row, place])
+            (group.folder.name, index): float(values[row, index])
             for row, group in enumerate(rollout.groups())
-            for place in range(rollout.images_per_prompt)
+            for index in range(rollout.images_per_prompt)
         }
         self.range = value_range or (float(np.nanmin(values)), float(np.nanmax(values)))
-        held = [
-            [prompt, place, None if math.isnan(value) else value]
-            for (prompt, place), value in self._values.items()
+        rows = [
+            [group, index, None if math.isnan(value) else value]
+            for (group, index), value in self._values.items()
         ]
-        self.settings: dict[str, Any] = {"run": self._run.name, "numbers": digest(held)}
+        self.settings: dict[str, Any] = {"run": self._run.name, "numbers": digest(rows)}
 
-    def judge(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
-        """The numbers, of this rollout or of a part of it."""
+    def score_groups(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
+        """Return the scores of this rollout or of a part of it.
+
+        Raises:
+            InputError: it is another rollout, or has images without a score.
+        """
         if rollout.run.folder != self._run:
             raise InputError(
                 "reward",
                 f"its numbers are for the pictures of {self._run.name}, and these are of "
                 f"{rollout.run.folder.name}",
-                f"Connect the rollout that the numbers were made for, or make numbers for this one: "
+                "Connect the rollout that the numbers were made for, or make numbers for this one: "
                 f"{self._source}.",
             )
         keys = [
-            (group.folder.name, place)
+            (group.folder.name, index)
             for group in rollout.groups()
-            for place in range(rollout.images_per_prompt)
+            for index in range(rollout.images_per_prompt)
         ]
-        for place, key in enumerate(keys):
+        for index, key in enumerate(keys):
             if key not in self._values:
                 raise InputError(
                     "reward",
-                    f"it has no number for {picture_name(rollout, place)}",
+                    f"it has no number for {image_name(rollout, index)}",
                     "The rollout has grown since. Take both from the same rollout node: "
                     f"{self._source}.",
                 )
         values = np.array([self._values[key] for key in keys], dtype=np.float32)
         return RewardResult(values, left_out=np.isnan(values))
 
-    def check_new_pictures(self) -> NoReturn:
+    def check_new_images(self) -> NoReturn:
+        """Raise ``InputError``: it has scores for one rollout only."""
         raise InputError(
             "reward",
             f"{self.name} has numbers for the pictures of {self._run.name} only",
@@ -135,7 +138,8 @@ class GivenReward:
         )
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        self.check_new_pictures()
+        """Raise ``InputError``, as ``check_new_images`` does."""
+        self.check_new_images()
 
     def score(
         self,
@@ -143,14 +147,15 @@ class GivenReward:
         prompts: Sequence[Prompt],
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
-        self.check_new_pictures()
+        """Raise ``InputError``, as ``check_new_images`` does."""
+        self.check_new_images()
 
 
-class NoNumbers:
-    """In the place of a reward where there are no numbers to make one of: says why once it is used.
+class UnavailableReward:
+    """Stands for a reward that could not be made, and says why as soon as it is used.
 
     Args:
-        name: what the reward would be called.
+        name: of the reward.
         reason, remedy: of the ``InputError``.
     """
 
@@ -160,14 +165,17 @@ class NoNumbers:
         self.name, self._reason, self._remedy = name, reason, remedy
         self.settings: dict[str, Any] = {}
 
-    def check_new_pictures(self) -> NoReturn:
+    def check_new_images(self) -> NoReturn:
+        """Raise ``InputError`` with the reason."""
         raise InputError("reward", self._reason, self._remedy)
 
-    def judge(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
-        self.check_new_pictures()
+    def score_groups(self, rollout: Rollout, score: Callable[[Reward], np.ndarray]) -> RewardResult:
+        """Raise ``InputError`` with the reason."""
+        self.check_new_images()
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        self.check_new_pictures()
+        """Raise ``InputError`` with the reason."""
+        self.check_new_images()
 
     def score(
         self,
@@ -175,4 +183,5 @@ class NoNumbers:
         prompts: Sequence[Prompt],
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
-        self.check_new_pictures()
+        """Raise ``InputError`` with the reason."""
+        self.check_new_images()

@@ -1,7 +1,7 @@
-"""Preference models: what people liked, learnt from many choices between pictures.
+"""Preference models: what people liked, learnt from many choices between images.
 
-Each with its published preprocessing and formula. ``range`` is where good and bad pictures lie in
-practice, brought to 0 and 1; a value may lie a little outside, nothing is cut off.
+Each has its published preprocessing and formula. Its scale runs from 0 to 1 between the values that poor and
+excellent images reach in practice; nothing is clipped, so a value may lie a little outside.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ import numpy as np
 from ..data.prompts import Prompt
 from ..errors import InputError
 from . import pretrained
-from .base import RewardError, RewardResult
+from .base import RewardResult, naming_image
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
     from torch import nn
 
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _BATCH = 16
 _CLIP_L = "openai/clip-vit-large-patch14"
 
@@ -36,12 +34,12 @@ class Preference:
 
     Args:
         name: of the reward.
-        hub: where its weights are.
-        tokenizer: where the words it knows are.
-        low, high: its own scale at 0 and at 1.
-        whole: the picture is shown whole, with black margins; else its middle, cut square.
-        tokens: longest text; the rest is cut off.
-        padded: short texts are filled up to that length.
+        hub: the repository with its weights.
+        tokenizer: the repository with its tokenizer.
+        low, high: values on its own scale that become 0 and 1.
+        letterbox: it sees the whole image, with black margins; otherwise a square cut from the middle.
+        tokens: the longest text; the rest is cut off.
+        padded: shorter texts are padded to that length.
     """
 
     name: str
@@ -49,14 +47,14 @@ class Preference:
     tokenizer: str
     low: float
     high: float
-    whole: bool = False
+    letterbox: bool = False
     tokens: int = 77
     padded: bool = False
 
 
 PREFERENCES = {
     "PickScore": Preference("pickscore", "yuvalkirstain/PickScore_v1", _CLIP_L, 16.0, 26.0),
-    "HPSv2.1": Preference("hpsv21", "RE-N-Y/hpsv21", _CLIP_L, 0.15, 0.35, whole=True),
+    "HPSv2.1": Preference("hpsv21", "RE-N-Y/hpsv21", _CLIP_L, 0.15, 0.35, letterbox=True),
     "ImageReward": Preference(
         "imagereward",
         "RE-N-Y/ImageReward",
@@ -72,16 +70,19 @@ PREFERENCES = {
 
 
 class PreferenceReward:
-    """What a preference model thinks of a picture, and of how it fits its prompt.
+    """What a preference model thinks of an image, and of how it fits its prompt.
 
     Args:
         kind: a key of ``PREFERENCES``.
-        folder: with the weights and the tokenizer; None uses the hub's copy.
-        download: the hub's copy may be fetched if it is not on this machine.
+        folder: with the weights and the tokenizer; None takes those on the hub.
+        download: what is on the hub may be downloaded if it is not on this machine.
         device: where to compute, in float32.
 
+    >>> PreferenceReward("PickScore").score([image], [Prompt("a red fox")]).details  # doctest: +SKIP
+    [{'score': 21.2374}]
+
     Raises:
-        InputError: there is no such model, or the folder is none.
+        InputError: there is no such model.
     """
 
     range = (0.0, 1.0)
@@ -100,19 +101,18 @@ class PreferenceReward:
         self.kind, self.folder, self.download, self.device = kind, folder, download, device
         self.model = PREFERENCES[kind]
         self.name = self.model.name
-        where = self.model.hub if folder is None else pretrained.fingerprint(folder)
+        weights = self.model.hub if folder is None else pretrained.fingerprint(folder)
         scale = [self.model.low, self.model.high]
-        self.settings: dict[str, Any] = {"weights": where, "scale": scale}
+        self.settings: dict[str, Any] = {"weights": weights, "scale": scale}
         self._network = pretrained.Network(self._load, device)
         self._tokenizer: Any = None
 
     def active(self) -> AbstractContextManager[Any]:
-        """Within this context the network stays on its device."""
-        return self._network.held()
+        """Keep the network on its device within this context."""
+        return self._network.resident()
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Raise ``InputError`` if the model's parts are not here and may not be fetched. Any prompt
-        will do."""
+        """Raise ``InputError`` if a part is missing and may not be downloaded; every prompt is suitable."""
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
@@ -127,7 +127,7 @@ class PreferenceReward:
         prompts: Sequence[Prompt],
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
-        """Details: "score", on the model's own scale.
+        """Score images; details are "score", the value on the model's own scale.
 
         Raises:
             RewardError: an image cannot be read.
@@ -135,38 +135,35 @@ class PreferenceReward:
         import torch
 
         self.check_prompts(prompts)
-        found: list[float] = []
+        scores: list[float] = []
         with self._network.active() as network:
             for start in range(0, len(images), _BATCH):
                 check_cancelled()
-                batch = prompts[start : start + _BATCH]
-                side = int(network.image_size)
+                batch = slice(start, start + _BATCH)
                 pixels = []
-                for i, image in enumerate(images[start : start + _BATCH]):
-                    try:
-                        pixels.append(prepare(image, side, self.model.whole))
-                    except (OSError, ValueError) as error:
-                        raise RewardError(
-                            f"{self.name}: image {start + i} of {batch[i].text!r} cannot be read: "
-                            f"{error}"
-                        ) from error
-                words = self._tokenizer(
-                    [prompt.text for prompt in batch],
+                for i, image in enumerate(images[batch], start):
+                    with naming_image(self, i, prompts[i], OSError, ValueError):
+                        pixels.append(preprocess(image, network.image_size, self.model.letterbox))
+                text = self._tokenizer(
+                    [prompt.text for prompt in prompts[batch]],
                     padding="max_length" if self.model.padded else True,
                     truncation=True,
-                    max_length=min(self.model.tokens, int(network.tokens)),
+                    max_length=min(self.model.tokens, network.tokens),
                     return_tensors="pt",
+                ).to(self.device)
+                output = network(
+                    torch.from_numpy(np.stack(pixels)).to(self.device),
+                    text["input_ids"],
+                    text["attention_mask"],
                 )
-                seen = torch.from_numpy(np.stack(pixels)).to(self.device)
-                ids, mask = (words[k].to(self.device) for k in ("input_ids", "attention_mask"))
-                found += network(seen, ids, mask).float().cpu().tolist()
-        native = np.array(found, dtype=np.float64)
-        values = (native - self.model.low) / (self.model.high - self.model.low)
-        details = [{"score": round(value, 4)} for value in found]
+                scores += output.float().cpu().tolist()
+        own_scale = np.array(scores, dtype=np.float64)
+        values = (own_scale - self.model.low) / (self.model.high - self.model.low)
+        details = [{"score": round(score, 4)} for score in scores]
         return RewardResult(values.astype(np.float32), details)
 
     def _sources(self) -> dict[str, Path | str]:
-        """Where the parts of the network lie; fetches what may be fetched. Raises ``InputError``."""
+        """Return where the parts of the network are, downloaded if allowed; else raise ``InputError``."""
         if self.kind in ("PickScore", "CLIP score"):
             return {"clip": self.folder or self.model.hub}
         file = pretrained.weight_file(self.folder or self.model.hub, self.name, self.download)
@@ -181,29 +178,31 @@ class PreferenceReward:
 
         sources = self._sources()
         options = {"download": self.download, "dtype": torch.float32}
-        made: Any
+        network: Any
         clip: Any
         vision: Any
         if "file" not in sources:
             clip = pretrained.load_model(CLIPModel, sources["clip"], **options)
             scale = "logit" if self.kind == "PickScore" else "percent"
-            made = networks.CLIPScorer(clip, scale)
-            vision, made.tokens = clip.config.vision_config, _text_length(clip)
+            network = networks.CLIPScorer(clip, scale)
+            vision, network.tokens = clip.config.vision_config, _text_length(clip)
         else:
             weights = load_file(sources["file"])
             try:
                 if self.kind == "HPSv2.1":
                     clip = networks.clip_from_open_clip(weights)
-                    made = networks.CLIPScorer(clip, "cosine")
-                    vision, made.tokens = clip.config.vision_config, _text_length(clip)
+                    network = networks.CLIPScorer(clip, "cosine")
+                    vision, network.tokens = clip.config.vision_config, _text_length(clip)
                 elif self.kind == "ImageReward":
-                    made = networks.image_reward(weights)
-                    vision, made.tokens = made.vision.config, self.model.tokens
+                    network = networks.image_reward(weights)
+                    vision, network.tokens = network.vision.config, self.model.tokens
                 else:
                     head = networks.linear_head(weights)
                     clip = pretrained.load_model(CLIPModel, sources["clip"], **options)
-                    made = networks.AestheticScorer(clip.vision_model, clip.visual_projection, head)
-                    vision, made.tokens = clip.config.vision_config, self.model.tokens
+                    network = networks.AestheticScorer(
+                        clip.vision_model, clip.visual_projection, head
+                    )
+                    vision, network.tokens = clip.config.vision_config, self.model.tokens
             except InputError:
                 raise
             except (ValueError, KeyError, RuntimeError) as error:
@@ -212,37 +211,36 @@ class PreferenceReward:
                     f"{sources['file']} does not hold {self.kind} ({error})",
                     "Choose the folder of that model, or another kind.",
                 ) from error
-        made.image_size = vision.image_size
-        return made
+        network.image_size = vision.image_size
+        return network
 
 
 def _text_length(clip: Any) -> int:
     return clip.config.text_config.max_position_embeddings
 
 
-def prepare(image: Image.Image, side: int, whole: bool) -> np.ndarray:
-    """A picture as CLIP wants it: float32 ``[3, side, side]``, normalised by CLIP's mean and deviation.
+def preprocess(image: Image.Image, side: int, letterbox: bool = False) -> np.ndarray:
+    """Return an image as CLIP wants it: float32 ``[3, side, side]``, normalised.
 
-    The shorter side becomes ``side`` (bicubic) and the middle is cut out; with ``whole`` the longer
-    side becomes ``side``, with black margins.
+    The shorter side becomes ``side`` (bicubic), and a square is cut from the middle. With ``letterbox`` the
+    longer side becomes ``side``, with black margins.
     """
-    from PIL import Image as images
+    import transformers
+    from PIL import Image
 
     image = image.convert("RGB")
-    width, height = image.size
-    if whole:
-        scale = side / max(width, height)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        sheet = images.new("RGB", (side, side))
-        corner = (side - size[0]) // 2, (side - size[1]) // 2
-        sheet.paste(image.resize(size, images.Resampling.BICUBIC), corner)
-        image = sheet
-    else:
-        short = min(width, height)
-        size = int(width * side / short), int(height * side / short)
-        image = image.resize(size, images.Resampling.BICUBIC)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
-    pixels = np.asarray(image, dtype=np.float32) / 255
-    mean, std = np.array(_CLIP_MEAN, np.float32), np.array(_CLIP_STD, np.float32)
-    return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
+    if letterbox:
+        scale = side / max(image.size)
+        width, height = (max(1, round(length * scale)) for length in image.size)
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        # Not ImageOps.pad: it rounds margins otherwise, and fails on lines of one pixel.
+        image = Image.new("RGB", (side, side))
+        image.paste(resized, ((side - width) // 2, (side - height) // 2))
+    # Since transformers 5.4, the plain name needs torchvision.
+    pil_backend = getattr(transformers, "CLIPImageProcessorPil", None)
+    processor = (pil_backend or transformers.CLIPImageProcessor)(
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+    )
+    # Older versions take an image of 1 or 3 pixels in height for channels unless told.
+    batch = processor(image, input_data_format="channels_last", return_tensors="np")
+    return batch["pixel_values"][0]

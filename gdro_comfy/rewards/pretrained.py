@@ -1,7 +1,7 @@
-"""Networks that judge: where their weights come from, and where they rest.
+"""Networks that judge: where their weights come from, and how long they stay on their device.
 
-Weights are safetensors only, no code of a model's folder is run, and the hub is asked only where
-the user allowed a download.
+Weights are safetensors only, no code of a model's folder is run, and nothing is downloaded unless the user
+allowed it.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 
 
 class Network:
-    """A network that is loaded when first used, and rests on the CPU outside of ``active``.
+    """A network that is loaded at its first use, and moves to the CPU when nobody uses it.
 
     Args:
-        make: loads it on the CPU.
+        load: loads it on the CPU.
         device: where it computes.
     """
 
-    def __init__(self, make: Callable[[], torch.nn.Module], device: torch.device | str) -> None:
-        self._make, self._device = make, device
+    def __init__(self, load: Callable[[], torch.nn.Module], device: torch.device | str) -> None:
+        self._load, self._device = load, device
         self._module: Any = None
         self._users = 0
 
     @property
     def loaded(self) -> bool:
+        """Whether the weights are in memory."""
         return self._module is not None
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Within this context the network stays where ``active`` has put it. May be nested."""
+    def resident(self) -> Iterator[None]:
+        """Leave the network on its device, once ``active`` has moved it there. May be nested."""
         import torch
 
         self._users += 1
@@ -51,13 +52,13 @@ class Network:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[Any]:
-        """The network on its device, without gradients. May be nested."""
+        """Yield the network on its device, without gradients. May be nested."""
         import torch
 
-        with self.held(), torch.no_grad():
+        with self.resident(), torch.no_grad():
             if self._module is None:
                 with torch.inference_mode(False):
-                    self._module = self._make().eval().requires_grad_(False)
+                    self._module = self._load().eval().requires_grad_(False)
             self._module.to(self._device)
             yield self._module
 
@@ -69,15 +70,15 @@ def load(
     input_name: str = "weights",
     **options: Any,
 ) -> Any:
-    """``kind.from_pretrained`` on a folder, or on a name of the hub.
+    """Return ``kind.from_pretrained`` of a folder, or of a repository on the Hugging Face hub.
 
     Args:
-        kind: a class of transformers that has it.
-        download: a hub name that is not on this machine yet may be fetched.
-        input_name: the input to name when it fails.
+        kind: a class of transformers with that method.
+        download: a repository that is not on this machine may be downloaded.
+        input_name: the input to name when loading fails.
 
     Raises:
-        InputError: there is nothing to load, or the network cannot be reached.
+        InputError: there is nothing to load, or the hub cannot be reached.
     """
     local = isinstance(source, Path)
     try:
@@ -92,7 +93,7 @@ def load(
                 f"{source} cannot be loaded ({reason})",
                 "Choose a folder in transformers' layout: config.json beside *.safetensors.",
             ) from error
-        raise _not_here(str(source), download, error, input_name) from error
+        raise _unavailable(str(source), download, error, input_name) from error
 
 
 def load_model(
@@ -102,8 +103,13 @@ def load_model(
     input_name: str = "weights",
     **options: Any,
 ) -> Any:
-    """As ``load``, for weights: safetensors or nothing, and all of them. Without this check, a layer
-    that is not in the file would be a random one, with no more than a line in the log."""
+    """Return a model as ``load`` does, with safetensors for all of its weights.
+
+    transformers itself would fill a layer that the file lacks with random weights, and only log a line.
+
+    Raises:
+        InputError: it cannot be loaded, or the file lacks weights.
+    """
     options = {"use_safetensors": True, "output_loading_info": True, **options}
     model, report = load(kind, source, download, input_name, **options)
     missing = sorted(report["missing_keys"])
@@ -117,28 +123,28 @@ def load_model(
 
 
 def weight_file(source: Path | str, hint: str, download: bool = False) -> Path:
-    """The file of weights in a folder, or in a repository of the hub (``model.safetensors``).
+    """Return the weight file of a folder, or ``model.safetensors`` of a repository on the hub.
 
     Args:
-        hint: where a folder has several, the one with these letters and digits in its name.
+        hint: chooses among several files of a folder the one whose name contains these letters and
+            digits.
 
     Raises:
         InputError: there is none, or more than one.
     """
     if isinstance(source, str):
         return _hub_file(source, download)
-    found = sorted(source.glob("*.safetensors"))
-    plain = {path: "".join(filter(str.isalnum, path.stem.lower())) for path in found}
-    named = [path for path in found if hint in plain[path]]
-    if len(found) > 1 and len(named) == 1:
-        found = named
-    if len(found) != 1:
+    files = sorted(source.glob("*.safetensors"))
+    named = [path for path in files if hint in "".join(filter(str.isalnum, path.stem.lower()))]
+    if len(files) > 1 and len(named) == 1:
+        return named[0]
+    if len(files) != 1:
         raise InputError(
             "weights",
-            f"{source} has {len(found)} files of weights (*.safetensors)",
-            f"Leave one, or put {hint} into the name of the one that is meant.",
+            f"{source} has {len(files)} files of weights (*.safetensors)",
+            f"Leave one, or put {hint} into the name of the right one.",
         )
-    return found[0]
+    return files[0]
 
 
 def _hub_file(repository: str, download: bool) -> Path:
@@ -147,11 +153,11 @@ def _hub_file(repository: str, download: bool) -> Path:
     try:
         path = hf_hub_download(repository, "model.safetensors", local_files_only=not download)
     except (OSError, ValueError, RuntimeError) as error:
-        raise _not_here(repository, download, error, "weights") from error
+        raise _unavailable(repository, download, error, "weights") from error
     return Path(path)
 
 
-def _not_here(source: str, download: bool, error: Exception, input_name: str) -> InputError:
+def _unavailable(source: str, download: bool, error: Exception, input_name: str) -> InputError:
     if not download:
         return InputError(
             input_name,
@@ -167,17 +173,17 @@ def _not_here(source: str, download: bool, error: Exception, input_name: str) ->
 
 
 def fast_dtype(device: torch.device | str) -> torch.dtype:
-    """What large networks compute in: float32 on a CPU, else bfloat16, or float16 where it lacks."""
+    """Return what large networks compute in: float32 on a CPU, else bfloat16, or float16 without it."""
     import torch
 
     kind = torch.device(device).type
     if kind == "cpu":
         return torch.float32
-    lacks = kind == "cuda" and not torch.cuda.is_bf16_supported()
-    return torch.float16 if lacks else torch.bfloat16
+    no_bfloat16 = kind == "cuda" and not torch.cuda.is_bf16_supported()
+    return torch.float16 if no_bfloat16 else torch.bfloat16
 
 
 def fingerprint(folder: Path) -> list[Any]:
-    """Which weights lie in a folder, cheaply: names and sizes of its safetensors and its config."""
+    """Return which weights a folder holds, cheaply: names and sizes of safetensors and configuration."""
     files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*config.json"))
     return [[file.name, file.stat().st_size] for file in files]

@@ -7,87 +7,94 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data import ratings
-from ..errors import NotYet
-from .precomputed import GivenReward
+from ..errors import WaitingForUser
+from .precomputed import PrecomputedReward
 
 if TYPE_CHECKING:
-    from ..data.ratings import Given
+    from ..data.ratings import GroupRating
     from ..data.rollout import Rollout
 
 KINDS = ("stars", "order")
 
 
-def rated_values(given: Given, count: int, kind: str) -> np.ndarray:
-    """What was given to a group's first ``count`` images as rewards ``[count]``, float32; NaN where an
-    image is not rated.
+def rated_values(rating: GroupRating, count: int, kind: str) -> np.ndarray:
+    """Return the rating of a group's first ``count`` images as rewards ``[count]``.
 
     Args:
-        kind: "stars", 1 to 5 as 0 to 1, and ranks evenly from 0 (last) to 1 (first); or "order", 0 for
-            the worst rated image, 1 for the next better one, and so on. Steps of 1 are so large
-            beside the usual temperatures that it trains as a ranking.
+        kind: "stars" turns 1 to 5 stars into 0 to 1, and ranks evenly into 0 (last) to 1 (first).
+            "order" gives 0 to the worst rated image, 1 to the next better one, and so on. Steps of 1 are
+            so large beside the usual temperatures that it trains as a ranking.
+
+    Returns:
+        Float32; NaN where an image is not rated.
     """
-    numbers = (given.numbers + [None] * count)[:count]
-    values = np.array([np.nan if n is None else n for n in numbers], dtype=np.float32)
-    if kind == "stars" and not given.ranked:
-        return (values - ratings.LOWEST) / (ratings.HIGHEST - ratings.LOWEST)
+    padded = (rating.values + [None] * count)[:count]
+    values = np.array([np.nan if value is None else value for value in padded], dtype=np.float32)
+    if kind == "stars" and not rating.ranked:
+        return (values - ratings.MIN_STARS) / (ratings.MAX_STARS - ratings.MIN_STARS)
     rated = ~np.isnan(values)
-    steps, places = np.unique(
-        -values[rated] if given.ranked else values[rated], return_inverse=True
-    )
-    largest = 1 if kind == "order" else max(1, len(steps) - 1)
-    values[rated] = places / largest
+    ascending = -values[rated] if rating.ranked else values[rated]
+    levels, level_of = np.unique(ascending, return_inverse=True)
+    highest = 1 if kind == "order" else max(1, len(levels) - 1)
+    values[rated] = level_of / highest
     return values
 
 
-def from_ratings(rollout: Rollout, kind: str = "stars", least_groups: int = 4) -> GivenReward:
-    """A reward of the ratings of a rollout's run; images without one are left out.
+def from_ratings(rollout: Rollout, kind: str = "stars", least_groups: int = 4) -> PrecomputedReward:
+    """Make a reward of the ratings of a rollout's run, which leaves out images without a rating.
 
     Args:
         kind: one of ``KINDS``; see ``rated_values``.
-        least_groups: groups (or all, if there are no more) in which two images must be rated
-            differently.
+        least_groups: groups in which two images must have different ratings; all groups, if there are
+            fewer.
 
     Raises:
-        NotYet: there are fewer.
+        WaitingForUser: there are not that many.
     """
     values, count = _values(rollout, kind), rollout.images_per_prompt
-    rated, alike = counts(values)
+    rated, alike = count_groups(values)
     needed = min(least_groups, len(values))
     if rated < needed:
         run = rollout.run.folder.name
-        found = f"{rated} of {len(values)} groups rated"
-        more = f" ({alike} more all alike, which teaches nothing)" if alike else ""
-        raise NotYet(
+        progress = f"{rated} of {len(values)} groups rated"
+        if alike:
+            progress += f" ({alike} more all alike, which teaches nothing)"
+        raise WaitingForUser(
             "rollout",
-            f"{found}{more}, and {needed} are needed",
+            f"{progress}, and {needed} are needed",
             f"Rate more of {run}, in the gallery on the node or with gdro-comfy rate {run} FILE.csv, and "
             "run again: nothing is generated twice.",
-            f"{found}{more}; rate more and press Run ({needed} are needed).",
+            f"{progress}; rate more and press Run ({needed} are needed).",
         )
     highest = 1.0 if kind == "stars" else float(max(1, count - 1))
-    source = "GDRO Rating Reward"
-    return GivenReward("rating", rollout, values, source, (0.0, highest))
+    return PrecomputedReward("rating", rollout, values, "GDRO Rating Reward", (0.0, highest))
 
 
 def _values(rollout: Rollout, kind: str) -> np.ndarray:
-    """``[groups, G]``; NaN where an image is not rated."""
-    known, nothing = ratings.read(rollout.run.folder), ratings.Given([])
-    rows = [known.get(group.folder.name, nothing) for group in rollout.groups()]
-    return np.stack([rated_values(given, rollout.images_per_prompt, kind) for given in rows])
+    """Return the ratings as rewards ``[groups, G]``; NaN where an image is not rated."""
+    by_group, unrated = ratings.read(rollout.run.folder), ratings.GroupRating([])
+    rows = [by_group.get(group.folder.name, unrated) for group in rollout.groups()]
+    return np.stack([rated_values(rating, rollout.images_per_prompt, kind) for rating in rows])
 
 
-def in_words(rollout: Rollout) -> str:
-    """How much of a rollout is rated."""
+def describe(rollout: Rollout) -> str:
+    """Describe how much of a rollout is rated."""
     values = _values(rollout, "stars")
-    rated, alike = counts(values)
+    rated, alike = count_groups(values)
     more = f", {alike} more all alike (they teach nothing)" if alike else ""
     images = int((~np.isnan(values)).sum())
     return f"{images} of {values.size} pictures rated; {rated} of {len(values)} groups{more}"
 
 
-def counts(values: np.ndarray) -> tuple[int, int]:
-    """Of rewards ``[groups, G]``: groups in which two images differ, and groups with two rated images
-    or more that are all alike."""
+def count_groups(values: np.ndarray) -> tuple[int, int]:
+    """Count the groups that teach something, and those that do not although they are rated.
+
+    Args:
+        values: ``[groups, G]``; NaN where an image is not rated.
+
+    Returns:
+        Groups in which two images differ; groups with two rated images or more that are all alike.
+    """
     differ = [len(set(row[~np.isnan(row)].tolist())) > 1 for row in values]
     several = (~np.isnan(values)).sum(1) > 1
     return sum(differ), int((several & ~np.array(differ)).sum())

@@ -1,8 +1,8 @@
-"""What a vision-language model is asked about a picture, and how its answer becomes numbers.
+"""What a vision-language model is asked about an image, and how its answer becomes numbers.
 
-Where the answer comes with the probabilities of its tokens, a score is their expectation
-``sum p(v) v / sum p(v)`` over the numbers that could have stood there: two pictures that would both
-get a 4 are still told apart, which is what ranking inside a group needs.
+Where an answer comes with the probabilities of its tokens, a score is their expectation
+``sum p(v) v / sum p(v)`` over the values ``v`` that could have stood there. Two images that both get a 4 are
+still told apart, which is what a ranking inside a group needs.
 """
 
 from __future__ import annotations
@@ -15,23 +15,28 @@ from ..errors import InputError
 
 _NUMBER = r"(-?\d+(?:[.,]\d+)?)"
 _THOUGHTS = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
-_LEAST_KNOWN = 0.5  # of the probability must lie on numbers of the scale, else the answer counts
+_MIN_PROBABILITY = 0.5  # that scores of the scale must share; with less, the written score counts
 
 
-class Unreadable(ValueError):
-    """An answer without a score on the scale; the message shows it."""
+class UnreadableAnswer(ValueError):
+    """An answer without a score on the scale; the message quotes it."""
 
 
-class Refused(RuntimeError):
-    """The model does not judge this picture; the message says why."""
+class Refusal(RuntimeError):
+    """The model does not judge this image; the message says why."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token of an answer, with the probabilities of those that could have stood in its place."""
+    """A token of an answer.
+
+    Args:
+        text: the token.
+        probabilities: of the tokens that could have stood in its place, itself among them.
+    """
 
     text: str
-    likely: dict[str, float] = field(default_factory=dict)
+    probabilities: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,27 +44,27 @@ class Answer:
     """What a model wrote.
 
     Args:
-        text: all of it.
-        tokens: the same, in tokens with their probabilities; empty where these are not known.
-        cut: it was ended by the limit on its length.
+        text: the whole of it.
+        tokens: the same in tokens with probabilities; empty where these are not known.
+        truncated: the limit on its length ended it.
         usage: tokens in and out, as the model counted them.
     """
 
     text: str
     tokens: tuple[Token, ...] = ()
-    cut: bool = False
+    truncated: bool = False
     usage: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
 class Rubric:
-    """A question about one picture, and the scale of its answers.
+    """A question about one image, and the scale of its answers.
 
     Args:
-        instructions: what the model is told; ``{prompt}`` stands for the picture's prompt.
-        scores: the names of the numbers that it gives; the reward is their mean.
-        worst, best: the scale; ``worst`` may be the larger number.
-        structured: an answer as JSON may be demanded of an endpoint.
+        instructions: the question; ``{prompt}`` stands for the image's prompt.
+        scores: names of the numbers in an answer; the reward is their mean.
+        worst, best: the ends of the scale; ``worst`` may be the larger number.
+        structured: endpoints may be required to answer in JSON.
         reason: a sentence of reason comes before the score.
     """
 
@@ -72,41 +77,43 @@ class Rubric:
 
     @property
     def low(self) -> float:
+        """The smaller end of the scale."""
         return min(self.worst, self.best)
 
     @property
     def high(self) -> float:
+        """The larger end of the scale."""
         return max(self.worst, self.best)
 
     @property
-    def whole(self) -> bool:
-        """The scale has whole numbers only: its ends are whole, and at least 2 apart."""
+    def whole_numbers(self) -> bool:
+        """Whether scores are whole numbers: the ends of the scale are, and lie at least 2 apart."""
         ends = float(self.worst).is_integer() and float(self.best).is_integer()
         return ends and self.high - self.low >= 2
 
     @property
     def one_digit(self) -> bool:
-        """Every score is one digit, so that it is one token and cannot be cut in two."""
-        return self.whole and self.low >= 0 and self.high <= 9
+        """Whether every score is one digit, so that it is one token and cannot be truncated."""
+        return self.whole_numbers and self.low >= 0 and self.high <= 9
 
-    def text(self, prompt: str) -> str:
-        """The question about a picture of this prompt."""
+    def question(self, prompt: str) -> str:
+        """Return the question about an image of this prompt."""
         return self.instructions.replace("{prompt}", prompt)
 
     def value(self, scores: dict[str, float]) -> float:
-        """The mean of the scores, with ``worst`` at 0 and ``best`` at 1."""
+        """Return the mean of the scores, scaled so that ``worst`` is 0 and ``best`` is 1."""
         mean = sum(scores.values()) / len(scores)
         return (mean - self.worst) / (self.best - self.worst)
 
     def schema(self) -> dict[str, Any]:
-        """JSON schema of a structured answer."""
-        kind: dict[str, Any] = {"type": "number"}
-        if self.whole:
-            kind = {"type": "integer"}
+        """Return the JSON schema of a structured answer."""
+        score: dict[str, Any] = {"type": "number"}
+        if self.whole_numbers:
+            score = {"type": "integer"}
             if self.high - self.low <= 20:
-                kind["enum"] = list(range(int(self.low), int(self.high) + 1))
+                score["enum"] = list(range(int(self.low), int(self.high) + 1))
         fields: dict[str, Any] = {"reason": {"type": "string"}} if self.reason else {}
-        fields.update(dict.fromkeys(self.scores, kind))
+        fields.update(dict.fromkeys(self.scores, score))
         return {
             "type": "object",
             "properties": fields,
@@ -115,73 +122,84 @@ class Rubric:
         }
 
     def read(self, answer: Answer) -> dict[str, float]:
-        """The scores in an answer: JSON, lines such as "Score: 4", or for one score a bare number.
+        """Return the scores in an answer by name.
+
+        Understood are JSON, lines such as "Score: 4" and, for a single score, a bare number.
 
         Raises:
-            Unreadable: a score is missing, off the scale, or cut short.
+            UnreadableAnswer: a score is missing, off the scale, or truncated.
         """
-        text = _THOUGHTS.sub(lambda m: " " * len(m[0]), answer.text)
-        found = {}
+        text = _THOUGHTS.sub(lambda match: " " * len(match[0]), answer.text)
+        scores = {}
         for name in self.scores:
-            match = _named(text, name)
+            match = _named_number(text, name)
             if match is None and len(self.scores) == 1:
-                match = self._bare(text)
-            cut = answer.cut and not self.one_digit
-            if match is None or (cut and match.end(1) == len(text.rstrip())):
-                raise Unreadable(f"there is no {name} in the answer {_shown(answer)}")
+                match = self._bare_number(text)
+            may_be_cut = answer.truncated and not self.one_digit
+            if match is None or (may_be_cut and match.end(1) == len(text.rstrip())):
+                raise UnreadableAnswer(f"there is no {name} in the answer {_excerpt(answer)}")
             number = float(match[1].replace(",", "."))
             if not self.low <= number <= self.high:
-                raise Unreadable(f"the {name} {number:g} in {_shown(answer)} is off the scale")
-            found[name] = self._expected(answer, match.start(1), number)
-        return found
+                raise UnreadableAnswer(
+                    f"the {name} {number:g} in {_excerpt(answer)} is off the scale"
+                )
+            scores[name] = self._expectation(answer, match.start(1), number)
+        return scores
 
-    def _bare(self, text: str) -> re.Match[str] | None:
-        """The one number of an answer without names, whatever scale it repeats ("4 out of 5")."""
+    def _bare_number(self, text: str) -> re.Match[str] | None:
+        """Return the one number of an answer without names, whatever it says of the scale ("4 out of 5")."""
         scale = rf"(?<![\d.,]){self.low:g}\s*(?:to|-|–)\s*{self.high:g}\b"
-        of = rf"(?:/|\bout of)\s*{self.high:g}\b"
-        plain = re.sub(f"{scale}|{of}", lambda m: " " * len(m[0]), text)
-        found = list(re.finditer(rf"(?<![\w.,-]){_NUMBER}(?![\w])", plain))
-        return found[-1] if len({match[1] for match in found}) == 1 else None
+        out_of = rf"(?:/|\bout of)\s*{self.high:g}\b"
+        text = re.sub(f"{scale}|{out_of}", lambda match: " " * len(match[0]), text)
+        numbers = list(re.finditer(rf"(?<![\w.,-]){_NUMBER}(?![\w])", text))
+        return numbers[-1] if len({match[1] for match in numbers}) == 1 else None
 
-    def _expected(self, answer: Answer, start: int, number: float) -> float:
-        """The expectation of a one-digit score by its token's probabilities, else the number."""
+    def _expectation(self, answer: Answer, start: int, number: float) -> float:
+        """Return the expected score by the probabilities of its token.
+
+        ``number``, the score that was written at ``start``, where these are not known, and where a score
+        has more than one digit: "1" may be the beginning of "10".
+        """
         if not self.one_digit:
-            return number  # "1" may be the beginning of "10"
-        place = 0
+            return number
+        end = 0
         for token in answer.tokens:
-            place += len(token.text)
-            if place <= start:
+            end += len(token.text)
+            if end <= start:
                 continue
-            likely: dict[int, float] = {}
-            for text, probability in token.likely.items():
+            digits: dict[int, float] = {}
+            for text, probability in token.probabilities.items():
                 digit = text.strip(' "')
                 if digit.isdecimal() and self.low <= int(digit) <= self.high:
-                    likely[int(digit)] = likely.get(int(digit), 0.0) + probability
-            known = sum(likely.values())
-            if number not in likely or known < _LEAST_KNOWN:
+                    digits[int(digit)] = digits.get(int(digit), 0.0) + probability
+            total = sum(digits.values())
+            if number not in digits or not total >= _MIN_PROBABILITY:  # NaN is not enough either
                 return number
-            return sum(value * p for value, p in likely.items()) / known
+            return sum(digit * probability for digit, probability in digits.items()) / total
         return number
 
 
-def _named(text: str, name: str) -> re.Match[str] | None:
-    """The last "name: number" of a text, in JSON or in words."""
+def _named_number(text: str, name: str) -> re.Match[str] | None:
+    """Return the last "name: number" of a text, in JSON or in words."""
     label = rf"\b{re.escape(name)}\b[\"'*]*(?:\s+score\b)?\s*(?:\([^)\n]*\))?[\"'*]*\s*[:=]"
-    found = list(re.finditer(rf"{label}[\s\"'*\[]*{_NUMBER}", text, re.IGNORECASE))
-    return found[-1] if found else None
+    matches = list(re.finditer(rf"{label}[\s\"'*\[]*{_NUMBER}", text, re.IGNORECASE))
+    return matches[-1] if matches else None
 
 
-def _shown(answer: Answer) -> str:
+def _excerpt(answer: Answer) -> str:
     text = " ".join(answer.text.split())
-    shown = repr(text if len(text) <= 120 else f"{text[:117]}...")
-    return f"{shown} (cut at the token limit)" if answer.cut else shown
+    quoted = repr(text if len(text) <= 120 else f"{text[:117]}...")
+    return f"{quoted} (cut at the token limit)" if answer.truncated else quoted
 
 
 def question(question: str, worst: float = 1.0, best: float = 5.0, reason: bool = False) -> Rubric:
-    """A question in the user's own words, answered with one number.
+    """Return the rubric of a question in the user's own words, which is answered with one number.
+
+    >>> question("How cosy does this room look?").scores
+    ('score',)
 
     Raises:
-        InputError: it is empty, or the scale has no length.
+        InputError: the question is empty, or the two ends of the scale are equal.
     """
     if not question.strip():
         raise InputError(
@@ -193,14 +211,17 @@ def question(question: str, worst: float = 1.0, best: float = 5.0, reason: bool 
         )
     form = '{"reason": "one short sentence", "score": number}' if reason else '{"score": number}'
     low, high = min(worst, best), max(worst, best)
-    whole = "a whole number" if Rubric("", ("score",), worst, best).whole else "a number"
-    scale = f"{question.strip()}\n\nThe score is {whole} from {low:g} to {high:g}. "
+    whole = Rubric("", ("score",), worst, best).whole_numbers
+    kind = "a whole number" if whole else "a number"
+    scale = f"{question.strip()}\n\nThe score is {kind} from {low:g} to {high:g}. "
     return Rubric(f"{scale}Answer with JSON only: {form}", ("score",), worst, best, True, reason)
 
 
 def unified_reward() -> Rubric:
-    """UnifiedReward's three scores, 1 to 5 each (Wang et al., arXiv 2503.05236), in the form of
-    answer that the fine-tuned models give: a line for each score."""
+    """Return the rubric of UnifiedReward's three scores, 1 to 5 each (Wang et al., arXiv 2503.05236).
+
+    The fine-tuned models answer in this form, a line for each score.
+    """
     return Rubric(
         "Here is a generated image with the text caption it was made from. Rate the image on three "
         "axes, each from 1 to 5:\n"

@@ -1,13 +1,12 @@
-"""The VLM reward: a vision-language model answers a question about the picture.
+"""The VLM reward: a vision-language model answers a question about the image.
 
-Every answer is kept as it comes (``answers.py``): a run that is cancelled or fails goes on from the
-last answer, and the same picture is never paid for twice.
+Every answer is stored as it comes (``answer_cache.py``). A run that was cancelled or has failed continues
+after the last answer, and no image is paid for twice.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,20 +17,18 @@ import numpy as np
 from ..data.files import digest
 from ..data.prompts import Prompt
 from ..errors import InputError
-from .answer_cache import Answers, answer_key
+from .answer_cache import AnswerCache, answer_key
 from .base import RewardError, RewardResult
-from .rubric import Answer, Refused, Rubric
+from .rubric import Answer, Refusal, Rubric
 
 if TYPE_CHECKING:
     from PIL import Image
-
-log = logging.getLogger(__name__)
 
 ON_REFUSAL = ("stop", "worst score")
 
 
 class Judge(Protocol):
-    """Something that answers questions about pictures."""
+    """Something that answers questions about images."""
 
     identity: dict[str, Any]
     """What its answers depend on, JSON-able, without secrets."""
@@ -41,29 +38,33 @@ class Judge(Protocol):
         ...
 
     def estimate(self, images: int, size: tuple[int, int], rubric: Rubric) -> str:
-        """What it would cost to ask about this many pictures of this size, in words."""
+        """Describe what it costs to ask about this many images of this size."""
         ...
 
     def ask(
         self,
-        asked: Sequence[tuple[Image.Image, str]],
+        questions: Sequence[tuple[Image.Image, str]],
         rubric: Rubric,
         check_cancelled: Callable[[], None],
-    ) -> Generator[tuple[int, Answer | Refused], None, None]:
-        """Answers that ``rubric`` can read, in any order, each with the place of its question."""
+    ) -> Generator[tuple[int, Answer | Refusal], None, None]:
+        """Yield answers that ``rubric`` can read, in any order, each with the index of its question."""
         ...
 
 
 class VLMReward:
-    """The mean of a rubric's scores, the worst end of its scale at 0 and the best at 1.
+    """The mean of a rubric's scores: 0 at the worst end of its scale, 1 at the best.
 
     Args:
         rubric: what is asked.
         judge: who answers.
-        on_refusal: what a picture gets that the model does not judge: "stop" ends the scoring and
-            names it, "worst score" gives it 0 and says so in the details.
-        folder: where answers are kept; None keeps them in memory.
+        on_refusal: for an image that the model does not judge, "stop" ends the scoring and names the
+            image; "worst score" gives it 0 and says so in the details.
+        folder: where answers are stored; None keeps them in memory.
         name: the reward's name in files and tables.
+
+    >>> judge = Endpoint(EndpointConfig("http://localhost:11434/v1", "qwen2.5vl"))  # doctest: +SKIP
+    >>> VLMReward(question("How cosy is it?"), judge).score(images, prompts).values  # doctest: +SKIP
+    array([0.25, 0.8125], dtype=float32)
     """
 
     range = (0.0, 1.0)
@@ -81,25 +82,25 @@ class VLMReward:
                 "on_refusal", f"{on_refusal!r} is unknown", f"Use one of {', '.join(ON_REFUSAL)}."
             )
         self.name, self.rubric, self.judge, self.on_refusal = name, rubric, judge, on_refusal
-        asked = {
+        identity = {
             "instructions": rubric.instructions,
             "scale": [rubric.worst, rubric.best],
             "judge": judge.identity,
         }
-        self.settings: dict[str, Any] = {**asked, "on_refusal": on_refusal}
-        file = None if folder is None else folder / f"{name}-{digest(asked)}.jsonl"
-        self._answers = Answers(file)
+        self.settings: dict[str, Any] = {**identity, "on_refusal": on_refusal}
+        file = None if folder is None else folder / f"{name}-{digest(identity)}.jsonl"
+        self._answers = AnswerCache(file)
 
     def active(self) -> AbstractContextManager[Any]:
-        """Within this context a local model stays on its device."""
+        """Keep a local model on its device within this context."""
         return getattr(self.judge, "active", contextlib.nullcontext)()
 
     def estimate(self, images: int, size: tuple[int, int]) -> str:
-        """What scoring would cost if no picture were judged before, in words."""
+        """Describe what scoring costs if none of the images was judged before."""
         return self.judge.estimate(images, size, self.rubric)
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Raise ``InputError`` if the judge cannot be asked. Any prompt will do."""
+        """Raise ``InputError`` if the judge cannot be asked; every prompt is suitable."""
         self.judge.check()
 
     def score(
@@ -108,36 +109,43 @@ class VLMReward:
         prompts: Sequence[Prompt],
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> RewardResult:
-        """Details: the scores on their own scale by name, and "answer", what the model wrote.
+        """Score images; details are the scores on their own scale by name, and "answer", the model's text.
 
         Raises:
-            RewardError: a picture was refused, after all others were judged; or the judge failed.
+            RewardError: an image was refused, after all others were judged; or the judge failed.
         """
-        questions = [self.rubric.text(prompt.text) for prompt in prompts]
-        keys = [answer_key(*pair) for pair in zip(images, questions, strict=True)]
+        texts = [self.rubric.question(prompt.text) for prompt in prompts]
+        keys = [answer_key(*pair) for pair in zip(images, texts, strict=True)]
+        # An image that comes twice in a batch is asked about once.
+        missing = [
+            i
+            for i, key in enumerate(keys)
+            if i == keys.index(key) and self._answers.get(key) is None
+        ]
+        questions = [(images[i], texts[i]) for i in missing]
         refusals: dict[str, str] = {}
-        # A picture may come twice in a batch; it is asked about once.
-        todo = [i for i, key in enumerate(keys) if i == keys.index(key) and not self._known(key)]
-        asked = [(images[i], questions[i]) for i in todo]
         try:
-            # Closed at once, also after an error: then no call goes on behind our back.
-            with contextlib.closing(self.judge.ask(asked, self.rubric, check_cancelled)) as answers:
-                for place, answer in answers:
-                    if isinstance(answer, Refused):
-                        refusals[keys[todo[place]]] = str(answer)
+            # Closed at once, also after an error, so that no call continues unnoticed.
+            with contextlib.closing(
+                self.judge.ask(questions, self.rubric, check_cancelled)
+            ) as answers:
+                for index, answer in answers:
+                    key = keys[missing[index]]
+                    if isinstance(answer, Refusal):
+                        refusals[key] = str(answer)
                     else:
-                        self._answers.put(keys[todo[place]], self._row(answer))
+                        self._answers.put(key, self._row(answer))
         except (InputError, RewardError):
             raise
         except RuntimeError as error:
-            kept = f"{len(todo)} pictures were asked about; the answers that came are kept"
-            raise RewardError(f"{self.name}: {error} ({kept})") from error
+            raise RewardError(
+                f"{self.name}: {error} ({len(missing)} pictures were asked about; the answers that "
+                "came are kept)"
+            ) from error
         return self._result(keys, prompts, refusals)
 
-    def _known(self, key: str) -> bool:
-        return self._answers.get(key) is not None
-
     def _row(self, answer: Answer) -> dict[str, Any]:
+        """Return what is stored of an answer."""
         scores = {name: round(value, 4) for name, value in self.rubric.read(answer).items()}
         row: dict[str, Any] = {"scores": scores, "answer": answer.text[:500]}
         if any(answer.usage):
@@ -154,7 +162,7 @@ class VLMReward:
                     raise RewardError(
                         f"{self.name}: image {i} of {prompts[i].text!r} was not judged: "
                         f"{refusals[key]}. The answers on {len(keys) - len(refusals)} others of its "
-                        f"batch are kept; on_refusal = worst score goes on without it"
+                        f"batch are kept; with on_refusal = worst score, it gets 0 and scoring goes on"
                     )
                 values.append(0.0)
                 details.append({"refused": refusals[key]})

@@ -1,3 +1,5 @@
+"""The composition reward on shapes: its terms by hand, and drawn scenes."""
+
 import random
 
 import numpy as np
@@ -16,19 +18,19 @@ def thing(shape, color, x=30, y=30):
     return Detection(shape, color, (x - 5, y - 5, x + 5, y + 5), 1.0)
 
 
-def values(text, things, strict=True):
-    return [value for _, value in composition_terms(parse_include(text), things, strict)]
+def values(prompt, things, strict=True):
+    return [value for _, value in composition_terms(parse_include(prompt), things, strict)]
 
 
-def test_all_there_is_one():
+def test_every_term_is_1_where_everything_is_there():
     things = [thing("circle", "red", 10), thing("circle", "red", 20), thing("square", "blue", 50)]
-    # two numbers, two colours, one position, nothing else
+    # Two numbers, two colours, one position, nothing else.
     assert values("two red circles left of one blue square", things) == [1, 1, 1, 1, 1, 1]
 
 
 def test_number_is_one_minus_the_relative_error_floored_at_zero():
-    for found, value in [(0, 0), (1, 1 / 3), (2, 2 / 3), (3, 1), (4, 2 / 3), (6, 0), (8, 0)]:
-        (number, _) = values("three circles", [thing("circle", "red")] * found)
+    for count, value in [(0, 0), (1, 1 / 3), (2, 2 / 3), (3, 1), (4, 2 / 3), (6, 0), (8, 0)]:
+        (number, _) = values("three circles", [thing("circle", "red")] * count)
         assert number == pytest.approx(value)
 
 
@@ -43,23 +45,23 @@ def test_color_counts_the_asked_things_in_the_asked_color():
 
 def test_entries_of_one_class_share_its_things():
     red, blue, green = (thing("circle", color) for color in ("red", "blue", "green"))
-    text = "one red circle and two blue circles"
-    # number and colour of the red one, number and colour of the blue ones, nothing else
-    assert values(text, [blue, red, blue]) == [1, 1, 1, 1, 1]
-    assert values(text, [blue, blue, blue]) == [1, 0, 1, 0.5, 1]
-    # One too many in a colour nobody asked for: it weighs on the larger number.
-    assert values(text, [blue, red, green, blue]) == [1, 1, 0.5, 1, 1]
-    # A red one more is as good as any where no colour is asked.
+    prompt = "one red circle and two blue circles"
+    # Number and colour of the red one, number and colour of the blue ones, nothing else.
+    assert values(prompt, [blue, red, blue]) == [1, 1, 1, 1, 1]
+    assert values(prompt, [blue, blue, blue]) == [1, 0, 1, 0.5, 1]
+    # One too many, in a colour that was not asked for, counts against the larger number.
+    assert values(prompt, [blue, red, green, blue]) == [1, 1, 0.5, 1, 1]
+    # Another red one serves an entry without a colour.
     assert values("one red circle and one circle", [red, red]) == [1, 1, 1, 1]
 
 
-def test_position_is_the_share_of_pairs_that_stand_so():
+def test_position_is_the_share_of_pairs_that_have_it():
     left, middle, right = (thing("circle", "red", x) for x in (10, 30, 50))
     square = thing("square", "blue", 40)
-    text = "three circles left of one square"
-    # two of three pairs; a position belongs to the square, the later entry
-    assert values(text, [left, middle, right, square]) == pytest.approx([1, 1, 2 / 3, 1])
-    assert values(text, [left, middle, right])[2] == 0
+    prompt = "three circles left of one square"
+    # Two of three pairs; the position belongs to the square, the later entry.
+    assert values(prompt, [left, middle, right, square]) == pytest.approx([1, 1, 2 / 3, 1])
+    assert values(prompt, [left, middle, right])[2] == 0
     below = thing("square", "blue", 30, 50)
     assert values("one circle above one square", [middle, below])[2] == 1
     assert values("one circle below one square", [middle, below])[2] == 0
@@ -88,8 +90,8 @@ def test_strict_counts_what_was_not_asked_for():
     ],
 )
 def test_plain_text_is_understood(text, include):
-    found = [(e["class"], e["count"], e.get("color")) for e in parse_include(text)]
-    assert found == include
+    entries = parse_include(text)
+    assert [(e["class"], e["count"], e.get("color")) for e in entries] == include
 
 
 @pytest.mark.parametrize(
@@ -101,13 +103,13 @@ def test_plain_text_is_understood(text, include):
         ("below", ["above", 0]),
     ],
 )
-def test_position_is_that_of_the_later_entry(words, position):
+def test_the_later_entry_has_the_position(words, position):
     first, second = parse_include(f"a star {words} a red circle")
     assert "position" not in first
     assert second["position"] == position
 
 
-def test_the_shipped_prompts_say_in_text_what_they_say_in_include():
+def test_text_and_include_of_the_shipped_prompts_agree():
     for name in ("shapes_train", "shapes_heldout"):
         prompts = shipped(name)
         CompositionReward().check_prompts(prompts.prompts)
@@ -122,12 +124,13 @@ def test_the_shipped_prompts_say_in_text_what_they_say_in_include():
         ("two red circles near a star", "near"),
         ("red circles", "no number"),
         ("0 stars", "no number"),
+        ("00 stars", "no number"),
         ("a pink star", "'a pink star'"),
         ("a star and", "''"),
         ("", "''"),
     ],
 )
-def test_what_is_not_understood_is_named_before_any_work(text, words):
+def test_what_is_not_understood_is_named(text, words):
     with pytest.raises(InputError) as error:
         CompositionReward().check_prompts([Prompt("a star"), Prompt(text)])
     assert words in str(error.value)
@@ -143,12 +146,12 @@ def test_what_is_not_understood_is_named_before_any_work(text, words):
         {"class": "star", "count": 1, "position": ["above", 0]},
     ],
 )
-def test_include_that_cannot_be_judged_is_refused(entry):
+def test_an_include_that_cannot_be_judged_is_refused(entry):
     with pytest.raises(InputError, match="two stars"):
         CompositionReward().check_prompts([Prompt("two stars", (entry,))])
 
 
-def test_drawn_scenes_get_full_marks_and_faults_get_less():
+def test_drawn_scenes_get_1_and_faulty_ones_less():
     rng = random.Random(0)
     reward = create("composition")
     assert isinstance(reward, Reward)
@@ -166,7 +169,7 @@ def test_drawn_scenes_get_full_marks_and_faults_get_less():
     assert (reward.score(faulty, prompts).values < 1).all()
 
 
-def test_details_say_what_was_seen_and_why():
+def test_details_explain_the_score():
     rng = random.Random(1)
     image = scenes.draw_shapes(rng, [scenes.Thing(2, "red", "star")], None, [])
     result = CompositionReward().score([image], [Prompt("one red star")])
@@ -196,15 +199,15 @@ def test_an_unreadable_image_is_named(tmp_path):
         CompositionReward().score([Image.open(broken)], [Prompt("one star")])
 
 
-def test_cancel_is_asked_for_every_image():
+def test_cancelling_takes_effect_before_every_image():
     class Stop(Exception):
         pass
 
-    asked = []
+    calls = []
 
     def check():
-        asked.append(1)
-        if len(asked) == 2:
+        calls.append(1)
+        if len(calls) == 2:
             raise Stop
 
     images = [Image.new("RGB", (64, 64), "white")] * 3
@@ -212,7 +215,7 @@ def test_cancel_is_asked_for_every_image():
         CompositionReward().score(images, [Prompt("one star")] * 3, check)
 
 
-def test_registry_names_what_is_wrong():
+def test_unknown_rewards_and_settings_are_refused():
     with pytest.raises(InputError, match="composition, installed, ocr"):
         create("beauty")
     with pytest.raises(InputError, match="strict"):

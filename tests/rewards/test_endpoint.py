@@ -1,4 +1,4 @@
-"""Where an OpenAI-compatible endpoint may be, what is sent there, and the key."""
+"""The address of an OpenAI-compatible endpoint, what is sent there, and the user's key."""
 
 import logging
 
@@ -14,14 +14,14 @@ from gdro_comfy.rewards.openai_wire import key_for
 @pytest.mark.parametrize(
     ("status", "name"), [(401, "address"), (404, "address"), (302, "address"), (400, "model")]
 )
-def test_what_the_user_can_put_right_is_said_as_such(status, name):
-    no = Reply({"error": "no"}, status)
-    with serving(lambda asked: no) as server, pytest.raises(InputError) as error:
+def test_a_rejection_names_the_input_to_change(status, name):
+    rejection = Reply({"error": "no"}, status)
+    with serving(lambda request: rejection) as server, pytest.raises(InputError) as error:
         score(reward_at(server), [grey(0)])
     assert error.value.input_name == name
 
 
-def test_no_server_is_said_at_once():
+def test_a_missing_server_is_reported_without_repetitions():
     with serving(by_light) as server:
         address = server.address
     judge = Endpoint(EndpointConfig(address=address, model="eye", first_wait=60))
@@ -38,11 +38,12 @@ def test_no_server_is_said_at_once():
         "http://me:secret@host/v1",
         "http://host/v1?key=secret",
         "http://ho st/v1",
+        "http://no..host/v1",
         "http://[::1",
         "http://host:99999/v1",
     ],
 )
-def test_addresses_that_are_none(address):
+def test_unusable_addresses_are_refused(address):
     with pytest.raises(InputError) as error:
         Endpoint(EndpointConfig(address=address, model="eye"))
     assert error.value.input_name == "address"
@@ -57,18 +58,20 @@ def test_addresses_that_are_none(address):
         ("https://host/api/chat/completions", "https://host/api/chat/completions"),
     ],
 )
-def test_addresses_in_usual_forms(typed, url):
+def test_usual_forms_of_an_address_are_understood(typed, url):
     assert Endpoint(EndpointConfig(address=typed, model="eye")).url == url
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
 
-    def answer(asked):
-        sent = asked.headers["Authorization"]
-        if asked.count == 1:
-            return Reply({"error": f"busy, {sent}"}, 503)
-        return by_light(asked) if asked.count == 2 else Reply({"error": f"bad key {sent}"}, 401)
+    def answer(request):
+        header = request.headers["Authorization"]
+        if request.number == 1:
+            return Reply({"error": f"busy, {header}"}, 503)
+        if request.number == 2:
+            return by_light(request)
+        return Reply({"error": f"bad key {header}"}, 401)
 
     with serving(answer) as server:
         keys = "api.example.com=sk-other, 127.0.0.1=sk-very-secret"
@@ -76,11 +79,11 @@ def test_the_key_goes_to_the_server_and_nowhere_else(tmp_path, caplog):
         score(reward, [grey(0)])
         with pytest.raises(InputError, match="wants another key") as error:
             score(reward, [grey(1)])
-    assert server.asked[0].headers["Authorization"] == "Bearer sk-very-secret"
-    everything = [str(error.value), str(reward.settings), caplog.text]
-    everything += [path.read_text() for path in tmp_path.iterdir()]
+    assert server.requests[0].headers["Authorization"] == "Bearer sk-very-secret"
+    texts = [str(error.value), str(reward.settings), caplog.text]
+    texts += [path.read_text() for path in tmp_path.iterdir()]
     assert "***" in str(error.value)
-    assert not any("sk-very-secret" in text for text in everything)
+    assert not any("sk-very-secret" in text for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -93,29 +96,35 @@ def test_the_key_goes_to_the_server_and_nowhere_else(tmp_path, caplog):
         ("a=1,\nhost.com=sk=with=signs;b=2", "sk=with=signs"),
     ],
 )
-def test_a_key_is_for_its_own_host_only(keys, key):
+def test_a_key_is_used_for_its_own_host_only(keys, key):
     assert key_for("host.com", keys) == key
 
 
-def test_a_server_that_wants_a_key_says_where_it_goes():
-    with serving(lambda asked: Reply({"error": "no"}, 401)) as server:
+def test_the_message_about_a_missing_key_says_where_to_put_it():
+    with serving(lambda request: Reply({"error": "no"}, 401)) as server:
         with pytest.raises(InputError, match=r"wants a key.*127\.0\.0\.1=<key>.*settings"):
             score(reward_at(server), [grey(0)])
-        assert "Authorization" not in server.asked[0].headers
+        assert "Authorization" not in server.requests[0].headers
 
 
-def test_a_key_does_not_travel_unprotected():
+def test_a_key_is_not_sent_unencrypted_to_a_public_host():
     def keys():
         return "example.com=sk-1 localhost=sk-1 192.168.1.9=sk-1"
 
-    far = Endpoint(EndpointConfig(address="http://example.com/v1", model="e"), keys)
+    public = Endpoint(EndpointConfig(address="http://example.com/v1", model="e"), keys)
     with pytest.raises(InputError, match="https"):
-        far.check()
-    for near in ("http://localhost:1/v1", "http://192.168.1.9/v1", "https://example.com/v1"):
-        Endpoint(EndpointConfig(address=near, model="e"), keys).check()
+        public.check()
+    for address in ("http://localhost:1/v1", "http://192.168.1.9/v1", "https://example.com/v1"):
+        Endpoint(EndpointConfig(address=address, model="e"), keys).check()
 
 
-def test_the_environment_holds_keys_for_the_console(host, monkeypatch):
+def test_a_key_with_strange_characters_is_refused():
+    endpoint = Endpoint(EndpointConfig("https://host/v1", "eye"), lambda: "host=schlüssel")
+    with pytest.raises(InputError, match="characters that no key has"):
+        endpoint.check()
+
+
+def test_the_console_takes_keys_from_the_environment(host, monkeypatch):
     monkeypatch.setenv("GDRO_KEYS", "host.com=sk-3")
     assert key_for("host.com", host.judge_keys()) == "sk-3"
 
@@ -129,7 +138,7 @@ def test_the_environment_holds_keys_for_the_console(host, monkeypatch):
         ((2048, 1024), (1024, 512)),
     ],
 )
-def test_sizes_that_a_model_can_look_at(size, sent):
+def test_images_are_sent_in_sizes_that_models_accept(size, sent):
     with serving(by_light) as server:
         score(reward_at(server), [grey(255, size)])
-    assert server.asked[0].image.size == sent
+    assert server.requests[0].image.size == sent

@@ -1,4 +1,4 @@
-"""Rewards of other packages: listed without an import, made, held to the contract, and the example."""
+"""Rewards of other packages: listed without an import, made, held to the contract; and the example."""
 
 import os
 import subprocess
@@ -16,12 +16,12 @@ from gdro_comfy.errors import InputError
 from gdro_comfy.headless import cli
 from gdro_comfy.progress import Cancelled
 from gdro_comfy.rewards import RewardError, installed
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.stages import STAGES
 
 WARMTH = "warmth (gdro-reward-warmth)"
-PICTURES = [Image.new("RGB", (8, 8), color) for color in ("orange", "grey", "blue")]
+IMAGES = [Image.new("RGB", (8, 8), color) for color in ("orange", "grey", "blue")]
 
 REWARD = '''
 class Mine:
@@ -35,7 +35,7 @@ class Mine:
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A folder of packages that Python looks into."""
+    """A folder in which Python looks for packages."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -46,12 +46,12 @@ def site(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def mine(site, body="return [1] * len(images)", more="", package="acme-rewards"):
+def install_mine(site, body="return [1] * len(images)", more="", package="acme-rewards"):
     code = REWARD.format(body=body, more=more)
     install(site, package, code, {"mine": f"{package.replace('-', '_')}:Mine"})
 
 
-def node(reward, settings=""):
+def make(reward, settings=""):
     stage = STAGES["GDRO_InstalledReward"]
     return stage(RecordingHost("unused"), reward=reward, settings=settings)
 
@@ -59,9 +59,9 @@ def node(reward, settings=""):
 def test_it_is_listed_without_being_imported(site, capsys):
     assert installed.labels() == []
     assert cli.main(["rewards"]) == 0
-    assert "None. A package offers some" in capsys.readouterr().out
+    assert "None. Packages offer rewards" in capsys.readouterr().out
     install_example(site)
-    mine(site, more="raise SystemExit('imported')")
+    install_mine(site, more="raise SystemExit('imported')")
     assert installed.labels() == [
         "mine (acme-rewards)",
         f"{WARMTH}: How warm the colours of a picture are.",
@@ -75,8 +75,8 @@ def test_it_is_listed_without_being_imported(site, capsys):
 def test_it_scores_a_rollout(site, bundled_model, host, chosen):
     install_example(site)
     config = RolloutConfig(images_per_prompt=3, steps=1, run_name="trial")
-    rollout = generate(host, bundled_model, from_text("one red circle\na star"), config)
-    reward, summary = node(chosen, "strength = 2\n# cold ones\nwanted = cold")
+    rollout = sample_rollout(host, bundled_model, from_text("one red circle\na star"), config)
+    reward, summary = make(chosen, "strength = 2\n# cold ones\nwanted = cold")
     scores = score_rollout(host, rollout, reward).scores()
     assert scores.shape == (2, 3)
     picture = np.asarray(rollout.groups()[0].image(0), np.float64).mean((0, 1)) / 255
@@ -87,7 +87,7 @@ def test_it_scores_a_rollout(site, bundled_model, host, chosen):
         "and yellow over blue.",
         "warmth, from 0 to 1; settings: strength = 2, wanted = 'cold'",
     ]
-    other, _ = node(chosen, '{"strength": 3}')
+    other, _ = make(chosen, '{"strength": 3}')
     assert other.settings != reward.settings
     assert isinstance(other, rewards.Reward)
 
@@ -105,22 +105,22 @@ def test_it_scores_a_rollout(site, bundled_model, host, chosen):
         ("strength = NaN", "refuses them"),
     ],
 )
-def test_settings_that_do_not_fit(site, settings, message):
+def test_settings_that_do_not_fit_are_refused(site, settings, message):
     install_example(site)
     with pytest.raises(InputError, match=message):
-        node(WARMTH, settings)
+        make(WARMTH, settings)
 
 
-def test_what_is_not_there_and_what_is_there_twice(site):
+def test_missing_and_ambiguous_rewards_are_refused(site):
     with pytest.raises(InputError, match="'' is not among the installed .* No installed package"):
-        node("")
-    mine(site)
-    mine(site, package="zeta")
+        make("")
+    install_mine(site)
+    install_mine(site, package="zeta")
     with pytest.raises(InputError, match=r"'gone' is not .*mine \(acme-rewards\), mine \(zeta\)"):
-        node("gone")
+        make("gone")
     with pytest.raises(InputError, match="several packages offer 'mine'"):
-        node("mine")
-    assert node("mine (zeta)")[0].settings["package"] == "zeta"
+        make("mine")
+    assert make("mine (zeta)")[0].settings["package"] == "zeta"
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_what_is_not_there_and_what_is_there_twice(site):
             "acme-rewards 1.0.0 cannot be imported .ModuleNotFoundError",
         ),
         ("raise SystemExit(3)", "cannot be imported .SystemExit"),
-        ("Mine = 3", "is no reward: acme_rewards:Mine is a int, no class or function"),
+        ("Mine = 3", "is not a reward: acme_rewards:Mine is a int, no class or function"),
         ("del Mine", "cannot be imported .AttributeError"),
-        ("del Mine.name", "is no reward: the reward has no name"),
+        ("del Mine.name", "is not a reward: the reward has no name"),
         ("Mine.name = 'A b'", "its name 'A b' has more than small letters"),
         ("Mine.range = (1, 0)", r"its range \(1, 0\) is not"),
         ("Mine.range = (0, float('nan'))", "its range"),
@@ -144,10 +144,10 @@ def test_what_is_not_there_and_what_is_there_twice(site):
         ("def Mine(size): pass", "needs 'size'. It has: size."),
     ],
 )
-def test_a_package_that_is_broken_is_named(site, more, message):
-    mine(site, more=more)
+def test_a_broken_package_is_named(site, more, message):
+    install_mine(site, more=more)
     with pytest.raises(InputError, match=message) as error:
-        node("mine")
+        make("mine")
     assert "acme-rewards 1.0.0" in str(error.value)
 
 
@@ -158,46 +158,49 @@ def test_a_package_that_is_broken_is_named(site, more, message):
         ("return None", "gave no list of numbers, but a NoneType"),
         ("return ['good'] * 3", "gave no list of numbers, but a list"),
         ("return [[1]] * 3", "gave no list of numbers"),
+        ("return [10**400] * 3", "gave no list of numbers"),
+        ("return [1, float('nan'), 1]", "gave nan for image 1 of 'b'"),
+        ("return [1, 1, 1e300]", "gave inf for image 2 of 'c'"),
         ("raise KeyError('weights')", "failed: KeyError: 'weights'"),
     ],
 )
-def test_scores_that_are_none_name_the_package(site, body, message):
-    mine(site, body)
-    reward, _ = node("mine")
+def test_unusable_scores_name_the_package(site, body, message):
+    install_mine(site, body)
+    reward, _ = make("mine")
     with pytest.raises(RewardError, match=f"mine of the package acme-rewards 1.0.0 {message}"):
-        reward.score(PICTURES, from_text("a\nb\nc").prompts)
+        reward.score(IMAGES, from_text("a\nb\nc").prompts)
 
 
-def test_arrays_tensors_and_details_are_taken(site):
+def test_arrays_tensors_and_details_are_accepted(site):
     body = (
         "return types.SimpleNamespace(values=torch.arange(3), details=[{'n': i} for i in range(3)])"
     )
-    mine(site, body, "import types, torch")
-    result = node("mine")[0].score(PICTURES, from_text("a\nb\nc").prompts)
+    install_mine(site, body, "import types, torch")
+    result = make("mine")[0].score(IMAGES, from_text("a\nb\nc").prompts)
     assert (result.values.tolist(), result.values.dtype) == ([0, 1, 2], np.float32)
     assert result.details == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
-def test_prompts_that_it_cannot_judge_are_refused_first(site):
+def test_prompts_that_it_cannot_judge_are_refused(site):
     more = """
 def refuse(self, prompts):
     raise ValueError("no cat in 'a dog'")
 Mine.check_prompts = refuse
 """
-    mine(site, more=more)
+    install_mine(site, more=more)
     with pytest.raises(InputError, match="acme-rewards 1.0.0 refuses them: no cat in 'a dog'"):
-        node("mine")[0].check_prompts(from_text("a dog").prompts)
+        make("mine")[0].check_prompts(from_text("a dog").prompts)
 
 
-def test_cancelling_goes_through(site):
+def test_cancelling_is_not_reported_as_a_failure(site):
     install_example(site)
-    reward, _ = node(WARMTH)
+    reward, _ = make(WARMTH)
 
     def cancel():
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        reward.score(PICTURES, from_text("a\nb\nc").prompts, cancel)
+        reward.score(IMAGES, from_text("a\nb\nc").prompts, cancel)
 
 
 def test_the_example_s_own_test_passes(site, tmp_path):

@@ -1,4 +1,4 @@
-"""A local vision-language model as judge: a tiny LLaVA with random weights."""
+"""A local vision-language model as a judge: a tiny LLaVA with random weights."""
 
 import numpy as np
 import pytest
@@ -21,39 +21,35 @@ def folder(tmp_path_factory):
     return save_vlm(tmp_path_factory.mktemp("judges") / "tiny-llava")
 
 
-def picture(seed, size=(48, 40)):
+def random_image(seed, size=(48, 40)):
     rng = np.random.default_rng(seed)
     return Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
 
 
-def nothing():
-    pass
-
-
 def test_the_probabilities_are_those_of_the_model(folder):
-    """The first token's, worked out beside it with one plain pass of the model."""
+    """Compare those of the first token with one plain pass of the model."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     judge = LocalJudge(folder, max_tokens=4)
-    image = picture(0)
+    image = random_image(0)
     with judge._network.active() as model:
         judge.check()
-        answer = judge._answer(model, image, "How cosy?", nothing)
+        answer = judge._answer(model, image, "How cosy?", lambda: None)
     processor = AutoProcessor.from_pretrained(folder)
     text = "user: <image>How cosy?\nassistant: "
     inputs = processor(images=[image], text=[text], return_tensors="pt")
     with torch.no_grad():
         logits = AutoModelForImageTextToText.from_pretrained(folder)(**inputs).logits[0, -1]
-    best = logits.softmax(-1).topk(20)
-    expected = {processor.decode([i]): p for i, p in zip(best.indices, best.values, strict=True)}
-    for word, probability in answer.tokens[0].likely.items():
-        if word in expected and word != "\ufffd":  # bytes that are no letter look all alike
+    top = logits.softmax(-1).topk(20)
+    expected = {processor.decode([i]): p for i, p in zip(top.indices, top.values, strict=True)}
+    for word, probability in answer.tokens[0].probabilities.items():
+        if word in expected and word != "\ufffd":  # which stands for many different bytes
             assert probability == pytest.approx(float(expected[word]), abs=1e-5)
     assert answer.usage == (inputs["input_ids"].shape[1], len(answer.tokens))
 
 
 class Steered(LocalJudge):
-    """The tiny model made to prefer digits, as a trained one does; which of them is its own affair."""
+    """The tiny model, made to answer with digits as a trained one does; it chooses which."""
 
     def _load(self):
         model = super()._load()
@@ -74,33 +70,32 @@ class _Only(torch.nn.Module):
         return logits + mask
 
 
-def reward_of(folder, kind=Steered, **options):
-    return create("vlm", rubric=COSY, judge=kind(folder, max_tokens=1), **options)
+def reward_with(folder, judge=Steered):
+    return create("vlm", rubric=COSY, judge=judge(folder, max_tokens=1))
 
 
-def test_scores_are_expected_ones_and_always_the_same(folder):
-    images = [picture(seed) for seed in range(4)]
+def test_scores_are_expectations_and_always_the_same(folder):
+    images = [random_image(seed) for seed in range(4)]
     prompts = [Prompt("a room")] * 4
-    first = reward_of(folder).score(images, prompts)
-    again = reward_of(folder).score(images[::-1], prompts)
+    first = reward_with(folder).score(images, prompts)
+    again = reward_with(folder).score(images[::-1], prompts)
     assert np.array_equal(first.values, again.values[::-1])
     assert ((first.values > 0) & (first.values < 1)).all()
-    assert len(set(first.values.tolist())) == 4  # although there are only five answers
+    assert len(set(first.values.tolist())) == 4  # although answers are whole numbers
     assert {row["answer"] for row in first.details} <= set("12345")
 
 
-def test_thin_and_tiny_pictures_are_looked_at(folder):
-    sizes = [(1, 1), (8192, 64)]
-    images = [picture(1, size) for size in sizes]
-    assert np.isfinite(reward_of(folder).score(images, [Prompt("a")] * 2).values).all()
+def test_thin_and_tiny_images_are_judged(folder):
+    images = [random_image(1, size) for size in [(1, 1), (8192, 64)]]
+    assert np.isfinite(reward_with(folder).score(images, [Prompt("a")] * 2).values).all()
 
 
-def test_a_model_that_babbles_is_no_silent_zero(folder):
+def test_an_unreadable_answer_is_never_a_silent_zero(folder):
     with pytest.raises(RewardError, match="image 0 of 'a room' was not judged"):
-        reward_of(folder, LocalJudge).score([picture(0)], [Prompt("a room")])
+        reward_with(folder, LocalJudge).score([random_image(0)], [Prompt("a room")])
 
 
-def test_cancelling_ends_between_two_tokens(folder):
+def test_cancelling_takes_effect_between_two_tokens(folder):
     class Counted:
         calls = 0
 
@@ -112,11 +107,11 @@ def test_cancelling_ends_between_two_tokens(folder):
     check = Counted()
     judge = LocalJudge(folder, max_tokens=200)
     with pytest.raises(Cancelled):
-        create("vlm", rubric=COSY, judge=judge).score([picture(0)], [Prompt("a")], check)
+        create("vlm", rubric=COSY, judge=judge).score([random_image(0)], [Prompt("a")], check)
     assert check.calls == 6
 
 
-def test_folders_that_are_no_judge(folder, tmp_path):
+def test_folders_without_a_judge_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match=r"no config\.json"):
         LocalJudge(tmp_path)
     broken = tmp_path / "broken"
@@ -124,9 +119,9 @@ def test_folders_that_are_no_judge(folder, tmp_path):
     for file in folder.iterdir():
         if file.suffix != ".safetensors":
             (broken / file.name).write_bytes(file.read_bytes())
-    torch.save({}, broken / "pytorch_model.bin")  # never read: it could hold anything
+    torch.save({}, broken / "pytorch_model.bin")  # never read: it could run any code
     with pytest.raises(InputError, match="cannot be loaded"):
-        reward_of(broken).score([picture(0)], [Prompt("a")])
+        reward_with(broken).score([random_image(0)], [Prompt("a")])
     (broken / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match="no chat template"):
         LocalJudge(broken).check()

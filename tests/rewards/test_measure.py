@@ -1,4 +1,4 @@
-"""Measures of pictures, by hand."""
+"""Measures of images, worked out by hand."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_blur_lowers_sharpness():
     assert measure(blurred, "sharpness") < measure(noise, "sharpness")
 
 
-def test_a_batch_gives_the_mean_and_alpha_is_left_out():
+def test_a_batch_gives_the_mean_and_alpha_does_not_count():
     both = np.concatenate([flat(0, 0, 0), flat(1, 1, 1)])
     assert measure(both, "brightness") == pytest.approx(0.5)
     with_alpha = np.concatenate([both, np.zeros((2, 8, 8, 1), np.float32)], axis=3)
@@ -42,5 +42,5 @@ def test_a_batch_gives_the_mean_and_alpha_is_left_out():
 
 @pytest.mark.parametrize("name", list(MEASURES))
 @pytest.mark.parametrize("shape", [(1, 1), (2, 64), (64, 1)])
-def test_the_smallest_pictures_have_a_number(name, shape):
+def test_the_smallest_images_have_a_finite_measure(name, shape):
     assert np.isfinite(measure(np.ones((1, *shape, 3), np.float32), name))

@@ -1,3 +1,5 @@
+"""The OCR reward, with the real engine on drawn signs."""
+
 import random
 import sys
 
@@ -34,20 +36,20 @@ def test_levenshtein(a, b, distance):
     ("read", "target", "score"),
     [
         ("OPEN", "open", 1),
-        ("we are o p e n today", "OPEN", 1),  # contained, whatever else there is
+        ("we are o p e n today", "OPEN", 1),  # contained, among other words
         ("OPEM", "OPEN", 1 - 1 / 4),
         ("OPN", "OPEN", 1 - 1 / 4),
         ("OPENED", "OPENER", 1 - 1 / 6),
         ("", "OPEN", 0),
         ("something else altogether", "OPEN", 0),  # 22 edits count as 4
-        ("hello worl", "Hello World", 1 - 1 / 10),  # spaces are in neither length
+        ("hello worl", "Hello World", 1 - 1 / 10),  # spaces do not count
     ],
 )
 def test_text_score(read, target, score):
     assert text_score(read, target) == pytest.approx(score)
 
 
-def test_targets_are_the_prompts_own_or_those_in_quotes():
+def test_targets_are_the_prompt_s_own_or_what_is_in_quotes():
     assert targets(Prompt('a "CAT" and a “DOG”')) == ["CAT", "DOG"]
     assert targets(Prompt('a "CAT"', target="COW")) == ["COW"]
 
@@ -63,7 +65,7 @@ def test_unknown_mode_is_refused():
         create("ocr", mode="fast")
 
 
-def test_a_missing_engine_is_said_with_its_remedy(monkeypatch):
+def test_the_message_about_a_missing_engine_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     with pytest.raises(InputError) as error:
         OCRReward().check_prompts([Prompt('"A"')])
@@ -88,13 +90,13 @@ def test_wrong_letters_cost_their_share(reward):
     assert reward.score([blank], [Prompt('"CAT"')]).values[0] == 0
 
 
-def test_several_parts_are_averaged(reward):
+def test_several_texts_are_averaged(reward):
     result = reward.score([sign("BOAT")], [Prompt('"BOAT" and "MILK"')])
     assert result.values[0] == pytest.approx((1 + 0) / 2)
     assert result.details[0]["target"] == ["BOAT", "MILK"]
 
 
-def test_lines_of_a_large_picture_are_found(reward):
+def test_lines_of_a_large_image_are_found(reward):
     image = Image.new("RGB", (384, 256), (235, 230, 220))
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(40)
@@ -105,7 +107,7 @@ def test_lines_of_a_large_picture_are_found(reward):
     assert result.details[0]["read"] == "FRESH BREAD"
 
 
-def test_an_image_that_fails_is_named(reward, tmp_path):
+def test_an_unreadable_image_is_named(reward, tmp_path):
     sign("CAT").save(tmp_path / "whole.png")
     broken = tmp_path / "broken.png"
     broken.write_bytes((tmp_path / "whole.png").read_bytes()[:300])
@@ -113,7 +115,7 @@ def test_an_image_that_fails_is_named(reward, tmp_path):
         reward.score([sign("CAT"), Image.open(broken)], [Prompt('a "CAT"')] * 2)
 
 
-def test_cancel_is_asked_for_every_image(reward):
+def test_cancelling_takes_effect_before_every_image(reward):
     class Stop(Exception):
         pass
 
@@ -127,22 +129,22 @@ def test_cancel_is_asked_for_every_image(reward):
 @pytest.mark.parametrize(
     "text", ["a “CAT”", "a „CAT“", "a «CAT»", "a 「CAT」", 'a "CAT" and ""', 'a "\u200eCAT\ufe0f"']
 )
-def test_quotes_of_other_languages_and_marks_that_are_not_seen(text, reward):
+def test_quotes_of_other_languages_and_invisible_marks_are_understood(text, reward):
     assert reward.score([sign("CAT")], [Prompt(text)]).values[0] == 1
 
 
 @pytest.mark.parametrize("mode", ["auto", "line", "detect"])
 @pytest.mark.parametrize("size", [(1, 1), (8192, 64), (3, 500)])
-def test_pictures_of_strange_sizes_are_read(mode, size, reward):
+def test_images_of_unusual_sizes_are_read(mode, size, reward):
     blank = Image.new("RGB", size, "white")
     assert create("ocr", mode=mode).read(blank) == ""
 
 
 @pytest.mark.parametrize("word", ["مرحبا", "🦊", "OPEN 🦊", "ไทย"])
-def test_letters_that_the_engine_does_not_know_are_refused_before_any_work(word, reward):
+def test_letters_that_the_engine_cannot_read_are_refused(word, reward):
     with pytest.raises(InputError, match="letters that cannot be read here"):
         reward.check_prompts([Prompt(f'a sign that says "{word}"')])
 
 
-def test_letters_with_accents_and_of_other_scripts_are_allowed(reward):
+def test_accents_and_some_other_scripts_are_allowed(reward):
     reward.check_prompts([Prompt('"CAFÉ"'), Prompt('"你好"'), Prompt('"Größe"')])

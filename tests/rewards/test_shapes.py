@@ -1,3 +1,5 @@
+"""The detector of shapes, on drawn scenes with clutter, noise and other sizes."""
+
 import io
 import random
 from collections import Counter
@@ -12,7 +14,7 @@ from gdro_comfy.rewards.shapes import detect_shapes
 
 
 def drawn(count, seed=0):
-    """Scenes with clutter, each with what is in it."""
+    """Yield scenes with clutter, each with a count of what is in it."""
     rng = random.Random(seed)
     for _ in range(count):
         things, relation = scenes.random_things(rng)
@@ -26,13 +28,13 @@ def drawn(count, seed=0):
         yield scenes.draw_shapes(rng, things, relation, clutter), truth
 
 
-def accuracy(pictures):
-    """The share of things found exactly, missed and invented ones counting as wrong."""
+def accuracy(images):
+    """Return the share of things detected exactly; missed and invented ones count as errors."""
     right = total = 0
-    for image, truth in pictures:
-        found = Counter((thing.shape, thing.color) for thing in detect_shapes(image))
-        right += (found & truth).total()
-        total += max(found.total(), truth.total())
+    for image, truth in images:
+        detected = Counter((thing.shape, thing.color) for thing in detect_shapes(image))
+        right += (detected & truth).total()
+        total += max(detected.total(), truth.total())
     return right / total
 
 
@@ -48,7 +50,7 @@ def noisy(image, deviation=12):
 
 
 def on_wall(draw, size=64):
-    """A plain wall with what ``draw`` draws on it."""
+    """Return a plain wall with what ``draw`` draws on it."""
     image = Image.new("RGB", (size, size), (230, 226, 233))
     draw(ImageDraw.Draw(image))
     return image
@@ -58,29 +60,29 @@ def circle(color, box=(20, 20, 40, 40)):
     return on_wall(lambda draw: draw.ellipse(box, fill=color))
 
 
-def test_names_are_those_of_the_scenes():
+def test_colours_and_shapes_are_those_of_the_scenes():
     assert shapes.COLORS == scenes.COLORS
     assert shapes.SHAPES == scenes.SHAPES
 
 
-def test_clean_scenes_are_read_exactly():
+def test_clean_scenes_are_detected_exactly():
     assert accuracy(drawn(300)) >= 0.999
 
 
-def test_compressed_noisy_and_soft_scenes_are_read_nearly_exactly():
+def test_compressed_noisy_and_blurred_scenes_are_detected_nearly_exactly():
     assert accuracy((jpeg(image, 85), truth) for image, truth in drawn(100, 1)) >= 0.99
     assert accuracy((noisy(image), truth) for image, truth in drawn(100, 2)) >= 0.99
-    soft = ImageFilter.GaussianBlur(0.7)
-    assert accuracy((image.filter(soft), truth) for image, truth in drawn(100, 3)) >= 0.99
+    blur = ImageFilter.GaussianBlur(0.7)
+    assert accuracy((image.filter(blur), truth) for image, truth in drawn(100, 3)) >= 0.99
 
 
 @pytest.mark.parametrize("size", [128, 300, 512])
-def test_other_sizes(size):
-    pictures = ((image.resize((size, size)), truth) for image, truth in drawn(25, 4))
-    assert accuracy(pictures) >= 0.99
+def test_scenes_of_other_sizes_are_detected(size):
+    images = ((image.resize((size, size)), truth) for image, truth in drawn(25, 4))
+    assert accuracy(images) >= 0.99
 
 
-def test_boxes_are_where_things_are():
+def test_boxes_enclose_their_things():
     (thing,) = detect_shapes(circle(shapes.COLORS["red"], (20, 30, 39, 49)))
     assert thing.box == (20.0, 30.0, 40.0, 50.0)
     assert thing.center == (30.0, 40.0)
@@ -94,21 +96,21 @@ def test_boxes_are_where_things_are():
 @pytest.mark.parametrize(
     "color", [(0, 0, 0), (90, 90, 90), (0, 200, 220), (250, 110, 20), (220, 130, 130)]
 )
-def test_a_color_that_is_none_of_the_five_has_no_name(color):
+def test_a_colour_that_is_none_of_the_five_has_no_name(color):
     (thing,) = detect_shapes(circle(color))
     assert (thing.shape, thing.color) == ("circle", None)
 
 
-def test_shapes_of_two_colors_that_touch_are_two_things():
+def test_touching_shapes_of_two_colours_are_two_things():
     def draw(pen):
         pen.rectangle((16, 20, 31, 35), fill=shapes.COLORS["red"])
         pen.rectangle((32, 20, 47, 35), fill=shapes.COLORS["blue"])
 
-    found = {(thing.shape, thing.color) for thing in detect_shapes(on_wall(draw))}
-    assert found == {("square", "red"), ("square", "blue")}
+    detected = {(thing.shape, thing.color) for thing in detect_shapes(on_wall(draw))}
+    assert detected == {("square", "red"), ("square", "blue")}
 
 
-def test_merged_and_stretched_things_are_counted_without_a_shape():
+def test_merged_and_stretched_things_are_reported_without_a_shape():
     def bar(pen):
         pen.rectangle((5, 20, 58, 28), fill=shapes.COLORS["green"])
 
@@ -128,17 +130,17 @@ def test_specks_are_left_out():
     assert detect_shapes(on_wall(lambda pen: pen.rectangle((9, 9, 10, 10), fill="red"))) == []
 
 
-def test_any_picture_is_survived():
+def test_any_image_can_be_searched():
     rng = np.random.default_rng(0)
-    pictures = [
+    images = [
         Image.new("RGB", (64, 64), color) for color in ("white", "black", "red", (230, 230, 230))
     ]
     noise = Image.fromarray(rng.integers(0, 256, (96, 64, 3), dtype=np.uint8))
-    pictures += [noise, noise.filter(ImageFilter.GaussianBlur(3)), noise.convert("L")]
-    pictures += [Image.new("RGB", (1, 1)), Image.new("RGBA", (700, 30))]
-    for picture in pictures:
-        for thing in detect_shapes(picture):
+    images += [noise, noise.filter(ImageFilter.GaussianBlur(3)), noise.convert("L")]
+    images += [Image.new("RGB", (1, 1)), Image.new("RGBA", (700, 30))]
+    for image in images:
+        for thing in detect_shapes(image):
             left, top, right, bottom = thing.box
-            assert 0 <= left < right <= picture.width
-            assert 0 <= top < bottom <= picture.height
+            assert 0 <= left < right <= image.width
+            assert 0 <= top < bottom <= image.height
             assert 0 <= thing.confidence <= 1
