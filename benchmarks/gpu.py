@@ -1,34 +1,32 @@
-"""SD3.5-medium and FLUX.1-dev at real size on a GPU: peak memory, seconds a step, use of the card.
+"""Measure peak memory, seconds per step and use of the GPU with SD3.5-medium and FLUX.1-dev at real size.
 
     python benchmarks/gpu.py [--families sd3 flux] [--size 512] [--images 6] [--steps 3]
 
-Random weights: memory and speed do not depend on them. A step is one group: the reference without
-gradients, the adapter with them, backward, AdamW. Its operations are counted as 2 x weights x tokens of
-each linear layer for a forward pass; forward, reference and the backward pass through the frozen base
-count one each, checkpointing nothing (it is work that is done twice). The card's rate is measured, by a
-large product of matrices in bfloat16.
+The weights are random, since memory and speed do not depend on them. A step is one group: the reference
+without gradients, the adapter with gradients, the backward pass and AdamW. A forward pass counts as 2 x
+weights x tokens operations for each linear layer. The reference, the forward pass and the backward pass
+through the frozen base count as one forward pass each. Checkpointing counts nothing, because it only
+repeats work. The rate of the GPU is measured with a large matrix product in bfloat16.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import logging
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import random_models
 import torch
+from group_step import GroupStep
 from torch import nn
 
 from gdro_comfy.errors import InputError
 from gdro_comfy.headless.console_host import ConsoleHost
-from gdro_comfy.models import flow
 from gdro_comfy.models.base import AdapterConfig
 from gdro_comfy.models.quantization import QUANTIZATIONS
-from gdro_comfy.training import memory, microbatch
-from gdro_comfy.training.objectives import GDRO
-
-log = logging.getLogger(__name__)
+from gdro_comfy.training import memory
 
 
 def main() -> None:
@@ -41,12 +39,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--quantizations", nargs="+", default=list(QUANTIZATIONS))
     parser.add_argument(
-        "--small", action="store_true", help="small models, to try the script itself"
+        "--small", action="store_true", help="small models, to check the script itself"
     )
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and not options.small:
-        parser.error("there is no GPU here; --small tries the script on a CPU")
+        parser.error("no GPU was found; use --small to check the script on a CPU")
     rate = matrix_rate(device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {rate / 1e12:.1f} TFLOP/s measured in bfloat16")
@@ -56,30 +54,34 @@ def main() -> None:
         f"{'s / step':>10}{'use':>7}"
     )
     for family in options.families:
-        for how in options.quantizations:
-            measure_base(family, how, device, rate, options)
+        for quantization in options.quantizations:
+            measure_base(family, quantization, device, rate, options)
 
 
 def measure_base(
-    family: str, how: str, device: torch.device, rate: float, options: argparse.Namespace
+    family: str, quantization: str, device: torch.device, rate: float, options: argparse.Namespace
 ) -> None:
-    """The rows of one family and quantization: all images at once and one at a time, with and
-    without checkpointing."""
+    """Print the rows of one family and quantization.
+
+    They cover all images at once and one at a time, each with and without checkpointing.
+    """
     try:
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         model = random_models.make(family, device, dtype, options.small)
-        model.quantize(ConsoleHost("output/benchmark", quiet=True), how)
+        model.quantize(ConsoleHost(quiet=True), quantization)
     except (InputError, torch.OutOfMemoryError) as error:
-        print(f"{family:8}{how:8}{error}")
+        print(f"{family:8}{quantization:8}{error}")
         return
     for checkpointed in (False, True):
         for at_once in (options.images, 1):
-            row = f"{family:8}{how:8}{'yes' if checkpointed else 'no':12}{at_once:8d}"
+            row = f"{family:8}{quantization:8}{'yes' if checkpointed else 'no':12}{at_once:8d}"
             try:
-                found = measure(model, at_once, checkpointed, options)
-                peak, estimate, seconds, operations = found
-                use = f"{operations / seconds / rate:7.0%}"
-                print(f"{row}{peak / 1e9:9.1f}{estimate / 1e9:10.1f}{seconds:10.3f}{use}")
+                cost = measure(model, at_once, checkpointed, options)
+                use = cost.operations / cost.seconds / rate
+                print(
+                    f"{row}{cost.peak / 1e9:9.1f}{cost.estimate / 1e9:10.1f}{cost.seconds:10.3f}"
+                    f"{use:7.0%}"
+                )
             except torch.OutOfMemoryError:
                 print(f"{row}  out of memory")
             gc.collect()
@@ -87,61 +89,52 @@ def measure_base(
                 torch.cuda.empty_cache()
 
 
-def measure(
-    model, at_once: int, checkpointed: bool, options: argparse.Namespace
-) -> tuple[float, float, float, float]:
-    """Peak bytes, estimated bytes, seconds a step, and useful operations a step."""
-    device, k, side = model.device, options.images, options.size // 8
-    cuda = device.type == "cuda"
-    x0, noise = torch.randn(k, 16, side, side), torch.randn(1, 16, side, side)
-    sigma = torch.full((k,), 0.6)
-    x = flow.interpolate(x0, noise, sigma).to(device)
-    target = flow.target_velocity(x0, noise).to(device)
-    sigma, cond = sigma.to(device), random_models.conditioning(model, k)
-    rewards = torch.linspace(0, 1, k, device=device)[None]
-    objective = GDRO(group_size=k)
+class Cost(NamedTuple):
+    """What one step takes: peak and estimated bytes, seconds, and useful operations.
 
-    def errors(part: slice) -> torch.Tensor:
-        some = cond.select(range(k)[part])
-        return flow.velocity_error(model.velocity(x[part], sigma[part], some), target[part])
+    ``peak`` is NaN on a CPU.
+    """
 
-    def reference(part: slice) -> torch.Tensor:
-        with torch.no_grad(), model.reference():
-            return errors(part)
+    peak: float
+    estimate: float
+    seconds: float
+    operations: float
 
-    config = AdapterConfig(32, 32.0, "attention")
+
+def measure(model, at_once: int, checkpointed: bool, options: argparse.Namespace) -> Cost:
+    """Return the cost of a step with ``at_once`` images in a pass; the best of several steps counts."""
+    device, config = model.device, AdapterConfig(32, 32.0, "attention")
     with model.active(), model.adapters(config) as parameters, model.checkpointed(checkpointed):
+        group = GroupStep(model, options.images, options.size)
         optimizer = torch.optim.AdamW(parameters.values(), lr=1e-4, foreach=False)
-        operations = 3 * k * forward_operations(model, lambda: reference(slice(0, 1)))
+        forward = forward_operations(model, lambda: group.forward(1))
         trainable = sum(p.numel() for p in parameters.values())
-        if cuda:
+        if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         times = []
         for _ in range(options.steps + 1):
-            if cuda:
-                torch.cuda.synchronize()
+            _wait(device)
             start = time.perf_counter()
-            measured = microbatch.measure(errors, reference, k, at_once)
-            loss = objective.loss(measured.errors[None], measured.reference[None], rewards).loss
-            measured.backward(loss)
+            group.backward(at_once)
             optimizer.step()
             optimizer.zero_grad()
-            if cuda:
-                torch.cuda.synchronize()
+            _wait(device)
             times.append(time.perf_counter() - start)
-        peak = float(torch.cuda.max_memory_allocated()) if cuda else float("nan")
+        on_gpu = device.type == "cuda"
+        peak = float(torch.cuda.max_memory_allocated()) if on_gpu else float("nan")
     size = (options.size, options.size)
     estimate = memory.estimate(model, size, at_once, trainable, checkpointed)
-    return peak, estimate, min(times[1:]), operations
+    return Cost(peak, estimate, min(times[1:]), 3 * options.images * forward)
 
 
-def forward_operations(model, forward) -> float:
-    """2 x weights x tokens over all linear layers of the base, in one forward pass."""
-    counted = [0.0]
+def forward_operations(model, forward: Callable[[], object]) -> float:
+    """Return 2 x weights x tokens over all linear layers of the base in one forward pass."""
+    operations = 0.0
 
     def count(module: nn.Linear, inputs, output) -> None:
-        rows = output.numel() / module.out_features
-        counted[0] += 2 * rows * module.in_features * module.out_features
+        nonlocal operations
+        tokens = output.numel() / module.out_features
+        operations += 2 * tokens * module.in_features * module.out_features
 
     hooks = [
         module.register_forward_hook(count)
@@ -149,28 +142,32 @@ def forward_operations(model, forward) -> float:
         if isinstance(module, nn.Linear) and "lora_" not in name
     ]
     try:
-        forward()
+        with model.reference():
+            forward()
     finally:
         for hook in hooks:
             hook.remove()
-    return counted[0]
+    return operations
 
 
 def matrix_rate(device: torch.device) -> float:
-    """Operations a second of a large product of matrices in bfloat16."""
+    """Return the operations per second of a large matrix product in bfloat16."""
     n = 8192 if device.type == "cuda" else 512
     a = torch.randn(n, n, device=device, dtype=torch.bfloat16)
     b = torch.randn(n, n, device=device, dtype=torch.bfloat16)
     best = float("inf")
     for _ in range(10):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        _wait(device)
         start = time.perf_counter()
         _ = a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        _wait(device)
         best = min(best, time.perf_counter() - start)
     return 2 * n**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

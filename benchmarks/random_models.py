@@ -1,6 +1,6 @@
-"""Models of both families with random weights, for measuring: as released, or small ones of the kind.
+"""Models of both families with random weights, for measurements: of the released size, or small.
 
-There are no text encoders in them: prompts are random embeddings of the right sizes.
+They have no text encoders: a prompt is random embeddings of the right size.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gdro_comfy.data.conditioning import Conditioning
+from gdro_comfy.data.conditioning import BatchedConditioning, Conditioning
 from gdro_comfy.models.families import FLUX, SD3
+from gdro_comfy.models.loading import flow_model
 
 SD35_MEDIUM = {
     "sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 24,
@@ -36,7 +37,7 @@ _SMALL_FLUX = {
 
 
 class _NoEncoder(nn.Module):
-    """Stands where the family looks for the width of its text encoders."""
+    """A text encoder of width 0, for the family to look up its width."""
 
     config = SimpleNamespace(hidden_size=0)
 
@@ -44,20 +45,25 @@ class _NoEncoder(nn.Module):
 def make(
     family: str, device: torch.device, dtype: torch.dtype = torch.float32, small: bool = False
 ) -> Any:
-    """A FlowModel of the family "sd3" (SD3.5-medium) or "flux" (FLUX.1-dev)."""
+    """Make a model with random weights.
+
+    Args:
+        family: "sd3" (SD3.5-medium) or "flux" (FLUX.1-dev).
+        device: where to compute.
+        small: make a small model of the same architecture.
+    """
     from accelerate import init_empty_weights
     from diffusers import AutoencoderKL, FluxTransformer2DModel, SD3Transformer2DModel
 
-    kind, config = (
-        (FluxTransformer2DModel, FLUX_DEV)
-        if family == "flux"
-        else (SD3Transformer2DModel, SD35_MEDIUM)
+    flux = family == "flux"
+    network, config = (
+        (FluxTransformer2DModel, FLUX_DEV) if flux else (SD3Transformer2DModel, SD35_MEDIUM)
     )
     if small:
-        config = {**config, **(_SMALL_FLUX if family == "flux" else _SMALL_SD3)}
+        config = {**config, **(_SMALL_FLUX if flux else _SMALL_SD3)}
     with init_empty_weights():
-        transformer = kind(**config)
-    # Made where it is fast; the model moves it itself afterwards.
+        transformer = network(**config)
+    # Filling the weights is fast on the device; afterwards they rest on the CPU like any model's.
     transformer = transformer.to(dtype).to_empty(device=device)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -78,14 +84,13 @@ def make(
         text_encoder=_NoEncoder(), text_encoder_2=_NoEncoder(), text_encoder_3=_NoEncoder(),
         vae_scale_factor=8, default_sample_size=128, tokenizer_max_length=77,
     )  # fmt: skip
-    chosen = FLUX if family == "flux" else SD3
-    return chosen.model_class()(pipeline, {"pipeline": "random"}, device)
+    return flow_model(FLUX if flux else SD3, pipeline, {"pipeline": "random"}, device)
 
 
 def conditioning(model: Any, images: int) -> Conditioning:
-    """Random embeddings of one prompt for some images, in the model's dtype."""
+    """Return random embeddings of one prompt, repeated for some images, in the model's dtype."""
     config = model.transformer.config
     hidden = torch.randn(1, model.text_tokens, config.joint_attention_dim)
     pooled = torch.randn(1, config.pooled_projection_dim)
-    cond = Conditioning({"hidden": hidden, "pooled": pooled}).to(model.device, model.dtype)
+    cond = BatchedConditioning({"hidden": hidden, "pooled": pooled}).to(model.device, model.dtype)
     return model.with_guidance(cond.select([0] * images), 3.5)

@@ -1,11 +1,11 @@
-"""A training step in units of one forward pass, on both families; and rollouts against the plain loop.
+"""Measure a training step in forward passes on both families, and rollouts against diffusers' pipeline.
 
     python benchmarks/step.py [--real] [--size 256] [--images 6] [--rounds 5] [--threads N] [--compile]
 
-The alternatives take turns in every round, and each is divided by the forward pass (of the same images,
-without gradients) of its round; the table has the medians. Random weights, as the speed does not
-depend on them. Without --real the models are small ones of the same kind. With --compile the blocks of the
-transformer also run through torch.compile, which needs a C++ compiler (on a GPU, Triton).
+The variants take turns in every round. Each time is divided by that of the round's forward pass (of the
+same images, without gradients), and the table shows medians. The weights are random, since the speed does
+not depend on them; without --real, the models are small ones of the same architecture. With --compile, the
+blocks of the transformer also run through torch.compile, which needs a C++ compiler (on a GPU, Triton).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import random_models
 import torch
+from group_step import GroupStep
+from torch import Tensor
 
 from gdro_comfy.data.prompts import shipped
-from gdro_comfy.models import flow, loading
+from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
-from gdro_comfy.training import microbatch
-from gdro_comfy.training.objectives import GDRO, Signals
 
 
 def main() -> None:
@@ -33,8 +33,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--images", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="0 is torch's own choice")
-    parser.add_argument("--families", nargs="*", default=["sd3", "flux"], help="none: rollouts")
+    parser.add_argument("--threads", type=int, default=0, help="0: torch's default")
+    parser.add_argument(
+        "--families", nargs="*", default=["sd3", "flux"], help="none: rollouts only"
+    )
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     if options.threads:
@@ -45,58 +47,38 @@ def main() -> None:
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {dtype}; medians")
     for family in options.families:
         model = random_models.make(family, device, dtype, small=not options.real)
-        steps(family, model, options)
+        measure_steps(family, model, options)
         del model
-    rollouts(device, options.rounds)
+    measure_rollouts(device, options.rounds)
 
 
-def steps(family: str, model, options: argparse.Namespace) -> None:
+def measure_steps(family: str, model, options: argparse.Namespace) -> None:
     """Print the table of one family."""
-    k, side = options.images, options.size // 8
-    generator = torch.Generator().manual_seed(0)
-    x0 = torch.randn(k, 16, side, side, generator=generator).to(model.device)
-    noise = torch.randn(1, 16, side, side, generator=generator).to(model.device)
-    sigma = torch.full((k,), 0.6, device=model.device)
-    x, target = flow.interpolate(x0, noise, sigma), flow.target_velocity(x0, noise)
-    cond = random_models.conditioning(model, k)
-    rewards = torch.linspace(0, 1, k, device=model.device)[None]
-    objective = GDRO(group_size=k)
+    k = options.images
 
-    def errors(part: slice) -> torch.Tensor:
-        some = cond.select(range(k)[part])
-        return flow.velocity_error(model.velocity(x[part], sigma[part], some), target[part])
-
-    def reference(at_once: int) -> torch.Tensor:
-        with torch.no_grad(), model.reference():
-            return torch.cat([errors(part) for part in microbatch.parts(k, at_once)])
-
-    def step(at_once: int, kept: torch.Tensor | None, checkpointed: bool) -> None:
+    def step(at_once: int, reference: Tensor | None, checkpointed: bool) -> None:
         with model.checkpointed(checkpointed):
-            base = reference(at_once) if kept is None else kept
-            measured = microbatch.measure(errors, k, at_once)
-            drift = torch.full_like(base, torch.nan)[None]
-            signals = Signals(measured.values[None], base[None], drift)
-            measured.backward(objective.loss(signals, rewards).loss)
+            group.backward(at_once, reference)
 
     def forward() -> None:
-        with torch.no_grad():
-            errors(slice(0, k))
+        group.forward(k)
 
     with model.active(), model.adapters(AdapterConfig(16, 16.0, "attention")) as parameters:
-        kept = reference(k)
-        ways: dict[str, Callable[[], None]] = {
+        group = GroupStep(model, k, options.size)
+        cached = group.reference_errors()
+        variants: dict[str, Callable[[], None]] = {
             "one forward pass": forward,
-            "whole group, reference kept (bank)": lambda: step(k, kept, False),
-            "whole group, reference anew": lambda: step(k, None, False),
+            "whole group, reference cached": lambda: step(k, cached, False),
+            "whole group, reference computed": lambda: step(k, None, False),
             "whole group, checkpointed": lambda: step(k, None, True),
             "2 images at once": lambda: step(2, None, False),
             "2 images at once, checkpointed": lambda: step(2, None, True),
         }
         if options.compile:
-            ways["one forward pass, compiled"] = compiled(model, forward)
-            ways["reference kept, compiled"] = compiled(model, lambda: step(k, kept, False))
-        seconds = turns(ways, options.rounds, model.device, parameters.values())
-    tokens = (side // 2) ** 2 + model.text_tokens
+            variants["one forward pass, compiled"] = compiled(model, forward)
+            variants["reference cached, compiled"] = compiled(model, lambda: step(k, cached, False))
+        seconds = time_in_turns(variants, options.rounds, model.device, parameters.values())
+    tokens = (options.size // 16) ** 2 + model.text_tokens
     kind = "as released" if options.real else "small"
     print(f"\n{family}, {kind}: {k} images of {options.size} px ({tokens} tokens each)")
     print(f"  {'':36}{'seconds':>9}{'forwards':>10}")
@@ -108,7 +90,7 @@ def steps(family: str, model, options: argparse.Namespace) -> None:
 
 
 def compiled(model, work: Callable[[], None]) -> Callable[[], None]:
-    """The work with compiled blocks: torch keeps what it has compiled from one call to the next."""
+    """Return the work with compiled blocks; torch caches the compiled code between calls."""
 
     def run() -> None:
         with model.compiled():
@@ -117,19 +99,25 @@ def compiled(model, work: Callable[[], None]) -> Callable[[], None]:
     return run
 
 
-def turns(
-    ways: dict[str, Callable[[], None]], rounds: int, device: torch.device, parameters=()
+def time_in_turns(
+    variants: dict[str, Callable[[], None]],
+    rounds: int,
+    device: torch.device,
+    parameters: Iterable[torch.nn.Parameter] = (),
 ) -> dict[str, list[float]]:
-    """Seconds of each way, once a round; a first round warms up and does not count."""
+    """Return the seconds of each variant in each round; a warm-up round is not counted.
+
+    Gradients of ``parameters`` are dropped before each variant.
+    """
     parameters = list(parameters)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for round_number in range(rounds + 1):
-        for name, way in ways.items():
+        for name, variant in variants.items():
             for parameter in parameters:
                 parameter.grad = None
             _wait(device)
             start = time.perf_counter()
-            way()
+            variant()
             _wait(device)
             if round_number:
                 seconds[name].append(time.perf_counter() - start)
@@ -141,20 +129,20 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def rollouts(device: torch.device, rounds: int) -> None:
-    """Batches with embeddings that are kept, against diffusers' pipeline prompt by prompt."""
+def measure_rollouts(device: torch.device, rounds: int) -> None:
+    """Compare batches over prompts, encoded once, with diffusers' pipeline prompt by prompt."""
     model = loading.load(loading.bundled_folder("tiny SD3"), device)
     prompts = shipped("shapes_train").limit(8).prompts
     images, count = 4, 4 * 8
     shape = (16, 16, 16)
     with model.active():
-        kept = model.encode(prompts)
+        encoded = model.encode(prompts)
 
         def ours() -> None:
-            cond = kept.select([i for i in range(len(prompts)) for _ in range(images)])
+            cond = encoded.select([i for i in range(len(prompts)) for _ in range(images)])
             model.decode(model.sample(cond, range(count), 8, 2.0, (64, 64)))
 
-        def plain() -> None:
+        def diffusers() -> None:
             for prompt in prompts:
                 model.pipeline(
                     prompt.text, num_images_per_prompt=images, num_inference_steps=8,
@@ -164,14 +152,14 @@ def rollouts(device: torch.device, rounds: int) -> None:
 
         model.pipeline.set_progress_bar_config(disable=True)
         model.pipeline.to(device)
-        seconds = turns({"ours": ours, "pipeline": plain}, rounds, device)
-    gain = statistics.median(
-        p / o for p, o in zip(seconds["pipeline"], seconds["ours"], strict=True)
+        seconds = time_in_turns({"ours": ours, "diffusers": diffusers}, rounds, device)
+    speedup = statistics.median(
+        theirs / ours for theirs, ours in zip(seconds["diffusers"], seconds["ours"], strict=True)
     )
     print(f"\nrollout of {count} images of 8 prompts, the bundled model, 8 steps with guidance 2")
-    print(f"  {'diffusers, prompt by prompt':36}{statistics.median(seconds['pipeline']):9.3f} s")
+    print(f"  {'diffusers, prompt by prompt':36}{statistics.median(seconds['diffusers']):9.3f} s")
     print(f"  {'batched over prompts, encoded once':36}{statistics.median(seconds['ours']):9.3f} s")
-    print(f"  {gain:.2f} times as fast")
+    print(f"  {speedup:.2f} times as fast")
 
 
 if __name__ == "__main__":

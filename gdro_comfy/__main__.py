@@ -1,4 +1,4 @@
-"""``python -m gdro_comfy`` is ``gdro-comfy``."""
+"""Run ``gdro-comfy`` as ``python -m gdro_comfy``."""
 
 import sys
 

@@ -1,14 +1,14 @@
-"""Exceptions that mean: the user can put this right, and the message says how."""
+"""Exceptions that the user can act on; their messages say how."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Something the user gave does not fit.
+    """An input that cannot be used.
 
     Args:
-        input_name: the node's input (or command-line option) that has to change.
-        found: what was found there.
+        input_name: the node's input (or command-line option) to change.
+        found: what is wrong with it.
         remedy: what is allowed, and what to do.
     """
 
@@ -17,11 +17,15 @@ class InputError(ValueError):
         super().__init__(f"{input_name}: {found}. {remedy}")
 
 
-class NotYet(InputError):
-    """Something is waited for that only the user can do. In ComfyUI the nodes behind are left out, which
-    is no failure; elsewhere the work ends here.
+class WaitingForUser(InputError):
+    """Work that only the user can do, such as rating images, has to come first.
 
-    ``note`` is what the node shows.
+    ComfyUI skips the nodes that depend on it and does not count this as a failure; elsewhere the run
+    stops here.
+
+    Args:
+        input_name, found, remedy: as in ``InputError``.
+        note: the text that the node shows.
     """
 
     def __init__(self, input_name: str, found: str, remedy: str, note: str) -> None:

@@ -80,6 +80,14 @@ class Host(Progress, Protocol):
         """Apply a LoRA file to a model of the surroundings (ComfyUI's MODEL)."""
         ...
 
+    def wire_model(self, model: Any, clip: Any, vae: Any) -> Any:
+        """Present ComfyUI's MODEL, CLIP and VAE as a ``FlowModel``.
+
+        Raises:
+            InputError: they cannot be aligned, or there is no ComfyUI.
+        """
+        ...
+
     def native_model(self, model: Any) -> tuple[Any, Any, Any]:
         """Present a ``FlowModel`` as ComfyUI's MODEL, CLIP and VAE."""
         ...

@@ -1,4 +1,4 @@
-"""How long is left of some work, told from how long its parts have taken so far."""
+"""Estimate how long a loop still takes from the speed of its earlier iterations."""
 
 from __future__ import annotations
 
@@ -6,34 +6,40 @@ import time
 from collections.abc import Callable
 
 
-class Pace:
-    """The estimate of a loop.
+class TimeLeft:
+    """Estimate of the time that a loop still takes.
 
     Args:
-        total: parts there are, those done earlier included.
-        clock: seconds that only grow.
+        total: number of items, including those finished before this process started.
+        clock: returns seconds and never goes backwards.
     """
 
     def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._clock = total, clock
-        self._first: tuple[float, int] | None = None
+        self._start: tuple[float, int] | None = None
 
-    def left(self, done: int) -> str:
-        """ ", about 12 min left" once it is known, to be put behind the name of the stage; empty for the
-        last few seconds. The first part, which warms up, does not count."""
+    def suffix(self, done: int) -> str:
+        """Return text to append to the name of the stage, such as ", about 12 min left".
+
+        It is empty on the first call, which only starts the clock because the first items include
+        warm-up, and when less than 10 seconds are left.
+
+        Args:
+            done: number of finished items.
+        """
         now = self._clock()
-        if self._first is None:
-            self._first = (now, done)
+        if self._start is None:
+            self._start = (now, done)
             return ""
-        since, before = self._first
-        if done <= before:
+        start_time, start_done = self._start
+        if done <= start_done:
             return ""
-        seconds = (now - since) / (done - before) * (self._total - done)
+        seconds = (now - start_time) / (done - start_done) * (self._total - done)
         return f", about {duration(seconds)} left" if seconds >= 10 else ""
 
 
 def duration(seconds: float) -> str:
-    """As one says it: 40 s, 12 min, 3 h 20 min."""
+    """Return a duration in rounded words: 40 s, 12 min, 3 h 20 min."""
     if seconds < 90:
         return f"{round(seconds / 10) * 10} s"
     minutes = round(seconds / 60)

@@ -1,5 +1,4 @@
-"""ComfyUI's services for the engine. With native.py the only module that imports comfy,
-folder_paths or server."""
+"""ComfyUI's services for the engine: folders, progress, messages to the canvas, device and models."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import comfy.lora
 import comfy.model_management
+import comfy.samplers
 import comfy.sd
 import comfy.utils
 import folder_paths
@@ -23,8 +23,10 @@ from server import PromptServer
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.host import TOKENIZERS, picture_folders
 from ..gdro_comfy.rewards.openai_wire import KEYS_VARIABLE
+from ..gdro_comfy.stages import shared
 from ..gdro_comfy.viewer import runs
 from . import native
+from .wires.model import NativeFlowModel
 
 if TYPE_CHECKING:
     import torch
@@ -32,24 +34,27 @@ if TYPE_CHECKING:
 
     from ..gdro_comfy.models.base import FlowModel
 
-# Kinds of the engine that are several kinds of ComfyUI's.
+shared.SAMPLERS[:] = comfy.samplers.KSampler.SAMPLERS
+shared.SCHEDULERS[:] = comfy.samplers.KSampler.SCHEDULERS
+
+# Kinds of files for which ComfyUI has several.
 _FOLDERS = {"transformers": ("diffusion_models", "checkpoints")}
 _PROMPT_FILES = (".txt", ".jsonl", ".csv")
 
-_BEGINNINGS = frozenset({"rollout", "training", "evaluation"})
-_PLACES = ("run", "scores", "training", "evaluation")
+_START_EVENTS = frozenset({"rollout", "training", "evaluation"})
+_LOCATION_KEYS = ("run", "scores", "training", "evaluation")
 
-_complaining: set[str | None] = set()  # ids of nodes that show an error
-_live: dict[tuple[object, object], list[Mapping[str, object]]] = {}  # steps of the latest trainings
+_nodes_with_error: set[str | None] = set()
+_live_rows: dict[tuple[object, object], list[Mapping[str, Any]]] = {}
 
 
-def live_rows(run: str, training: str) -> list[Mapping[str, object]]:
-    """The steps of a training that this process has seen; the file has them a little later."""
-    return list(_live.get((run, training), ()))
+def live_rows(run: str, training: str) -> list[Mapping[str, Any]]:
+    """Return the steps of a training in this process, some of which are not in its file yet."""
+    return list(_live_rows.get((run, training), ()))
 
 
 def model_files(kind: str) -> dict[str, Path]:
-    """Files or folders of a kind, by the name that ComfyUI shows."""
+    """Return the files or folders of a kind by the name that ComfyUI shows."""
     if kind == "prompts":
         folder = Path(folder_paths.get_input_directory())
         return {p.name: p for p in folder.iterdir() if p.suffix.lower() in _PROMPT_FILES}
@@ -57,47 +62,53 @@ def model_files(kind: str) -> dict[str, Path]:
         roots = folder_paths.get_input_directory(), folder_paths.get_output_directory()
         return picture_folders(*map(Path, roots))
     if kind == "diffusers":
-        found: dict[str, Path] = {}
+        folders: dict[str, Path] = {}
         for root in folder_paths.get_folder_paths("diffusers"):
-            for index in Path(root).glob("*/model_index.json"):
-                found.setdefault(index.parent.name, index.parent)
-        return found
+            for index_file in Path(root).glob("*/model_index.json"):
+                folders.setdefault(index_file.parent.name, index_file.parent)
+        return folders
     if kind == "judges":
         return _judge_folders()
-    found = {}
+    files: dict[str, Path] = {}
     for folder in _FOLDERS.get(kind, (kind,)):
         for name in folder_paths.get_filename_list(folder):
             path = folder_paths.get_full_path(folder, name)
             if path:
-                found.setdefault(name, Path(path))
-    return found
+                files.setdefault(name, Path(path))
+    return files
 
 
 def _judge_folders() -> dict[str, Path]:
-    """Folders of networks that judge pictures, where other packs keep theirs too."""
-    found: dict[str, Path] = {}
+    """Return the folders of networks that judge images, including those that other packs use."""
+    folders: dict[str, Path] = {}
     for name in ("gdro", "LLM", "VLM"):
         root = Path(folder_paths.models_dir) / name
         for folder in [*root.glob("*/"), *root.glob("*/*/")]:
             if (folder / "config.json").is_file() or any(folder.glob("*.safetensors")):
-                found.setdefault(folder.relative_to(root).as_posix(), folder)
-    return found
+                folders.setdefault(folder.relative_to(root).as_posix(), folder)
+    return folders
 
 
 class ComfyHost:
-    """The engine's Host inside ComfyUI, for one execution of one node."""
+    """The engine's Host inside ComfyUI, for one execution of one node.
+
+    Args:
+        node_id: the node's id in the graph.
+        has_panel: whether the node has a panel of ours, which replaces the canvas's own previews.
+        workflow: the queued graph, as the canvas saves it.
+
+    ``location`` has the names of the run, scores, training and evaluation that the panel shows.
+    """
 
     def __init__(
         self,
         node_id: str | None,
-        panel: bool = False,
+        has_panel: bool = False,
         workflow: Mapping[str, Any] | None = None,
     ) -> None:
-        """``panel``: the node has a panel of ours, which shows previews and results in the place of
-        the canvas's own pictures. ``workflow``: the graph that was queued, as the canvas saves it."""
-        self._node_id, self._panel, self._workflow = node_id, panel, workflow or {}
+        self._node_id, self._has_panel, self._workflow = node_id, has_panel, workflow or {}
         self._api = ComfyAPISync()
-        self.shown: dict[str, object] = {}  # the run, training, ... that the node's panel shows
+        self.location: dict[str, object] = {}
 
     @property
     def output_dir(self) -> Path:
@@ -105,14 +116,14 @@ class ComfyHost:
 
     @property
     def lora_dir(self) -> Path:
-        """The first of ComfyUI's lora folders (``models/loras`` unless the user moved it)."""
+        """The first of ComfyUI's lora folders, ``models/loras`` unless the user moved it."""
         return Path(folder_paths.get_folder_paths("loras")[0])
 
     def progress(
         self, value: int, total: int, stage: str = "", preview: Image.Image | None = None
     ) -> None:
         self.check_cancelled()
-        if preview is not None and self._panel:
+        if preview is not None and self._has_panel:
             self.emit("preview", {"picture": _data_url(preview)})
             preview = None
         self._api.execution.set_progress(
@@ -120,43 +131,41 @@ class ComfyHost:
             ignore_size_limit=True,
         )  # fmt: skip
         if stage:
-            doing, _, what = stage.partition(", ")
-            self.show_text(f"{doing} {value}/{total}" + (f", {what}" if what else ""))
+            activity, _, detail = stage.partition(", ")
+            self.show_text(f"{activity} {value}/{total}" + (f", {detail}" if detail else ""))
 
     def show_text(self, text: str) -> None:
-        """Show a text on the node, in the place of the last one."""
+        """Show a text on the node, replacing the last one."""
         if self._node_id is None:
             return
         server = PromptServer.instance
         if server.client_id is not None:
-            # The canvas takes it as HTML.
+            # The canvas renders the text as HTML.
             server.send_progress_text(html.escape(text, False), self._node_id, server.client_id)
 
     def show_error(self, error: Exception) -> None:
-        """Say on the node what is wrong: the canvas's own notice says only that it failed."""
+        """Show the message on the node: the canvas's own notice says only that the node failed."""
         self.show_text(str(error))
-        _complaining.add(self._node_id)
+        _nodes_with_error.add(self._node_id)
 
     def clear_error(self) -> None:
-        """Take the last run's error off the node."""
-        if self._node_id in _complaining:
-            _complaining.discard(self._node_id)
+        """Remove the error of the last execution from the node."""
+        if self._node_id in _nodes_with_error:
+            _nodes_with_error.discard(self._node_id)
             self.show_text("")
 
     def check_cancelled(self) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     def emit(self, event: str, payload: Mapping[str, object]) -> None:
-        """Send a message to the canvas that queued this node; what the message says of where the work
-        lies is what the node's panel shows from now on."""
-        place = {name: payload[name] for name in _PLACES if name in payload}
-        self.shown.update(place)
+        """Send a message to the canvas that queued this node, and take the location from it."""
+        self.location.update({key: payload[key] for key in _LOCATION_KEYS if key in payload})
         if event == "train_step":
-            _remember(payload)
-        if event in _BEGINNINGS and self._workflow:
-            runs.keep_workflow(self.output_dir, str(payload["run"]), self._workflow)
+            _record_step(payload)
+        if event in _START_EVENTS and self._workflow:
+            runs.save_workflow(self.output_dir, str(payload["run"]), self._workflow)
         server = PromptServer.instance
-        # Its id tells nodes of the same number in two workflows apart.
+        # Two workflows may use the same node id; the id of the workflow tells them apart.
         workflow = self._workflow.get("id")
         message = {
             **payload,
@@ -175,13 +184,13 @@ class ComfyHost:
         return Path(comfy.__path__[0]).parent / TOKENIZERS[kind]
 
     def judge_keys(self) -> str:
-        """Those of the environment, and those of ComfyUI's settings (``web/settings.js``)."""
+        """The keys in ComfyUI's settings (``web/settings.js``) and in the environment."""
         path = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
         try:
-            typed = json.loads(path.read_text(encoding="utf-8")).get("GDRO.JudgeKeys", "")
+            setting = json.loads(path.read_text(encoding="utf-8")).get("GDRO.JudgeKeys", "")
         except (OSError, ValueError, AttributeError):
-            typed = ""
-        return f"{typed} {os.environ.get(KEYS_VARIABLE, '')}"
+            setting = ""
+        return f"{setting} {os.environ.get(KEYS_VARIABLE, '')}"
 
     def device(self) -> torch.device:
         return comfy.model_management.get_torch_device()
@@ -205,30 +214,34 @@ class ComfyHost:
     def native_model(self, model: FlowModel) -> tuple[Any, Any, Any]:
         return native.parts(model)
 
+    def wire_model(self, model: Any, clip: Any, vae: Any) -> FlowModel:
+        return NativeFlowModel(model, clip, vae)
 
-def _remember(row: Mapping[str, object]) -> None:
+
+def _record_step(row: Mapping[str, object]) -> None:
+    """Keep a training step for ``live_rows``; steps of the latest four trainings are kept."""
     key = (row.get("run"), row.get("training"))
-    rows = _live.pop(key, [])
-    # A training that goes on from its checkpoint takes some steps again.
+    rows = _live_rows.pop(key, [])
+    # A training that resumes from its checkpoint repeats some steps.
     while rows and int(str(rows[-1]["step"])) >= int(str(row["step"])):
         rows.pop()
     rows.append(row)
-    _live[key] = rows
-    while len(_live) > 4:
-        del _live[next(iter(_live))]
+    _live_rows[key] = rows
+    while len(_live_rows) > 4:
+        del _live_rows[next(iter(_live_rows))]
 
 
-def _data_url(picture: Image.Image) -> str:
+def _data_url(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "JPEG", quality=85)
+    image.convert("RGB").save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _check_fits(model: Any, lora: Mapping[str, torch.Tensor], name: str) -> None:
-    """Refuse a LoRA none of whose layers has its shape in the model: ComfyUI would only log it."""
+    """Refuse a LoRA if no layer has the model's shape, which ComfyUI would only log."""
     targets = comfy.lora.model_lora_keys_unet(model.model, {})
     weights = model.model_state_dict()
-    seen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+    mismatches: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
     for key in lora:
         if not key.endswith(".lora_A.weight"):
             continue
@@ -238,17 +251,18 @@ def _check_fits(model: Any, lora: Mapping[str, torch.Tensor], name: str) -> None
         up = lora.get(f"{module}.lora_B.weight")
         if path not in weights or up is None:
             continue
-        here = list(weights[path].shape)
+        model_shape = list(weights[path].shape)
         if offset is not None:
-            here[offset[0]] = offset[2]
-        there = (up.shape[0], lora[key].shape[1])
-        if tuple(here) == there:
+            model_shape[offset[0]] = offset[2]
+        lora_shape = (up.shape[0], lora[key].shape[1])
+        if tuple(model_shape) == lora_shape:
             return
-        seen.append((module, there, tuple(here)))
-    if seen:
-        module, there, here = seen[0]
+        mismatches.append((module, lora_shape, tuple(model_shape)))
+    if mismatches:
+        module, lora_shape, model_shape = mismatches[0]
         raise InputError(
             "model",
-            f"{name} was trained for another model ({module} is {there} there, {here} here)",
+            f"{name} was trained for another model ({module} has the shape {lora_shape} in the LoRA, "
+            f"{model_shape} in the model)",
             "Use the model that the LoRA was trained for.",
         )

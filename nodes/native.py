@@ -1,7 +1,7 @@
 """A model of the engine as ComfyUI's MODEL, CLIP and VAE.
 
-The MODEL is ComfyUI's own, made of a copy of the weights. CLIP and VAE have the methods that ComfyUI's
-nodes call, and leave the work to the engine's model.
+The MODEL is ComfyUI's own class with a copy of the weights. CLIP and VAE have the methods that ComfyUI's
+nodes call, and pass the work on to the engine's model.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import torch
 
 from ..gdro_comfy.data.prompts import Prompt
 from ..gdro_comfy.errors import InputError
+from .wires.model import NativeFlowModel
 
 if TYPE_CHECKING:
     from ..gdro_comfy.models.base import FlowModel
 
 
 class TextEncoder:
-    """What CLIP Text Encode and the like need of a CLIP."""
+    """The part of CLIP's interface that CLIP Text Encode and similar nodes use."""
 
     def __init__(self, model: FlowModel) -> None:
         self._model = model
+        self.identity = model.identity
 
     def tokenize(self, text: str, **_: Any) -> str:
         return text
@@ -40,10 +42,17 @@ class TextEncoder:
 
 
 class Autoencoder:
-    """What VAE Decode and VAE Encode need of a VAE. Latents are the VAE's own, not scaled."""
+    """The part of VAE's interface that VAE Decode and VAE Encode use.
+
+    Latents are the VAE's own, before the model's scale and shift.
+    """
 
     def __init__(self, model: FlowModel) -> None:
         self._model = model
+        self.identity, self.default_size = model.identity, model.default_size
+
+    def spacial_compression_decode(self) -> int:  # ComfyUI's spelling
+        return self._model.latent_downscale
 
     def decode(self, latents: torch.Tensor, **_: Any) -> torch.Tensor:
         scale, shift = self._model.latent_scale
@@ -55,12 +64,20 @@ class Autoencoder:
         multiple = self._model.size_multiple
         height, width = (side // multiple * multiple for side in images.shape[1:3])
         with self._model.active():
-            made = [self._model.encode_images(image[None, :height, :width, :3]) for image in images]
-        return torch.cat(made).cpu() / scale + shift
+            latents = torch.cat(
+                [self._model.encode_images(image[None, :height, :width, :3]) for image in images]
+            )
+        return latents.cpu() / scale + shift
 
 
-def parts(model: FlowModel) -> tuple[Any, TextEncoder, Autoencoder]:
-    """MODEL, CLIP and VAE. Raises ``InputError`` where ComfyUI does not know the network."""
+def parts(model: FlowModel) -> tuple[Any, Any, Any]:
+    """Return MODEL, CLIP and VAE; those that a model came from, if it came from wires.
+
+    Raises:
+        InputError: ComfyUI does not know the network.
+    """
+    if isinstance(model, NativeFlowModel):
+        return model.patcher, model.clip, model.vae
     network = comfy.sd.load_diffusion_model_state_dict(
         model.network_weights(), model_options={"dtype": model.dtype}
     )
@@ -72,7 +89,7 @@ def parts(model: FlowModel) -> tuple[Any, TextEncoder, Autoencoder]:
     if model.noise_shift is not None and isinstance(
         sampling, comfy.model_sampling.ModelSamplingDiscreteFlow
     ):
-        ours = type(sampling)(network.model.model_config)
-        ours.set_parameters(shift=model.noise_shift, multiplier=sampling.multiplier)
-        network.add_object_patch("model_sampling", ours)
+        shifted = type(sampling)(network.model.model_config)
+        shifted.set_parameters(shift=model.noise_shift, multiplier=sampling.multiplier)
+        network.add_object_patch("model_sampling", shifted)
     return network, TextEncoder(model), Autoencoder(model)

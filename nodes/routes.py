@@ -1,7 +1,7 @@
-"""What the canvas asks the server for, below ``/gdro/``.
+"""The HTTP routes of the canvas, below ``/gdro/``.
 
-Each answer comes from ``gdro_comfy.runs``, which knows runs by their names in the list of runs: no path
-comes from a client. Content types are fixed, and only JSON of a limited size is taken in.
+``gdro_comfy.viewer`` looks runs up by their names in the list of runs, so no path comes from a client.
+Content types are fixed, and requests may contain only JSON of a limited size.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from server import PromptServer
 from ..gdro_comfy.data import ratings
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.training import commands
-from ..gdro_comfy.viewer import groups, runs
+from ..gdro_comfy.viewer import evaluations, groups, runs
 from .host import live_rows
 
 LARGEST_BODY = 64 * 1024
-"""Bytes of a request; ratings of a group of thousands fit."""
+"""Bytes of a request; the ratings of a group of thousands of images fit."""
 
 _SAFE = {
     "X-Content-Type-Options": "nosniff",
-    # A report is a page of its own, with pictures inside: nothing in it runs, or asks for more.
+    # A report is a single page with its images inside: it runs no script and loads nothing else.
     "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'",
 }
 _NAME = "{%s:[^/]{1,200}}"
@@ -38,7 +38,7 @@ _TRAINING = _RUN + "/trainings/" + _NAME % "training"
 _EVALUATION = _TRAINING + "/evaluations/" + _NAME % "evaluation"
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
-# A process that only loads nodes has no server: then nobody asks for these.
+# A process that only loads nodes has no server, and nobody calls these.
 _server = getattr(PromptServer, "instance", None)
 _routes = web.RouteTableDef() if _server is None else _server.routes
 
@@ -56,23 +56,27 @@ def _training(request: web.Request) -> Path:
 
 
 def _answer(work: Callable[..., Any], content_type: str = "application/json") -> Handler:
-    """A handler that does ``work(request[, body])`` beside the event loop; what is unknown is a 404,
-    what does not fit a 400."""
+    """Return a handler that calls ``work(request[, body])`` in a thread.
+
+    It answers an unknown name with 404, and invalid input with 400.
+    """
 
     async def handle(request: web.Request) -> web.Response:
         body = await _body(request) if request.method in ("POST", "PUT") else None
         arguments = (request,) if body is None else (request, body)
         try:
-            found = await asyncio.to_thread(work, *arguments)
+            result = await asyncio.to_thread(work, *arguments)
         except runs.UnknownName as error:
             return _json({"error": str(error)}, 404)
         except (InputError, ValueError) as error:
             return _json({"error": str(error)}, 400)
         if content_type == "application/json":
-            return _json(found)
+            return _json(result)
         headers = {**_SAFE, "Cache-Control": "private, max-age=3600"}
         charset = "utf-8" if content_type.startswith("text/") else None
-        return web.Response(body=found, content_type=content_type, charset=charset, headers=headers)
+        return web.Response(
+            body=result, content_type=content_type, charset=charset, headers=headers
+        )
 
     return handle
 
@@ -83,7 +87,7 @@ def _json(value: Any, status: int = 200) -> web.Response:
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request."""
+    """Read the JSON object of a request."""
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send JSON")
     data = b""
@@ -100,35 +104,35 @@ async def _body(request: web.Request) -> dict[str, Any]:
     return value
 
 
-def _whole(request: web.Request, name: str, default: int) -> int:
+def _whole_number(request: web.Request, name: str, default: int) -> int:
     text = request.query.get(name, str(default))
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise ValueError(f"{name} has to be a whole number")
+        raise ValueError(f"{name} must be a whole number")
     return int(text)
 
 
 def _groups(request: web.Request) -> dict[str, Any]:
     query = request.query
-    return groups.groups(
+    return groups.page(
         _run(request),
         query.get("scores", ""),
         query.get("order", "arrival"),
         float(query.get("least_spread", "0")),
-        _whole(request, "offset", 0),
-        _whole(request, "limit", 50),
+        _whole_number(request, "offset", 0),
+        _whole_number(request, "limit", 50),
     )
 
 
 def _history(request: web.Request) -> dict[str, Any]:
-    """The training's history, with the steps since it was last written."""
-    found = runs.history(_training(request))
-    last = max((row.get("step", 0) for row in found["rows"]), default=0)
-    live = live_rows(found["run"], found["training"])
-    found["rows"] += [row for row in live if row.get("step", 0) > last]
-    return found
+    """Return the training's history, with the steps since it was last written."""
+    history = runs.history(_training(request))
+    last = max((row.get("step", 0) for row in history["rows"]), default=0)
+    live = live_rows(history["run"], history["training"])
+    history["rows"] += [row for row in live if row.get("step", 0) > last]
+    return history
 
 
-def _delete(request: web.Request) -> dict[str, Any]:
+def _delete_run(request: web.Request) -> dict[str, Any]:
     running, _ = PromptServer.instance.prompt_queue.get_current_queue()
     if running:
         raise ValueError("something is running: wait for it, or cancel it, and delete then")
@@ -136,72 +140,72 @@ def _delete(request: web.Request) -> dict[str, Any]:
     return {"deleted": request.match_info["run"]}
 
 
-def _wish(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
-    commands.make(_training(request), str(body.get("wish")))
+def _command(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
+    commands.send(_training(request), str(body.get("wish")))
     return {"wished": body.get("wish")}
 
 
 def _rate(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
     folder, ranked = _run(request), "ranks" in body
     group = groups.group_folder(folder, str(body.get("group")))
-    given = body.get("ranks" if ranked else "ratings")
-    if not isinstance(given, list):
-        raise ValueError("ratings have to be a list")
-    ratings.write(folder, {group.name: ratings.Given(given, ranked)})
+    values = body.get("ranks" if ranked else "ratings")
+    if not isinstance(values, list):
+        raise ValueError("ratings must be a list")
+    ratings.write(folder, {group.name: ratings.GroupRating(values, ranked)})
     return {"rated": group.name}
 
 
 def _ratings(request: web.Request) -> dict[str, Any]:
-    found = ratings.read(_run(request))
-    return {"ratings": {group: given.to_json() for group, given in found.items()}}
+    by_group = ratings.read(_run(request))
+    return {"ratings": {group: rating.to_json() for group, rating in by_group.items()}}
 
 
-def _picture(thumbnail: bool) -> Callable[[web.Request], bytes]:
+def _group_image(thumbnail: bool) -> Callable[[web.Request], bytes]:
     def read(request: web.Request) -> bytes:
         info = request.match_info
-        return groups.picture(_run(request), info["group"], int(info["image"]), thumbnail)
+        return groups.image(_run(request), info["group"], int(info["image"]), thumbnail)
 
     return read
 
 
-def _sample(request: web.Request) -> bytes:
+def _training_image(request: web.Request) -> bytes:
     step = request.match_info["step"]
-    return runs.sample(
+    return runs.training_image(
         _training(request), request.match_info["kind"], None if step == "base" else int(step)
     )
 
 
-def _evaluation_picture(request: web.Request) -> bytes:
+def _evaluation_image(request: web.Request) -> bytes:
     info = request.match_info
     pair = int(info["pair"]) if "pair" in info else None
-    return runs.evaluation_picture(
+    return evaluations.image(
         _training(request), info["evaluation"], pair, int(info.get("model", "0"))
     )
 
 
 def _report(request: web.Request) -> bytes:
-    return runs.report(_training(request), request.match_info["evaluation"])
+    return evaluations.report(_training(request), request.match_info["evaluation"])
 
 
-_image = "/images/" + _NUMBER % "image"
+_IMAGE = _GROUP + "/images/" + _NUMBER % "image"
 _routes.get("/gdro/runs")(_answer(lambda request: runs.summaries(_output())))
-_routes.delete(_RUN)(_answer(_delete))
+_routes.delete(_RUN)(_answer(_delete_run))
 _routes.get(_RUN + "/workflow")(_answer(lambda request: runs.workflow(_run(request))))
 _routes.get(_RUN + "/groups")(_answer(_groups))
 _routes.get(_RUN + "/ratings")(_answer(_ratings))
 _routes.put(_RUN + "/ratings")(_answer(_rate))
-_routes.get(_GROUP + _image + "/thumbnail")(_answer(_picture(thumbnail=True), "image/jpeg"))
-_routes.get(_GROUP + _image)(_answer(_picture(thumbnail=False), "image/png"))
+_routes.get(_IMAGE + "/thumbnail")(_answer(_group_image(thumbnail=True), "image/jpeg"))
+_routes.get(_IMAGE)(_answer(_group_image(thumbnail=False), "image/png"))
 _routes.get(_TRAINING)(_answer(_history))
-_routes.post(_TRAINING + "/wish")(_answer(_wish))
+_routes.post(_TRAINING + "/wish")(_answer(_command))
 _routes.get(_TRAINING + r"/pictures/{kind:samples|validation}/{step:\d{1,9}|base}")(
-    _answer(_sample, "image/png")
+    _answer(_training_image, "image/png")
 )
 _routes.get(_EVALUATION)(
-    _answer(lambda request: runs.evaluation(_training(request), request.match_info["evaluation"]))
+    _answer(lambda request: evaluations.read(_training(request), request.match_info["evaluation"]))
 )
-_routes.get(_EVALUATION + "/comparison")(_answer(_evaluation_picture, "image/png"))
+_routes.get(_EVALUATION + "/comparison")(_answer(_evaluation_image, "image/png"))
 _routes.get(_EVALUATION + "/pairs/" + _NUMBER % "pair" + r"/{model:\d{1,3}}")(
-    _answer(_evaluation_picture, "image/png")
+    _answer(_evaluation_image, "image/png")
 )
 _routes.get(_EVALUATION + "/report")(_answer(_report, "text/html"))

@@ -1,4 +1,4 @@
-"""Shared parts: the bundled model, and a host that works in a temporary folder."""
+"""Shared fixtures: the bundled model, and a host with a temporary output folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def host(tmp_path) -> RecordingHost:
 
 @pytest.fixture(scope="session")
 def bundled_model():
-    """The bundled SD3 for shapes, on the CPU in float32."""
+    """The bundled tiny SD3, on the CPU in float32."""
     import torch
 
     from gdro_comfy.models import loading

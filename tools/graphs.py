@@ -1,7 +1,8 @@
-"""The shipped workflows, described: ``make_workflows.py`` has the front end build and save them.
+"""Describe the shipped workflows for the bundled model; ``make_workflows.py`` builds and saves them.
 
-A graph is a dict of nodes, key -> (type, title or None, (x, y, width, height), widgets, links), where
-links are {input: "key.output"}; and a list of groups (title, (x, y, width, height), colour).
+A graph is ``{"nodes": ..., "groups": ...}``. Nodes map a key to ``(type, title or None, (x, y, width,
+height), widgets, links)`` with links as ``{input: "key.output"}``. Groups are ``(title, (x, y, width,
+height), colour)``.
 """
 
 from __future__ import annotations
@@ -31,20 +32,22 @@ def alignment(
     model_height: int = 120,
     note_height: int = 340,
 ) -> Graph:
-    """The road from a model to an evaluated LoRA.
+    """Return the graph that leads from a model to an evaluated LoRA.
 
     Args:
-        name: of the run.
-        about: the note, in Markdown.
-        model: widgets of the model's node.
-        sets: shipped prompts to learn on, and to evaluate on.
-        reward: a node type and its widgets.
-        train: widgets of the training.
-        rollout: more widgets of the rollout.
-        limits: prompts taken of both sets; 0 is all.
-        online: the reward goes into the training too.
-        validate: the held-out prompts go into the training too.
-        model_height, note_height: of these nodes, in the canvas's units.
+        name: Name of the run.
+        about: Text of the note, in Markdown.
+        model: Widgets of the model node.
+        sets: Names of the shipped prompt sets to train on and to evaluate on.
+        reward: Node type of the reward and its widgets.
+        train: Widgets of the training node.
+        sampling: Sampler widgets of the rollout and the evaluation.
+        rollout: Further widgets of the rollout node.
+        limits: How many prompts to take from each set; 0 takes all.
+        online: Whether to connect the reward to the training as well.
+        validate: Whether to connect the reward and the held-out prompts to the training as well.
+        model_height: Height of the model node, in canvas units.
+        note_height: Height of the note, in canvas units.
     """
     links = {"model": "model.model", "rollout": "score.rollout"}
     if online or validate:
@@ -75,54 +78,55 @@ def alignment(
         },
         "groups": [
             ("1  Model and prompts", (20, -20, 400, 900), BLUE),
-            ("2  Groups of images, and their reward", (440, -20, 780, 900), GREEN),
+            ("2  Groups of pictures and their reward", (440, -20, 780, 900), GREEN),
             ("3  Train", (1240, -20, 440, 1960), ORANGE),
             ("4  Is it better?", (1700, -20, 660, 1380), PURPLE),
         ],
     }  # fmt: skip
 
 
-WHERE = """Cancel whenever you like; Run goes on where it stopped. Pictures and scores are in
-`output/gdro`, the LoRA in `models/loras/gdro`."""
+WHERE = """You can cancel at any time: the next Run continues where this one stopped. Pictures and scores are
+saved in `output/gdro`, the LoRA in `models/loras/gdro`."""
 
 QUICKSTART = f"""## Align a model to a reward
 
 Press **Run**. In a few minutes, on any computer:
 
 1. the bundled tiny SD3 draws a group of pictures for each prompt,
-2. the reward says which ones obey the prompt,
-3. GDRO trains a LoRA on the groups, in two rounds: for the second it samples new groups with what it has
-   learned (set `rounds` to 1 to train on the first groups only),
-4. base and aligned model are compared on prompts they have not seen.
+2. the reward scores how well each picture follows its prompt,
+3. GDRO trains a LoRA on the groups, in two rounds: for the second, it draws new groups with what it has
+   learned so far (set `rounds` to 1 to train on the first groups only),
+4. the base and the aligned model are compared on prompts they have not seen.
 
 {WHERE}"""
 
 SPELLING = f"""## Teach a model to write
 
-The bundled tiny SD3 draws signs, but often scribbles over the word. OCR reads each sign; the reward is how
-much of the word it found. Press **Run**: GDRO learns to draw signs that can be read, and is then tried on
-words it was not trained on.
+The bundled tiny SD3 draws signs, but often scribbles over the word. OCR reads each sign, and the reward is
+how much of the word it found. Press **Run**: GDRO learns to draw legible signs and is then tested on words
+it was not trained on.
 
-Needs `pip install rapidocr onnxruntime` in ComfyUI's Python (no download at run time).
+This needs `pip install rapidocr onnxruntime` in ComfyUI's Python (nothing is downloaded at run time).
 
 {WHERE}"""
 
 ONLINE = f"""## Learn from new pictures in every round (DGPO)
 
-As the quickstart, but the training samples and scores new groups with the model as it is by then: each
-round is a folder in the training's `rounds`. Every few steps the model is measured on other prompts, and
-the best weights are kept.
+Like the quickstart, except that every round draws and scores new groups with what the model has learned so
+far. Each round is saved in the training's `rounds` folder. At regular intervals, the model is measured on
+prompts it is not trained on, and the best weights are kept.
 
 {WHERE}"""
 
-FROM_GRAPH = f"""## A reward from any nodes
+FROM_GRAPH = f"""## Build a reward from any nodes
 
-**GDRO Rollout Images** hands out the pictures one by one. Whatever nodes you put behind it, here **GDRO
-Measure Image**, run once for each picture, and **GDRO Scores from Graph** takes their numbers back as the
-reward. Here it is how colourful a picture is; exchange the node in the middle for any that ends in a number.
+**GDRO Rollout Images** outputs the pictures one by one. The nodes after it, here **GDRO Measure Image**, run
+once for each picture, and **GDRO Scores from Graph** collects their numbers as the reward. This example
+rewards colourful pictures; replace the node in the middle with any that outputs a number.
 
-Press **Run**. At the end both models draw prompts that they were not trained on, with the same seeds; the
-same nodes measure these pictures, and **GDRO Compare Rollouts** says by how much the aligned model is better.
+Press **Run**. At the end, both models draw pictures for prompts they were not trained on, with the same
+seeds. The same nodes measure those pictures, and **GDRO Compare Rollouts** reports how much better the
+aligned model is.
 
 {WHERE}"""
 
@@ -134,7 +138,7 @@ GDRO_TINY = {
 
 
 def from_graph(name: str, about: str) -> Graph:
-    """A rollout whose pictures are measured by nodes of the graph, and the difference that training made."""
+    """Return a graph whose own nodes score the images, before training and in the final comparison."""
     graph = alignment(
         name, about, TINY, ("shapes_train", "shapes_heldout"), ("GDRO_ScoresFromGraph", {}),
         {**GDRO_TINY, "algorithm.temperature": 0.01}, limits=(96, 0),

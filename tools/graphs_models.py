@@ -1,7 +1,7 @@
-"""The shipped workflows for real models, and the one that uses an aligned LoRA; see ``graphs.py``.
+"""Describe the shipped workflows for real models and the one that uses an aligned LoRA.
 
-The files of a model are left open, so that they show no red input where they are missing: the notes say
-which to choose, and so does the message on the node.
+See ``graphs.py`` for the format. No model files are chosen in these graphs, because a chosen file that is
+missing would show as a red input. The note and the node's message say which files to choose.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SINGLE = {"source": "single files"}
 _SIZE = {"width": 512, "height": 512}
 _GROUPS = {"images_per_prompt": 16}
 _OWL: dict[str, Any] = {"detector": "OWLv2"}
-# The settings of the papers; how many steps, they do not say.
+# The settings of the papers, except the number of steps, which they do not give.
 _GDRO = {
     "steps": 400, "groups_per_step": 4, "learning_rate": 0.0003, "rank": 32, "alpha": 32.0,
     "algorithm.group_size": 6, "algorithm.temperature": 0.05,
@@ -33,16 +33,18 @@ _DGPO = {
 
 @dataclass(frozen=True)
 class Model:
-    """What a note says of a model.
+    """A real model: its widgets, and what the note says about it.
 
     Args:
-        title: its name.
-        files: where its files go and what to choose, in Markdown.
-        sampling: of rollout and evaluation.
-        passes: network passes for one step of sampling: 2 with classifier-free guidance.
-        operations: in 10^12, of one pass for one picture of 512 pixels: 2 x parameters x tokens.
-        memory: of training, as ``gdro_comfy/memory.py`` estimates it, and in main memory.
-        loading, train: widgets.
+        title: Name of the model.
+        files: Markdown table of the files to choose and the folders they belong in.
+        sampling: Sampler widgets of the rollout and the evaluation.
+        passes: Network passes per sampling step: 2 with classifier-free guidance, otherwise 1.
+        operations: Operations of one pass for one image of 512 pixels, in 10^12: 2 x parameters x tokens.
+        memory: GPU memory of a training, as estimated by ``gdro_comfy/training/memory.py``, and main
+            memory, in words.
+        loading: Further widgets of the model node.
+        train: Further widgets of the training node.
     """
 
     title: str
@@ -57,24 +59,24 @@ class Model:
 
 SD35 = Model(
     "SD3.5 medium",
-    """| choose at | file | put it into |
+    """| input | file | folder |
 |---|---|---|
-| `transformer` | `sd3.5_medium.safetensors` (holds the VAE too) | `models/checkpoints` |
+| `transformer` | `sd3.5_medium.safetensors` (includes the VAE) | `models/checkpoints` |
 | `clip_l` | `clip_l.safetensors` | `models/text_encoders` |
 | `clip_g` | `clip_g.safetensors` | `models/text_encoders` |
 | `t5` | `t5xxl_fp8_e4m3fn.safetensors`, or none | `models/text_encoders` |""",
     {"steps": 20, "guidance": 4.5, **_SIZE},
     2,
     6.1,
-    "training takes 6 GB on the card, and for each picture that goes through at once 2.2 GB, or 0.2 GB "
-    "with `gradient_checkpointing` (on *GDRO Train LoRA*, below *advanced*): as many as fit do. T5 takes "
-    "9.5 GB while it reads the prompts; without T5 all is smaller. Main memory: 16 GB",
+    "training takes 6 GB of GPU memory, plus 2.2 GB for each picture processed at once, or 0.2 GB with "
+    "`gradient_checkpointing` (an advanced input of *GDRO Train LoRA*). It processes as many at once as fit. "
+    "T5 takes 9.5 GB while it encodes the prompts; without T5 you need less. Main memory: 16 GB",
     {},
     {},
 )
 FLUX = Model(
     "FLUX.1-dev",
-    """| choose at | file | put it into |
+    """| input | file | folder |
 |---|---|---|
 | `transformer` | `flux1-dev.safetensors` (bf16 or fp8) | `models/diffusion_models` |
 | `clip_l` | `clip_l.safetensors` | `models/text_encoders` |
@@ -83,36 +85,37 @@ FLUX = Model(
     {"steps": 14, "guidance": 3.5, **_SIZE},
     1,
     36.6,
-    "as set here, training takes 9 GB on the card, and 0.8 GB for each picture that goes through at once: "
-    "`quantization` is nf4 (`pip install bitsandbytes` in ComfyUI's Python), and "
-    "`gradient_checkpointing` is on. With `quantization` none, as in the paper, 26 GB instead of 9. T5 "
-    "takes 9.5 GB while it reads the prompts. Main memory while loading: 36 GB",
+    "with the settings here, training takes 9 GB of GPU memory, plus 0.8 GB for each picture processed at "
+    "once: `quantization` is nf4 (`pip install bitsandbytes` in ComfyUI's Python) and "
+    "`gradient_checkpointing` is on. With `quantization` none, as in the paper, it takes 26 GB instead of 9. "
+    "T5 takes 9.5 GB while it encodes the prompts. Main memory while loading: 36 GB",
     {"quantization": "nf4"},
     {"gradient_checkpointing": True},
 )
 
 
 def _hours(model: Model, train: dict[str, Any], prompts: tuple[int, int], images: int) -> str:
-    """What there is to compute, counted in passes of the network for one picture."""
+    """Return a sentence on the work of a training, counted in network passes for one image."""
     sampling = model.sampling["steps"] * model.passes
-    made = prompts[0] * images * sampling
+    rollout = prompts[0] * images * sampling
     group = train.get("algorithm.group_size", images)
     online = train.get("algorithm") == "dgpo"
-    # Forward, reference (and the older policy), and twice a pass backwards; one more if checkpointed.
+    # One forward pass, one of the reference, about 1.5 for the backward pass; one of the older policy in
+    # online training, and one for recomputing the forward pass with checkpointing.
     step = (3.5 if not online else 4.5) + bool(model.train.get("gradient_checkpointing"))
-    learnt = train["steps"] * train["groups_per_step"] * group * step
+    training = train["steps"] * train["groups_per_step"] * group * step
     if online:
-        new = train["algorithm.prompts_per_round"] * images * train["algorithm.sampling_steps"]
-        learnt += (train["algorithm.rounds"] - 1) * new
-        checks = train["steps"] // train["validate_every"] + 1
-        learnt += checks * prompts[1] * 2 * sampling
-    tried = 2 * prompts[1] * 4 * sampling
-    total = made + learnt + tried
+        new_images = (train["algorithm.rounds"] - 1) * train["algorithm.prompts_per_round"] * images
+        training += new_images * train["algorithm.sampling_steps"]
+        validations = train["steps"] // train["validate_every"] + 1
+        training += validations * prompts[1] * 2 * sampling
+    evaluation = 2 * prompts[1] * 4 * sampling
+    total = rollout + training + evaluation
     hours = total * model.operations / 50 / 3600
     return (
-        f"{total / 1000:.0f},000 passes of the network for one picture: {made / 1000:.0f},000 for the "
-        f"groups, {learnt / 1000:.0f},000 to train, {tried / 1000:.0f},000 to evaluate. A pass is "
-        f"{model.operations} x 10^12 operations: on a card that does 50 x 10^12 a second, about "
+        f"{total / 1000:.0f},000 single-picture network passes: {rollout / 1000:.0f},000 for the "
+        f"groups, {training / 1000:.0f},000 to train and {evaluation / 1000:.0f},000 to evaluate. A pass is "
+        f"{model.operations} x 10^12 operations, so a card that does 50 x 10^12 per second takes about "
         f"{hours:.0f} hours"
     )
 
@@ -127,54 +130,64 @@ def full_size(
     needs: str,
     prompts: tuple[int, int] = (128, 32),
 ) -> Graph:
-    """A training of a real model with a paper's settings.
+    """Return the graph of a real model's training with the settings of a paper.
 
     Args:
-        needs: of the reward, for the note.
-        prompts: how many to learn on, and to evaluate on.
+        name: Name of the run.
+        task: Heading of the note.
+        model: The model to align.
+        sets: Names of the shipped prompt sets to train on and to evaluate on.
+        reward: Node type of the reward and its widgets.
+        train: Widgets of the training node.
+        needs: What the reward requires, for the note.
+        prompts: How many prompts to train on and to evaluate on.
     """
     online = train.get("algorithm") == "dgpo"
     about = f"""## {task}
 
-**1. Files.** Choose yours on *GDRO Load Base Model*:
+**1. Files.** Choose your files on *GDRO Load Base Model*:
 
 {model.files}
 
 **2. Reward.** {needs}
 
-**3. First try.** Set `limit` to 16 on both prompt nodes and `steps` to 50 on *GDRO Train LoRA*, and press
-**Run**: that tells whether all is in place.
+**3. Trial run.** Set `limit` to 16 on both prompt nodes and `steps` to 50 on *GDRO Train LoRA*, and press
+**Run** to check that everything works.
 
-**Memory** (estimates): {model.memory}. The training says what it will take before it starts.
+**Memory** (estimates): {model.memory}. The training reports its own estimate before it starts.
 
-**Time** (an estimate, not measured): {_hours(model, train, prompts, _GROUPS["images_per_prompt"])}.
+**Time** (estimated, not measured): {_hours(model, train, prompts, _GROUPS["images_per_prompt"])}.
 
-The settings are the paper's, at 512 pixels; we have not trained this model at full size yet. {WHERE}"""
+The settings are those of the paper, at 512 pixels. We have not trained this model at full size yet.
+
+{WHERE}"""
     return alignment(
         name, about, {**SINGLE, **model.loading}, sets, reward, {**train, **model.train},
         model.sampling, _GROUPS, prompts, online, online, model_height=300, note_height=440,
     )  # fmt: skip
 
 
-_OCR_NEEDS = "`pip install rapidocr onnxruntime` in ComfyUI's Python (no download at run time)."
-_OWL_NEEDS = """OWLv2 finds the things. Turn on `download` on the reward to let it fetch the detector and CLIP
-(2.5 GB, once), or choose *local folder*."""
+_OCR_NEEDS = (
+    "`pip install rapidocr onnxruntime` in ComfyUI's Python (nothing is downloaded at run time)."
+)
+_OWL_NEEDS = """OWLv2 detects the objects. Turn on `download` on the reward node to let it fetch the detector
+and CLIP (2.5 GB, once), or choose *local folder*."""
 
 USE = """## Use an aligned LoRA
 
-ComfyUI's own sampler, twice with the same seed: without the LoRA (strength 0), and with it. Press **Run**:
-it works on any computer, with the bundled tiny SD3 and a LoRA that teaches it to draw signs that can be read.
+ComfyUI's own sampler runs twice with the same seed: without the LoRA (strength 0) and with it. Press **Run**:
+it works on any computer, with the bundled tiny SD3 and a LoRA that teaches it to draw legible signs.
 
-**With your model:** put ComfyUI's own loaders (*Load Checkpoint*, or *Load Diffusion Model*,
-*DualCLIPLoader* and *Load VAE*) in the place of *GDRO Load Base Model* and *GDRO Model for ComfyUI*, choose
-your LoRA in both *GDRO Load Aligned LoRA* nodes (yours are in `models/loras/gdro`), and set size, steps and
-cfg as you do for that model. ComfyUI's own *LoraLoaderModelOnly* does the same.
+**With your own model:** replace *GDRO Load Base Model* and *GDRO Model for ComfyUI* with ComfyUI's own
+loaders (*Load Checkpoint*, or *Load Diffusion Model*, *DualCLIPLoader* and *Load VAE*), choose your LoRA on
+both *GDRO Load Aligned LoRA* nodes (yours are in `models/loras/gdro`), and set the size, steps and cfg that
+you normally use with that model. ComfyUI's own *LoraLoaderModelOnly* works too.
 
-**Memory and time:** those of ComfyUI's sampler; with the bundled model seconds."""
+**Memory and time:** those of ComfyUI's sampler; a few seconds with the bundled model."""
 
 
 def use_lora() -> Graph:
-    """Sampling with ComfyUI's own nodes, with the LoRA and without."""
+    """Return a graph that samples with ComfyUI's own nodes, with the LoRA and without it."""
     nodes: dict[str, tuple] = {
         "note": ("MarkdownNote", "Read me", (20, -260, 640, 220), {"": USE}, {}),
         "base": ("GDRO_LoadBaseModel", None, (40, 60, 340, 120), TINY, {}),
@@ -189,7 +202,7 @@ def use_lora() -> Graph:
     for row, (name, strength) in enumerate((("without", 0.0), ("with", 1.0))):
         y = 60 + 520 * row
         nodes |= {
-            f"lora_{name}": ("GDRO_LoadAlignedLoRA", f"{name} the LoRA", (920, y, 340, 160),
+            f"lora_{name}": ("GDRO_LoadAlignedLoRA", f"{name.capitalize()} the LoRA", (920, y, 340, 160),
                              {"lora_name": "bundled: signs (tiny SD3)", "strength": strength},
                              {"model": "model.model"}),
             f"sampler_{name}": ("KSampler", None, (1300, y, 320, 420),
@@ -201,14 +214,14 @@ def use_lora() -> Graph:
                                  "latent_image": "empty.LATENT"}),
             f"decode_{name}": ("VAEDecode", None, (1660, y, 220, 60), {},
                                {"samples": f"sampler_{name}.LATENT", "vae": "model.vae"}),
-            f"save_{name}": ("PreviewImage", f"{name} the LoRA", (1660, y + 120, 380, 380), {},
+            f"save_{name}": ("PreviewImage", f"{name.capitalize()} the LoRA", (1660, y + 120, 380, 380), {},
                              {"images": f"decode_{name}.IMAGE"}),
         }  # fmt: skip
     return {
         "nodes": nodes,
         "groups": [
             ("Model and prompt", (20, -20, 860, 640), BLUE),
-            ("Without the LoRA, and with it", (900, -20, 1160, 1140), PURPLE),
+            ("Without the LoRA and with it", (900, -20, 1160, 1140), PURPLE),
         ],
     }
 
@@ -223,7 +236,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
         ("GDRO_OCRReward", {"mode": "detect"}), _GDRO_OCR, _OCR_NEEDS,
     ),
     "flux_dev_composition": lambda: full_size(
-        "flux_composition", "Teach FLUX.1-dev to count and to place (GDRO)", FLUX,
+        "flux_composition", "Teach FLUX.1-dev to count and arrange objects (GDRO)", FLUX,
         ("things_train", "things_heldout"), ("GDRO_CompositionReward", _OWL), _GDRO_COMPOSITION,
         _OWL_NEEDS,
     ),

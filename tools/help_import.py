@@ -1,10 +1,10 @@
-"""The hand-written part of the help pages of what comes from elsewhere; see ``help_text.py``."""
+"""Help pages of imported groups and installed rewards, the hand-written part; see ``help_text.py``."""
 
 from __future__ import annotations
 
 ADVICE = {
-    "GDRO_ImportGroups": """GDRO learns from groups of pictures of the same prompt, whoever made them: another
-sampler, another program, a camera. Put a folder into ComfyUI's `input` folder:
+    "GDRO_ImportGroups": """GDRO can learn from any group of pictures of the same prompt, wherever they come
+from: another sampler, another program, a camera. Put a folder into ComfyUI's `input` folder:
 
 ```
 input/taste/
@@ -12,44 +12,44 @@ input/taste/
     old harbour/    prompt.txt   1.png   2.png   3.png   4.png
 ```
 
-**Order.** Where the names are whole numbers, 1 is the best; or names end in `_w` (better) and `_l`
-(worse). Equal numbers are a tie. The output `reward` then holds that order, from 1 to 0, and no judge is
-needed: put it into GDRO Score Rollout and train with a temperature of 0, which looks at the order alone.
-Where a prompt's names give no order, score the groups with any other reward.
+**Order.** If the file names are whole numbers, 1 is the best; names can also end in `_w` (better) and `_l`
+(worse). Equal numbers are a tie. The `reward` output then holds that order, from 1 to 0, and you need no
+judge: connect it to GDRO Score Rollout and train with a temperature of 0, which uses the order alone. If a
+prompt's file names give no order, score the groups with any other reward.
 
-**Prompts.** *caption files*: `prompt.txt` in the sub-folder, or a `.txt` with the name of each picture;
-all of one sub-folder have to agree. *PNG metadata*: the text of the CLIPTextEncode that leads to the
-samplers; where samplers have different prompts, or nodes mix them, it says so. *folder names*: with `_`
-for a space. *typed*: a line for each sub-folder. In a folder without sub-folders the pictures of the
-same prompt are a group, so the files of ComfyUI's own Save Image can be imported as they lie, from a
-folder in `output` too (*NAME [output]*).
+**Prompts.** *caption files*: `prompt.txt` in the sub-folder, or a `.txt` file with the name of each picture;
+all captions in a sub-folder must agree. *PNG metadata*: the text of the CLIPTextEncode node that leads to the
+samplers; if samplers have different prompts, or other nodes mix them, a message says so. *folder names*: `_`
+stands for a space. *typed*: one line for each sub-folder. In a folder without sub-folders, pictures with the
+same prompt form a group, so you can import the files of ComfyUI's own Save Image as they are, also from a
+folder in `output` (*NAME [output]*).
 
-**Pictures.** PNG, JPEG, WebP, BMP, TIFF and GIF. Each is scaled until it covers the size, and what
-stands out is cut off on both sides alike. Transparent parts become white, 16 bits 8, EXIF's turn is
-done. Pictures that move, are damaged, would be enlarged more than 4 times, or come twice are refused,
-all in one message, before anything is encoded. Links are not followed.
+**Pictures.** PNG, JPEG, WebP, BMP, TIFF and GIF. Each picture is scaled until it covers the size, and the
+excess is cropped equally on both sides. Transparent parts become white, 16 bits become 8, and the EXIF
+rotation is applied. Animated, damaged and duplicate pictures, and those that would be enlarged more than 4
+times, are refused before anything is encoded, all in one message. Links are not followed.
 
-**Groups** have one size. `images_per_prompt` 0 cuts all to the smallest; a number leaves smaller groups
-out. Cutting goes evenly through the order and keeps the best and the worst. Use 4 or more; 2 is
-unsteady.
+**Groups** all have the same size. With `images_per_prompt` at 0, all groups are cut to the smallest; with a
+number, smaller groups are left out. The cut picks evenly from the order and keeps the best and the worst. Use
+4 or more; 2 is unstable.
 
-What is encoded stays: a cancelled import goes on, the same again is there at once. Other pictures, or
-another order, make another run, which is encoded anew.
+Encoded pictures are kept: a cancelled import resumes, and repeating an import takes no time. Other pictures,
+or another order, make a new run, which is encoded again.
 
-Pictures that the model would hardly make itself teach less than its own, and pull it further away: watch
-the pictures while it trains.""",
-    "GDRO_InstalledReward": """For what no other node measures, in Python. Code comes with `pip install`,
-which you do yourself, and never with a workflow or from a file that a workflow names. The package is
-imported when this node runs, with all rights of ComfyUI: install only what you trust.
+Pictures unlike the model's own teach it less, and pull it further from its base: watch the pictures during
+training.""",
+    "GDRO_InstalledReward": """For what no other node measures, in Python. You install the code yourself with
+`pip install`; it never comes with a workflow, or from a file that a workflow names. The package is imported
+when this node runs, with all of ComfyUI's rights: install only what you trust.
 
-`example_packages/gdro_reward_warmth` in the folder of this pack is such a package of 40 lines, with its test.
-Copy it, change the names and `score`, then `pip install ./my_reward` with ComfyUI's Python, and restart.
+`example_packages/gdro_reward_warmth` in this pack's folder is such a package: 40 lines, with a test. Copy it,
+change the names and `score`, run `pip install ./my_reward` with ComfyUI's Python, and restart.
 
-The settings are those that the package names. A scored rollout keeps its scores as long as package,
-version and settings stay the same; another version scores anew. On the console `gdro-comfy rewards`
-lists what is there.
+Each package defines its own settings. A scored rollout keeps its scores as long as the package, its version
+and the settings stay the same; another version scores again. On the command line, `gdro-comfy rewards` lists
+the installed rewards.
 
-Without Python, GDRO Scores from Graph makes a reward of any nodes, and GDRO VLM Reward of a question.""",
+Without Python, GDRO Scores from Graph makes a reward from any nodes, and GDRO VLM Reward from a question.""",
 }
 
 TYPICAL = {
@@ -58,9 +58,9 @@ TYPICAL = {
         "images_per_prompt": "0, or 4 to 16",
         "width": "0",
         "height": "0",
-        "steps": "as you use the model",
-        "guidance": "3.5 with FLUX.1-dev, else 1",
-        "run_name": "a word for what you try",
+        "steps": "as you normally use the model",
+        "guidance": "3.5 with FLUX.1-dev, otherwise 1",
+        "run_name": "a word for what you are trying",
     },
     "GDRO_InstalledReward": {
         "reward": "`warmth (gdro-reward-warmth)`",
@@ -72,7 +72,7 @@ MISTAKES = {
     "GDRO_ImportGroups": [
         (
             "`source: something is wrong with the pictures or their prompts`",
-            "The message lists each file and what is wrong with it. Mend or remove them, and run again.",
+            "The message lists each file and its problem. Fix or remove the files, and run again.",
         ),
         (
             "`folder: … is not among the folders of pictures`",
@@ -80,7 +80,7 @@ MISTAKES = {
         ),
         (
             "`folder: there are no pictures in … or its sub-folders`",
-            "Put the pictures of each prompt into a sub-folder of it.",
+            "Put the pictures of each prompt into their own sub-folder.",
         ),
         (
             "`images_per_prompt: no group has … pictures, the largest has …`",
@@ -88,33 +88,35 @@ MISTAKES = {
         ),
         (
             "`prompt: … prompts came for … batches of images`",
-            "Connect a list with a prompt for each batch, or type one prompt for all.",
+            "Connect a list with one prompt per batch, or type one prompt for all.",
         ),
         (
-            "The reward says that names give no order",
-            "In every sub-folder, name all pictures 1, 2, 3, ... or end all names in `_w` and `_l`.",
+            "The reward says that the names give no order",
+            "In each sub-folder, name all pictures 1, 2, 3, ... or end all names in `_w` or `_l`.",
         ),
         (
             "`… is not a multiple of … pixels`",
-            "Use one of the two sizes that the message names, or 0.",
+            "Use one of the two sizes in the message, or 0.",
         ),
     ],
     "GDRO_InstalledReward": [
         (
             "`reward: … is not among the installed rewards`",
-            "Install the package that has it: `pip install NAME` with ComfyUI's Python, then restart.",
+            "Install the package that provides it: `pip install NAME` with ComfyUI's Python, then "
+            "restart.",
         ),
         (
             "`reward: several packages offer …`",
-            "Choose it from the list again, which names the package.",
+            "Choose it from the list again; the list names the package.",
         ),
         (
             "`reward: … cannot be imported (…)`",
-            "The package is broken, or needs another library. Update it, or ask its author.",
+            "The package is broken, or another library is missing. Update it, or ask its author.",
         ),
         (
-            "`reward: … is no reward: …`",
-            "The package does not keep to the contract. Its author finds it in the README of the example.",
+            "`reward: … is not a reward: …`",
+            "The package does not keep to the contract. Its author can find the contract in the "
+            "README of the example.",
         ),
         (
             "`settings: … has no setting …`",
@@ -122,11 +124,11 @@ MISTAKES = {
         ),
         (
             "`settings: … refuses them (…)`",
-            "The package says what does not fit. Change that setting.",
+            "The package says what is wrong. Change that setting.",
         ),
         (
             "`settings: line …, …, …. Write name = value.`",
-            "One setting a line, each with an equals sign; or a whole JSON object in `{}`.",
+            "Write one setting per line, each with an equals sign, or a whole JSON object in `{}`.",
         ),
     ],
 }

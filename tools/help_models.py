@@ -1,41 +1,47 @@
-"""The hand-written part of the help pages of models and their LoRAs; see ``help_text.py``."""
+"""Help pages of models and their LoRAs, the hand-written part; see ``help_text.py``."""
 
 from __future__ import annotations
 
 ADVICE = {
-    "GDRO_LoadBaseModel": """The first node of a GDRO graph. Use the bundled model to learn how
-the nodes work, and a diffusers folder for a model of your own: a folder in `models/diffusers` that
-has `model_index.json` beside `transformer/`, `vae/`, `text_encoder/` and so on.
+    "GDRO_LoadBaseModel": """The first node of a GDRO graph. Start with the bundled model to learn how the
+nodes work. For a model of your own, use a diffusers folder: a folder in `models/diffusers` with
+`model_index.json` next to `transformer/`, `vae/`, `text_encoder/` and so on.
 
-With *single files* you use the files that ComfyUI's own workflows use. For FLUX.1-dev:
-`flux1-dev.safetensors` in `models/diffusion_models`, `clip_l.safetensors` and
-`t5xxl_fp8_e4m3fn.safetensors` (or `t5xxl_fp16`) in `models/text_encoders`, `ae.safetensors` in
-`models/vae`. For SD3.5: `sd3.5_medium.safetensors`, which holds its VAE, beside `clip_l`, `clip_g` and
-`t5xxl`. A file is told by its header; a wrong pick says what it is and where it belongs.
+With *single files*, use the same files as ComfyUI's own workflows. For FLUX.1-dev: `flux1-dev.safetensors` in
+`models/diffusion_models`, `clip_l.safetensors` and `t5xxl_fp8_e4m3fn.safetensors` (or `t5xxl_fp16`) in
+`models/text_encoders`, and `ae.safetensors` in `models/vae`. For SD3.5: `sd3.5_medium.safetensors`, which
+contains its VAE, with `clip_l`, `clip_g` and `t5xxl`. Files are recognised by their headers; if you pick a
+wrong one, the message says what it is and where it belongs.
 
-With `loras` you train on the model as you use it: one or two LoRAs (a style, a character) are merged into
-the base first. The run and the trained LoRA say which. In ComfyUI, load them beside the trained one, with
-the same strengths.
+With `loras`, you train on the model as you use it: one or two LoRAs (a style, a character) are merged into
+the base first. The run and the trained LoRA record which ones. In ComfyUI, load them together with the
+trained LoRA, at the same strengths.
 
-*Hugging Face id* is the only choice that downloads. It shows its progress, you may cancel, and the next
-Run goes on where it stopped. For a model behind a license, accept that on its page, then give your
-token with `hf auth login` or in the environment variable `HF_TOKEN`, never in a workflow.""",
+*Hugging Face id* is the only choice that downloads anything. The download shows its progress and can be
+cancelled; the next Run resumes it. For a gated model, accept the license on its page, then provide your token
+with `hf auth login` or in the environment variable `HF_TOKEN`, never in a workflow.""",
     "GDRO_Generate": """For a quick look at one prompt. Use the same seed with and without `aligned`
 to see what the LoRA changed.""",
     "GDRO_LoadAlignedLoRA": """For ComfyUI's own samplers. The stock *LoraLoaderModelOnly* loads the
 same file, and *Load LoRA Model* takes the `lora` output of GDRO Train LoRA.""",
-    "GDRO_AlignedFromFile": """For a LoRA of an earlier session. Connect it to `start_from` of GDRO Train LoRA
-to go on from it (on other prompts, or with another reward), or to GDRO Evaluate Alignment and GDRO Generate.
-Where its training is still in `output/gdro`, evaluations are written there.
+    "GDRO_AlignedFromFile": """For a LoRA from an earlier session. Connect it to `start_from` of GDRO Train
+LoRA to continue training (on other prompts, or with another reward), or to GDRO Evaluate Alignment and GDRO
+Generate. If its training is still in `output/gdro`, evaluations are saved there.
 
-Training on from it needs the same base, `rank` and `target`; the reference stays the base, not the LoRA.""",
-    "GDRO_ModelForComfyUI": """For the bundled model, and for models in diffusers' layout: with it, ComfyUI's
-samplers draw with the very model that was trained. Where you have ComfyUI's own files, its own loaders
-(*Load Checkpoint*, *Load Diffusion Model*) do the same and take less memory: this node makes a copy of the
-network.
+Continuing needs the same base, `rank` and `target`; the reference stays the base, not the LoRA.""",
+    "GDRO_ModelForComfyUI": """For the bundled model, and for models in diffusers' layout: ComfyUI's samplers
+then use exactly the model that was trained. If you have ComfyUI's own files, its loaders (*Load Checkpoint*,
+*Load Diffusion Model*) do the same and take less memory, because this node makes a copy of the network.
 
-`clip` knows *CLIP Text Encode*, without weights in brackets and without LoRAs on the text encoder; `vae`
-knows *VAE Decode* and *VAE Encode*.""",
+`clip` works with *CLIP Text Encode*, without weights in brackets and without LoRAs on the text encoder; `vae`
+works with *VAE Decode* and *VAE Encode*.""",
+    "GDRO_ModelFromWires": """Connect the MODEL, CLIP and VAE of your own graph: single files, fp8 and GGUF
+files, with LoRAs and ModelSampling nodes before it. Nothing is loaded a second time, and ComfyUI's memory
+management stays in charge. `guidance` on the nodes behind it is the CFG of KSampler, or the guidance of
+FluxGuidance where the model has that built in. GDRO Group Rollout then offers ComfyUI's samplers, and draws
+what KSampler draws with the same settings and seed.
+
+The trained LoRA has ComfyUI's own names of layers: load it with any LoRA loader, on the same MODEL.""",
 }
 TYPICAL = {
     "GDRO_LoadBaseModel": {
@@ -52,59 +58,62 @@ MISTAKES = {
     "GDRO_LoadBaseModel": [
         (
             "`folder: … is not among the diffusers folders`",
-            "The folder belongs in `models/diffusers`. Put it there, press R in ComfyUI to read the lists "
-            "again, and choose it.",
+            "The folder belongs in `models/diffusers`. Put it there, press R in ComfyUI to "
+            "refresh the lists, and choose it.",
         ),
         (
             "`folder: … holds a …. Choose a folder of: …`",
-            "The folder holds another architecture. SD3, SD3.5 and FLUX.1 can be trained.",
+            "The folder contains another architecture. Only SD3, SD3.5 and FLUX.1 can be trained.",
         ),
-        ("`… lacks its part …`", "A download was not finished. Copy the folder again."),
+        ("`… lacks its part …`", "A download did not finish. Copy the folder again."),
         (
             "`… has no readable model_index.json`",
-            "That is no folder in diffusers' layout. For a checkpoint file choose *single files*.",
+            "The folder is not in diffusers' layout. For a checkpoint file, choose *single files*.",
         ),
         (
             "`quantization: … needs bitsandbytes, which cannot be used here (…)`",
-            "`pip install bitsandbytes` with ComfyUI's Python, then restart; or choose `none`.",
+            "Run `pip install bitsandbytes` with ComfyUI's Python and restart, or choose `none`.",
         ),
         (
             "`repo_id: … is gated: its owner wants to know who downloads it`",
-            "Accept the license on the model's page, then `hf auth login`, or set `HF_TOKEN`.",
+            "Accept the license on the model's page, then run `hf auth login` or set `HF_TOKEN`.",
         ),
         (
             "`repo_id: the hub cannot be reached (…)`",
-            "There is no network, or `HF_HUB_OFFLINE` is set. Run again later: it goes on where it stopped.",
+            "There is no network, or `HF_HUB_OFFLINE` is set. Run again later; the download "
+            "resumes.",
         ),
         (
             "`repo_id: … still needs … GB, and the disk of … has … GB free`",
-            "Make room on that disk, or choose single files that you have already.",
+            "Free some space on that disk, or choose single files that you already have.",
         ),
         (
             "`… is …. This input wants …`",
-            "The file is another model than this input takes. The message says what it is, and where it "
-            "belongs.",
+            "The file is not the kind of model that this input takes. The message says what it is "
+            "and where it belongs.",
         ),
         (
             "`transformer: no file is chosen`",
-            "Choose your model's file. The message names those that are there; a new file shows after R.",
+            "Choose your model's file. The message lists those that were found; press R to see a "
+            "new file.",
         ),
         (
             "`… needs …, and … has none`",
-            "Choose a file at the input that the message names: the transformer's file does not hold that "
-            "part.",
+            "The transformer's file does not contain that part. Choose a file at the input that "
+            "the message names.",
         ),
         (
             "`… is …, this model is …`",
-            "Choose a LoRA of the model's own family. The message says what the file is for.",
+            "Choose a LoRA for the same model family. The message says what the file is for.",
         ),
         (
             "`… is …, which cannot be merged here`",
-            "LoHa, LoKr, DoRA and the like: choose a plain LoRA, or convert the file to one.",
+            "LoHa, LoKr, DoRA and similar formats are not supported. Choose a plain LoRA, or "
+            "convert the file to one.",
         ),
         (
             "`… is incomplete: … bytes of …`",
-            "The download was not finished, or the disk was full. Download the file again.",
+            "The download did not finish, or the disk was full. Download the file again.",
         ),
         (
             "`… is a pickle, which can run any code when it is opened`",
@@ -112,7 +121,8 @@ MISTAKES = {
         ),
         (
             "`… is a GGUF file, which is made for inference`",
-            "Training needs the `.safetensors` file; `quantization` makes it as small in memory.",
+            "Training needs the `.safetensors` file; with `quantization` it takes as little "
+            "memory.",
         ),
     ],
     "GDRO_LoadAlignedLoRA": [
@@ -130,8 +140,8 @@ MISTAKES = {
         ),
         (
             "`model: … was trained for another model …`",
-            "The LoRA is of another family (SD3, FLUX.1) or of another size. Load the model that it was "
-            "trained for.",
+            "The LoRA is for another family (SD3, FLUX.1) or another size. Load the model that it "
+            "was trained for.",
         ),
         (
             "The pictures do not change",
@@ -141,11 +151,12 @@ MISTAKES = {
     "GDRO_AlignedFromFile": [
         (
             "`… is no LoRA that GDRO Train LoRA wrote`",
-            "Choose one from `models/loras/gdro`: only their headers say what they were trained on.",
+            "Choose one from `models/loras/gdro`: only their headers say what they were trained "
+            "on.",
         ),
         (
             "`aligned: this LoRA was trained for another model`",
-            "Load the base that it was trained on, with the same LoRAs merged.",
+            "Load the base that it was trained on, with the same LoRAs merged into it.",
         ),
     ],
     "GDRO_ModelForComfyUI": [
@@ -155,11 +166,30 @@ MISTAKES = {
         ),
         (
             "`model: ComfyUI does not know this network`",
-            "The sizes of the network are none that ComfyUI knows. GDRO Generate draws with it.",
+            "ComfyUI knows no network of this size. Generate with GDRO Generate.",
         ),
         (
             "`… has text this model cannot read: …`",
-            "The bundled model knows English letters only, and no weights in brackets.",
+            "The bundled model reads English letters only, and no weights in brackets.",
+        ),
+    ],
+    "GDRO_ModelFromWires": [
+        (
+            "`model: this is a … model, which predicts no rectified flow`",
+            "SD 1.5, SDXL and models like them cannot be aligned with GDRO. Use SD3.5, FLUX, Chroma, "
+            "Qwen-Image or Z-Image.",
+        ),
+        (
+            "`model: a node before this one put … onto the MODEL …`",
+            "Connect the MODEL from before the IP-Adapter, ControlNet or caching node; LoRAs may stay.",
+        ),
+        (
+            "`vae: its latents have … channels, and the MODEL's …`",
+            "Connect the VAE that belongs to the model.",
+        ),
+        (
+            "`clip: it encodes text into … numbers a token, and the MODEL reads …`",
+            "Connect the CLIP that belongs to the model, with all of its text encoders.",
         ),
     ],
 }

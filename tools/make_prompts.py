@@ -1,14 +1,14 @@
-"""Write the shipped prompt sets: the same files every time.
+"""Write the shipped prompt sets for the bundled model; every run writes the same files.
 
     python tools/make_prompts.py --out gdro_comfy/assets/prompts
 
-- shapes_train (192) and shapes_heldout (96): captions in the words of ``scenes.shape_caption``,
-  with "include" in GenEval's form, so that the composition reward need not read them;
-- words_train (96) and words_heldout (32): signs with the words of ``scenes.SIGN_WORDS`` in four
-  colours, the held-out words being others.
+- shapes_train (192) and shapes_heldout (96): captions by ``scenes.shape_caption``, with "include" in
+  GenEval's form, so that the composition reward does not have to parse the text.
+- words_train (96) and words_heldout (32): signs with the words of ``scenes.SIGN_WORDS`` in four colours.
+  No held-out word is in the training set.
 
-In "include" a position is that of the entry it stands in, seen from an earlier entry: "A left of B"
-gives B the position ["right of", 0].
+In "include", an entry's position is relative to an earlier entry: "A left of B" gives B the position
+["right of", 0].
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ HELDOUT_WORDS = 8
 
 
 def shape_prompt(things: list[scenes.Thing], relation: str | None) -> dict:
+    """Return a prompt as a line of a prompt file, with "include" in GenEval's form."""
     include = [{"class": t.shape, "count": t.count, "color": t.color} for t in things]
     if relation:
         include[1]["position"] = [OPPOSITE[relation], 0]
@@ -33,18 +34,19 @@ def shape_prompt(things: list[scenes.Thing], relation: str | None) -> dict:
 
 
 def shape_prompts(rng: random.Random, count: int) -> list[dict]:
-    """Prompts with different texts, in no order."""
-    found: dict[str, dict] = {}
-    while len(found) < count:
+    """Return prompts with distinct texts, in random order."""
+    by_text: dict[str, dict] = {}
+    while len(by_text) < count:
         prompt = shape_prompt(*scenes.random_things(rng))
-        found.setdefault(prompt["text"], prompt)
-    prompts = [*found.values()]
-    rng.shuffle(prompts)  # common captions come first: share them between train and held-out
+        by_text.setdefault(prompt["text"], prompt)
+    prompts = [*by_text.values()]
+    # Frequent captions are drawn first: without this, the training set would get most of them.
+    rng.shuffle(prompts)
     return prompts
 
 
 def word_prompts(rng: random.Random, words: list[str], count: int) -> list[dict]:
-    """Every word once, then again in another colour, until there are enough."""
+    """Return ``count`` signs in random order: every word once before any is used in a second colour."""
     signs = []
     for first in range(len(scenes.SIGN_COLORS)):
         for i, word in enumerate(words):
@@ -56,6 +58,7 @@ def word_prompts(rng: random.Random, words: list[str], count: int) -> list[dict]
 
 
 def write(path: Path, prompts: list[dict]) -> None:
+    """Write prompts as JSON lines, with the same bytes on every system."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(prompt) + "\n" for prompt in prompts)
 

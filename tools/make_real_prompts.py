@@ -1,14 +1,15 @@
-"""Write the shipped prompt sets for models that draw photographs: the same files every time.
+"""Write the shipped prompt sets for models that draw photographs; every run writes the same files.
 
     python tools/make_real_prompts.py --out gdro_comfy/assets/prompts
 
-- signs_train (800) and signs_heldout (200): texts in double quotes in 20 scene types, for the OCR
-  reward; the held-out texts are others;
-- things_train (400) and things_heldout (100): GenEval's form and its six kinds of question (single
-  object, two objects, counting, colours, position, colour attribution), for the composition reward
-  with a detector; what is asked for in a held-out prompt is asked for in no other.
+- signs_train (800) and signs_heldout (200): texts in double quotes in 20 kinds of scene, for the OCR
+  reward. No held-out text is in the training set.
+- things_train (400) and things_heldout (100): GenEval's form and its six tasks (single object, two
+  objects, counting, colours, position, colour attribution), for the composition reward with a detector.
+  No held-out prompt asks for the same as another prompt.
 
-Templates and word lists are in ``gdro_comfy/prompt_writer.py``; ``gdro-comfy prompts`` makes more.
+Templates and word lists are in ``gdro_comfy/headless/prompt_generator.py``; ``gdro-comfy prompts`` writes
+further sets.
 """
 
 from __future__ import annotations

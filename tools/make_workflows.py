@@ -1,10 +1,10 @@
-"""Build and save the shipped workflows in ComfyUI's real front end, and shoot their thumbnails.
+"""Build and save the shipped workflows in ComfyUI's real front end, and make their thumbnails.
 
     python tools/make_workflows.py --url http://127.0.0.1:8188 [--only quickstart]
 
-Needs a running ComfyUI with this pack, and Playwright with Chromium. The graphs are described in
-``graphs.py`` and the like, built by the front end itself from the nodes that the server offers, and
-written as it saves them.
+Needs a running ComfyUI with this pack, Playwright, and Chromium on the PATH. The graphs are described in
+``graphs.py``, ``graphs_models.py`` and ``graphs_by_hand.py``. The front end builds them from the nodes that
+the server offers, and they are written exactly as it saves them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -36,7 +37,7 @@ BUILD = """
 async (spec) => {
   const app = window.app, graph = app.graph;
   graph.clear();
-  const made = {};
+  const nodes = {};
   for (const [key, [type, title, box, widgets]] of Object.entries(spec.nodes)) {
     const node = LiteGraph.createNode(type);
     if (!node) throw new Error('no node type ' + type);
@@ -50,15 +51,17 @@ async (spec) => {
       widget.callback?.(value);
     }
     node.size = [box[2], box[3]];
-    made[key] = node;
+    nodes[key] = node;
   }
   for (const [key, [type, , , , links]] of Object.entries(spec.nodes)) {
     for (const [input, from] of Object.entries(links)) {
       const [source, output] = from.split('.');
-      const slot = made[source].outputs.findIndex(o => o.name === output);
-      const place = made[key].inputs.findIndex(i => i.name === input);
-      if (slot < 0 || place < 0) throw new Error('cannot link ' + from + ' to ' + key + '.' + input);
-      made[source].connect(slot, made[key], place);
+      const outputSlot = nodes[source].outputs.findIndex(o => o.name === output);
+      const inputSlot = nodes[key].inputs.findIndex(i => i.name === input);
+      if (outputSlot < 0 || inputSlot < 0) {
+        throw new Error('cannot link ' + from + ' to ' + key + '.' + input);
+      }
+      nodes[source].connect(outputSlot, nodes[key], inputSlot);
     }
   }
   for (const [title, box, color] of spec.groups) {
@@ -76,22 +79,23 @@ async (spec) => {
 
 
 def save(workflow: dict, path: Path) -> None:
-    """As the front end saves it, without what depends on this machine."""
+    """Write a workflow as the front end saves it, without what depends on this machine."""
     workflow["extra"] = {"ds": workflow.get("extra", {}).get("ds", {})}
     path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def thumbnail(picture: Image.Image, path: Path) -> None:
-    """The upper part of a picture, 16:9, as the template browser shows it."""
-    width = picture.width
-    part = picture.convert("RGB").crop((0, 0, width, min(picture.height, width * 9 // 16)))
+def thumbnail(image: Image.Image, path: Path) -> None:
+    """Write the upper part of an image in 16:9, as the template browser shows it."""
+    width = image.width
+    part = image.convert("RGB").crop((0, 0, width, min(image.height, width * 9 // 16)))
     part.resize((870, 870 * part.height // width), Image.Resampling.LANCZOS).save(path, quality=85)
 
 
 def open_page(play, url: str):
+    """Return a page of Chromium with the front end loaded and its tutorial dismissed."""
     profile = tempfile.mkdtemp()
     context = play.chromium.launch_persistent_context(
-        profile, executable_path="/usr/bin/chromium", headless=True, args=FLAGS,
+        profile, executable_path=shutil.which("chromium"), headless=True, args=FLAGS,
         viewport={"width": 1800, "height": 1000},
     )  # fmt: skip
     page = context.new_page()
@@ -111,14 +115,14 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8188")
     parser.add_argument("--only", choices=tuple(GRAPHS))
     parser.add_argument(
-        "--picture", type=Path, help="make the thumbnail of this, e.g. before_after.png"
+        "--picture", type=Path, help="image to use as the thumbnail, e.g. before_after.png"
     )
     options = parser.parse_args()
     with sync_playwright() as play:
         for name, describe in GRAPHS.items():
             if options.only not in (None, name):
                 continue
-            # A page of its own: new nodes would begin with the choices of the graph before.
+            # A fresh page for each graph: new nodes start with the values chosen last on the page.
             page = open_page(play, options.url)
             save(page.evaluate(BUILD, describe()), FOLDER / f"{name}.json")
             page.evaluate("app.canvas.setDirty(true, true)")

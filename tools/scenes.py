@@ -1,13 +1,13 @@
-"""The pictures the bundled models learn from: drawn here, nothing photographed or downloaded.
+"""Draw the captioned scenes that the bundled model is trained on; nothing is photographed or downloaded.
 
-Two kinds of 64-pixel scenes, each with the caption that would be true and the caption it is *given*:
+There are two kinds of scenes, 64 pixels wide and high:
 
-- shapes: one or two kinds of coloured shapes, by count, colour, shape and relation;
-- words: a sign with a short word on it, in the font that Pillow ships (Aileron, CC0).
+- shapes: one or two kinds of coloured shapes, described by count, colour, shape and relation.
+- words: a sign with a short word in the font that Pillow ships (Aileron, CC0).
 
-A share of the scenes disobeys its caption, as pictures on the web do: there is more in them than the
-caption says, or the sign is scribbled over. A model trained on them draws sharp pictures that are
-often wrong in one respect: something a reward can put right.
+A share of the scenes contradicts its caption, as images on the web do: there is more in them than the
+caption says, or the sign is painted over. A model trained on them draws sharp images that are often wrong
+in one respect, which a reward can correct.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE = 64
-_SCALE = 4  # drawn at four times the size, then averaged down: smooth edges
+_SCALE = 4
+"""Scenes are drawn this many times larger and then averaged down, for smooth edges."""
 
 COLORS = {
     "red": (214, 48, 49),
@@ -37,33 +38,34 @@ CAPTION_WORDS = (
 )  # fmt: skip
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SIGN_COLORS = ("red", "green", "blue", "purple")
-# What signs say: each word is one token of the bundled model's vocabulary.
 SIGN_WORDS = (
     "ART", "BED", "BEE", "BOX", "BUS", "CAR", "CAT", "COW", "CUP", "DOG", "EGG", "FOX", "GYM",
     "HAT", "ICE", "INK", "JAM", "KEY", "MAP", "NUT", "OWL", "PIE", "RUN", "SKY", "SUN", "TAX",
     "TEA", "VAN", "WAX", "YES", "ZIP", "ZOO",
 )  # fmt: skip
+"""The words on signs; each is one token of the bundled model's vocabulary."""
 
 
 @dataclass
 class Thing:
-    """Some shapes of one kind: what one part of a caption asks for."""
+    """A number of shapes of one kind and colour, as one part of a caption describes them."""
 
     count: int
     color: str
     shape: str
 
     def text(self) -> str:
+        """Return the words of the caption, e.g. ``two red circles``."""
         return f"{NUMBERS[self.count]} {self.color} {self.shape}{'s' if self.count > 1 else ''}"
 
 
 def shape_caption(things: list[Thing], relation: str | None) -> str:
-    """The caption of one or two kinds of things, e.g. ``two red circles left of one blue square``."""
+    """Return the caption of one or two things, e.g. ``two red circles left of one blue square``."""
     return f" {relation or 'and'} ".join(thing.text() for thing in things)
 
 
 def _background(rng: random.Random) -> Image.Image:
-    """A light, nearly grey wall, a little darker or lighter towards the bottom."""
+    """Return a light, nearly grey wall that gets slightly darker or lighter towards the bottom."""
     size = SIZE * _SCALE
     base = [rng.randint(212, 244) + rng.randint(-4, 4) for _ in range(3)]
     slope = rng.randint(-16, 8)
@@ -94,10 +96,10 @@ def _draw(draw: ImageDraw.ImageDraw, shape: str, color: str, x: float, y: float,
         draw.polygon(_outline(shape, x, y, r), fill=COLORS[color])
 
 
-def _place(
+def _random_centres(
     rng: random.Random, boxes: list[tuple[float, float, float, float]], radii: list[float]
 ) -> list[tuple[float, float]] | None:
-    """Centres inside their boxes (x0, y0, x1, y1) that keep a gap between the shapes."""
+    """Return a centre inside each box (x0, y0, x1, y1) that keeps the shapes apart, or None if that fails."""
     centres: list[tuple[float, float]] = []
     for box, r in zip(boxes, radii, strict=True):
         for _ in range(40):
@@ -115,6 +117,7 @@ def _place(
 
 
 def _halves(relation: str | None) -> tuple[tuple[float, float, float, float], ...]:
+    """Return the boxes of the first and the second thing for a relation; the whole image for None."""
     s, m = float(SIZE), SIZE / 2
     left, right, top, bottom = (0, 0, m, s), (m, 0, s, s), (0, 0, s, m), (0, m, s, s)
     return {
@@ -129,36 +132,37 @@ def _halves(relation: str | None) -> tuple[tuple[float, float, float, float], ..
 def draw_shapes(
     rng: random.Random, things: list[Thing], relation: str | None, clutter: list[Thing]
 ) -> Image.Image:
-    """A picture of the things in the relation, plus clutter that stands anywhere."""
+    """Return an image of the things in their relation, with clutter anywhere in it."""
     halves = _halves(relation if len(things) > 1 else None)
     total = sum(t.count for t in (*things, *clutter))
-    boxes, drawn = [], []
+    boxes, owners = [], []
     for thing, box in [
         *zip(things, halves, strict=False),
         *((c, _halves(None)[0]) for c in clutter),
     ]:
         for _ in range(thing.count):
             boxes.append(box)
-            drawn.append(thing)
+            owners.append(thing)
     while True:
         size = rng.uniform(9.0, 11.0) if total < 4 else rng.uniform(7.0, 8.0)
-        radii = [size * rng.uniform(0.92, 1.08) for _ in drawn]
-        centres = _place(rng, boxes, radii)
+        radii = [size * rng.uniform(0.92, 1.08) for _ in owners]
+        centres = _random_centres(rng, boxes, radii)
         if centres is not None:
             break
     image = _background(rng)
     draw = ImageDraw.Draw(image)
-    for thing, (x, y), r in zip(drawn, centres, radii, strict=True):
+    for thing, (x, y), r in zip(owners, centres, radii, strict=True):
         _draw(draw, thing.shape, thing.color, x, y, r)
     return image.resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
 def _other(rng: random.Random, options, *used):
+    """Return a random option that is not used yet."""
     return rng.choice([o for o in options if o not in used])
 
 
 def random_things(rng: random.Random) -> tuple[list[Thing], str | None]:
-    """What a caption asks for: one kind (1 to 3 of it), or two kinds (1 or 2 of each)."""
+    """Return what a caption describes: 1 to 3 shapes of one kind, or 1 or 2 of each of two kinds."""
     first = Thing(rng.randint(1, 3), rng.choice([*COLORS]), rng.choice(SHAPES))
     if rng.random() < 0.4:
         return [first], None
@@ -168,36 +172,39 @@ def random_things(rng: random.Random) -> tuple[list[Thing], str | None]:
 
 
 def shape_scene(rng: random.Random, wrong: float) -> tuple[Image.Image, str]:
-    """A drawn scene and its caption; with probability ``wrong`` they disagree in one respect.
+    """Return a drawn scene and its caption; with probability ``wrong`` they disagree in one respect.
 
-    Half of these have one too many of a thing, a quarter a thing that the caption does not mention,
-    the rest another colour, shape or relation.
+    Half of the wrong scenes have one shape too many, a quarter have a thing that the caption does not
+    mention, and the rest have another colour, shape or relation.
     """
     things, relation = random_things(rng)
     caption = shape_caption(things, relation)
     clutter: list[Thing] = []
     if rng.random() < wrong:
-        fault = rng.choice(("many", "many", "many", "many", "clutter", "clutter", "kind", "place"))
-        victim = rng.choice(things)
+        fault = rng.choice(
+            ("many", "many", "many", "many", "clutter", "clutter", "kind", "relation")
+        )
+        changed = rng.choice(things)
         if fault == "many":
-            victim.count += 1
+            changed.count += 1
         elif fault == "clutter":
             clutter = [Thing(1, rng.choice([*COLORS]), rng.choice(SHAPES))]
-        elif fault == "place" and relation:
+        elif fault == "relation" and relation:
             relation = _other(rng, RELATIONS, relation)
         elif rng.random() < 0.5:
-            victim.color = _other(rng, COLORS, victim.color)
+            changed.color = _other(rng, COLORS, changed.color)
         else:
-            victim.shape = _other(rng, SHAPES, victim.shape)
+            changed.shape = _other(rng, SHAPES, changed.shape)
     return draw_shapes(rng, things, relation, clutter), caption
 
 
 def word_caption(word: str, color: str) -> str:
+    """Return the caption of a sign, e.g. ``a red sign that says "CAT"``."""
     return f'a {color} sign that says "{word}"'
 
 
 def draw_word(rng: random.Random, word: str, color: str, scribbles: int = 0) -> Image.Image:
-    """A coloured sign with white letters, each centred in a cell of its own, and paint over them."""
+    """Return a coloured sign with one white letter per cell, and ``scribbles`` strokes of paint over them."""
     image = _background(rng)
     draw = ImageDraw.Draw(image)
     cell, height, margin = 18 * _SCALE, 32 * _SCALE, 3 * _SCALE
@@ -223,7 +230,7 @@ def draw_word(rng: random.Random, word: str, color: str, scribbles: int = 0) -> 
 
 
 def word_scene(rng: random.Random, wrong: float) -> tuple[Image.Image, str]:
-    """A drawn sign and its caption; with probability ``wrong`` it is painted over or misspelt."""
+    """Return a drawn sign and its caption; with probability ``wrong`` it is painted over or misspelt."""
     word, color = rng.choice(SIGN_WORDS), rng.choice(SIGN_COLORS)
     shown, scribbles = word, 0
     if rng.random() < wrong:

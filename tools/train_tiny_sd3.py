@@ -5,10 +5,10 @@
     python tools/train_tiny_sd3.py model --work build/tiny --out gdro_comfy/assets/tiny_sd3 \\
         --init build/tiny/first --steps 3000 --decay 1
 
-Runs on a CPU: a quarter of an hour for the autoencoder, an hour or more for the model, which the last
-line finishes with a falling learning rate. Every random number is seeded; threads and BLAS versions
-still move the last digits. The networks have the shape that ComfyUI's own loader accepts: as many
-heads as layers, heads of 64, 16 latent channels, and latents scaled exactly as those of SD3.
+Runs on a CPU: a quarter of an hour for the autoencoder, an hour or more for the model. The last command
+finishes the model with a falling learning rate. Every random number is seeded, but the last digits still
+depend on the number of threads and the BLAS version. The networks have a shape that ComfyUI's own loader
+accepts: as many heads as layers, heads of 64, 16 latent channels, and latents scaled exactly like SD3's.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ log = logging.getLogger("tiny_sd3")
 LAYERS = 4
 TEXT_LENGTH = 16
 TEXT_WIDTH = 64
-# ComfyUI knows one latent scale for every SD3 model; ours is trained to have the same.
 SD3_SCALE, SD3_SHIFT = 1.5305, 0.0609
-# What the model learns: how to draw it, how often it is not as the caption says, its share.
+"""Scale and shift of SD3's latents. ComfyUI uses them for every SD3 model, so ours is trained to match."""
 SCENES = ((scenes.shape_scene, 0.6, 0.8), (scenes.word_scene, 0.6, 0.2))
+"""What the model learns: function that draws a scene, share of wrong scenes, share of the data set."""
 
 
 def to_tensor(images: list) -> torch.Tensor:
-    """PIL images to float tensors [n, 3, h, w] in [-1, 1]."""
+    """Return PIL images as a float tensor ``[n, 3, h, w]`` in [-1, 1]."""
     array = np.stack([np.asarray(image) for image in images])
     return torch.from_numpy(array).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def make_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Words of the captions are one token each; anything else in ASCII is spelt out by character."""
+    """Return a tokenizer with one token per caption word; other ASCII text is spelt by character."""
     characters = [chr(c) for c in range(33, 127) if not chr(c).isupper()]
     vocabulary = [
         "<|startoftext|>",
@@ -70,13 +70,14 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
         model_max_length=TEXT_LENGTH,
     )
     words = sorted(word for word in set(scenes.CAPTION_WORDS) if len(word) > 1)
-    # New words go to the end, so that weights of an earlier vocabulary keep their rows.
+    # New words go to the end, so that the weights of an earlier vocabulary keep their rows.
     words += sorted({word.lower() for word in scenes.SIGN_WORDS} - set(words))
     tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
     return tokenizer
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """Return a CLIP text model of two layers with random weights."""
     return CLIPTextModelWithProjection(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -94,6 +95,7 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
 
 
 def make_transformer() -> SD3Transformer2DModel:
+    """Return the transformer with random weights."""
     width = 64 * LAYERS
     model = SD3Transformer2DModel(
         sample_size=scenes.SIZE // 8,
@@ -119,6 +121,7 @@ def make_transformer() -> SD3Transformer2DModel:
 
 
 def make_vae() -> AutoencoderKL:
+    """Return the autoencoder with random weights."""
     return AutoencoderKL(
         block_out_channels=(16, 32, 64, 64),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -136,16 +139,16 @@ def make_vae() -> AutoencoderKL:
 
 
 def train_vae(work: Path, steps: int, batch: int = 16) -> None:
-    """An autoencoder of both kinds of scenes; 8 pixels to one latent cell of 16 channels.
+    """Train the autoencoder on both kinds of scenes; a latent cell of 16 channels covers 8 x 8 pixels.
 
-    Run a second time, it goes on from the first, at half the learning rate.
+    A second run continues from the first at half the learning rate.
     """
     rng = random.Random(0)
     torch.manual_seed(0)
-    again = (work / "vae").is_dir()
-    vae = AutoencoderKL.from_pretrained(work / "vae") if again else make_vae()
-    peak = 1e-3 if again else 2e-3
-    pictures = to_tensor(
+    continued = (work / "vae").is_dir()
+    vae = AutoencoderKL.from_pretrained(work / "vae") if continued else make_vae()
+    peak = 1e-3 if continued else 2e-3
+    images = to_tensor(
         [(scenes.shape_scene if i % 2 else scenes.word_scene)(rng, 0.6)[0] for i in range(8192)]
     )
     optimizer = torch.optim.AdamW(vae.parameters(), lr=peak, weight_decay=0.0)
@@ -154,33 +157,33 @@ def train_vae(work: Path, steps: int, batch: int = 16) -> None:
     )
     start = time.monotonic()
     for step in range(steps):
-        if step == steps * 6 // 10 and not again:
-            normalise_latents(vae, pictures)
-        images = pictures[torch.randint(len(pictures), (batch,))]
-        posterior = vae.encode(images).latent_dist
+        if step == steps * 6 // 10 and not continued:
+            normalise_latents(vae, images)
+        target = images[torch.randint(len(images), (batch,))]
+        posterior = vae.encode(target).latent_dist
         latents = posterior.mean + 0.15 * torch.randn_like(posterior.mean) * posterior.mean.std()
         output = vae.decode(latents).sample
-        # The absolute error alone would be content with the wall and no shapes.
-        loss = 4 * F.mse_loss(output, images) + 0.25 * F.l1_loss(output, images)
+        # With the absolute error alone, the output is an empty wall: the shapes are a small part of it.
+        loss = 4 * F.mse_loss(output, target) + 0.25 * F.l1_loss(output, target)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if step % 100 == 0 or step == steps - 1:
-            mse = F.mse_loss(output, images).item() / 4
+            mse = F.mse_loss(output, target).item() / 4
             psnr = -10 * math.log10(mse)
             log.info("vae %d/%d %.1f dB %.0f s", step, steps, psnr, time.monotonic() - start)
     vae.save_pretrained(work / "vae")
 
 
 @torch.no_grad()
-def normalise_latents(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
-    """Fold a scale and a shift per channel into the convolutions at both ends of the latent.
+def normalise_latents(vae: AutoencoderKL, images: torch.Tensor) -> None:
+    """Fold a scale and a shift per channel into the convolutions on both sides of the latents.
 
-    Afterwards every channel has SD3's mean and deviation, so that (z - shift) * scale is standard.
+    Afterwards every channel has SD3's mean and deviation: (z - shift) * scale is standard normal.
     """
-    z = torch.cat([vae.encode(p).latent_dist.mean for p in pictures[:1024].split(64)])
+    z = torch.cat([vae.encode(batch).latent_dist.mean for batch in images[:1024].split(64)])
     mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3))
     gain = 1 / (SD3_SCALE * std)
     out, back = vae.encoder.conv_out, vae.decoder.conv_in
@@ -194,8 +197,10 @@ def normalise_latents(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
 def make_dataset(
     size: int, vae: AutoencoderKL, seed: int, work: Path
 ) -> tuple[torch.Tensor, list[str]]:
-    """Normalised latents [size, 16, 8, 8] (float16) of drawn scenes, and their captions; kept in
-    ``work`` for the next time."""
+    """Return normalised latents ``[size, 16, 8, 8]`` (float16) of drawn scenes, and their captions.
+
+    They are stored in ``work`` and read from there the next time.
+    """
     path = work / f"scenes_{seed}_{size}.safetensors"
     if path.is_file():
         with safe_open(path, "pt") as file:
@@ -215,7 +220,7 @@ def make_dataset(
 
 
 class Conditioner(torch.nn.Module):
-    """The two text encoders as StableDiffusion3Pipeline joins them when there is no T5."""
+    """The two text encoders, joined as StableDiffusion3Pipeline joins them without T5."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
@@ -223,18 +228,21 @@ class Conditioner(torch.nn.Module):
         self.encoders = torch.nn.ModuleList(make_text_encoder(tokenizer) for _ in range(2))
 
     def ids(self, captions: list[str]) -> torch.Tensor:
+        """Return token ids ``[n, TEXT_LENGTH]``."""
         tokens = self.tokenizer(
             captions, padding="max_length", max_length=TEXT_LENGTH, truncation=True
         )
         return torch.tensor(tokens["input_ids"])
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return hidden states ``[n, TEXT_LENGTH, 2 * TEXT_WIDTH]`` and pooled ``[n, 2 * TEXT_WIDTH]``."""
         outputs = [encoder(ids, output_hidden_states=True) for encoder in self.encoders]
         hidden = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
         return hidden, torch.cat([output.text_embeds for output in outputs], dim=-1)
 
 
 def save_pipeline(folder: Path, conditioner: Conditioner, transformer, vae: AutoencoderKL) -> None:
+    """Write a float16 copy of all parts as a diffusers pipeline."""
     pipeline = StableDiffusion3Pipeline(
         transformer=copy.deepcopy(transformer).half(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
@@ -247,7 +255,7 @@ def save_pipeline(folder: Path, conditioner: Conditioner, transformer, vae: Auto
         tokenizer_3=None,
     )
     pipeline.save_pretrained(folder)
-    # The autoencoder was read from a folder of this machine, which diffusers writes down.
+    # diffusers records the local folder that the autoencoder was read from.
     path = folder / "vae" / "config.json"
     config = json.loads(path.read_text())
     config.pop("_name_or_path", None)
@@ -255,14 +263,14 @@ def save_pipeline(folder: Path, conditioner: Conditioner, transformer, vae: Auto
 
 
 def load_weights(model: torch.nn.ModuleList, folder: Path) -> None:
-    """Go on from a pipeline that ``save_pipeline`` wrote."""
+    """Load the weights of a pipeline that ``save_pipeline`` wrote."""
     for encoder, name in zip(model[0].encoders, ("text_encoder", "text_encoder_2"), strict=True):
-        found = CLIPTextModelWithProjection.from_pretrained(folder / name).float().state_dict()
-        mine = encoder.state_dict()
-        for key, value in found.items():
-            mine[key][: len(value)] = value  # an earlier vocabulary may have had fewer words
-    found = SD3Transformer2DModel.from_pretrained(folder / "transformer")
-    model[1].load_state_dict(found.float().state_dict())
+        saved = CLIPTextModelWithProjection.from_pretrained(folder / name).float().state_dict()
+        weights = encoder.state_dict()
+        for key, value in saved.items():
+            weights[key][: len(value)] = value  # an earlier vocabulary may have had fewer words
+    transformer = SD3Transformer2DModel.from_pretrained(folder / "transformer")
+    model[1].load_state_dict(transformer.float().state_dict())
 
 
 def train_model(
@@ -276,9 +284,10 @@ def train_model(
     decay: float,
     compiled: bool,
 ) -> None:
-    """Flow matching on drawn scenes: velocity = noise - x0, sigma logit-normal, EMA kept.
+    """Train the model by flow matching on drawn scenes, and save its moving average.
 
-    The learning rate is constant, and falls to zero over the last ``decay`` of the steps.
+    The target velocity is noise - x0, and sigma is logit-normal. The learning rate is constant, then falls
+    to zero over the last ``decay`` (a share of the steps).
     """
     vae = AutoencoderKL.from_pretrained(work / "vae")
     torch.manual_seed(1 if init is None else 2)
@@ -311,8 +320,8 @@ def train_model(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     start, recent = time.monotonic(), []
     for step in range(1, steps + 1):
-        pick = torch.randint(len(ids), (batch,))
-        x0, tokens = latents[pick].float(), ids[pick]
+        indices = torch.randint(len(ids), (batch,))
+        x0, tokens = latents[indices].float(), ids[indices]
         tokens = torch.where(torch.rand(batch, 1) < 0.1, empty, tokens)
         noise, sigma = torch.randn_like(x0), torch.sigmoid(torch.randn(batch))
         s = sigma[:, None, None, None]
@@ -329,8 +338,8 @@ def train_model(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        keep = min(0.999, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - keep)
+        ema_decay = min(0.999, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - ema_decay)
         recent.append(loss.item())
         if step % 100 == 0:
             log.info(
@@ -347,14 +356,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=("vae", "model"))
-    parser.add_argument("--work", type=Path, required=True, help="folder for the autoencoder")
-    parser.add_argument("--out", type=Path, help="folder of the finished pipeline")
-    parser.add_argument("--init", type=Path, help="go on from this pipeline")
+    parser.add_argument("--work", type=Path, required=True, help="folder for intermediate results")
+    parser.add_argument("--out", type=Path, help="folder for the finished pipeline")
+    parser.add_argument("--init", type=Path, help="continue from this pipeline")
     parser.add_argument("--steps", type=int, help="default: 1300 for the vae, 12000 for the model")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--decay", type=float, default=0.0, help="share of steps in which it falls")
-    parser.add_argument("--size", type=int, default=65536, help="scenes drawn")
+    parser.add_argument(
+        "--decay", type=float, default=0.0, help="share of steps in which it falls to zero"
+    )
+    parser.add_argument("--size", type=int, default=65536, help="number of scenes to draw")
     parser.add_argument(
         "--compile", action="store_true", help="a fifth faster; needs a C++ compiler"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .files import digest, read_lines, read_tensors
-from .runs import TRAININGS
+from .runs import TRAININGS, SamplerChoice, read_settings
 from .trainings import Training
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ class AlignedLoRA:
     def training(self) -> Training:
         """The training that made it."""
         return Training(self.folder)
+
+    def sampler(self) -> SamplerChoice | None:
+        """Return the sampler of the run it was trained on; None if the model had no choice."""
+        stored = read_settings(self.folder.parent.parent).get("sampler")
+        try:
+            return SamplerChoice(**stored) if isinstance(stored, dict) else None
+        except TypeError:
+            return None
 
     def history(self) -> list[dict[str, Any]]:
         """Read the training's history, one row per step."""

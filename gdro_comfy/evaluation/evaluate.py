@@ -15,7 +15,7 @@ import numpy as np
 
 from ..data.files import digest, write_atomic, write_png
 from ..data.rollout import SAMPLED_WITH, Rollout
-from ..data.runs import Run, RunSettings, SamplerChoice, read_settings
+from ..data.runs import Run, RunSettings
 from ..errors import InputError
 from ..lora import files as lora_files
 from ..rewards.guard import corrected_score, guard_scale
@@ -94,7 +94,7 @@ def evaluate(
     weights = [lora_files.load(lora.path) for lora in loras]
     for lora, state in zip(loras, weights, strict=True):
         lora_files.check_fits(state, model, lora.path.name)
-    sampler = model.resolve_sampler(config.sampler or _trained_with(loras[0]))
+    sampler = model.resolve_sampler(config.sampler or loras[0].sampler())
     settings = RunSettings(
         model.identity, config.steps, config.guidance, size, config.seed, sampler=sampler
     )
@@ -147,15 +147,6 @@ def _rollout(
         settings = replace(settings, model=model)
     run = Run.at(root / f"{kind}-{digest(settings.as_json(), 8)}", kind, settings)
     return Rollout(run, tuple(prompts), count)
-
-
-def _trained_with(lora: AlignedLoRA) -> SamplerChoice | None:
-    """Return the sampler of the run that a LoRA was trained on, if that is here and has a choice."""
-    stored = read_settings(lora.folder.parent.parent).get("sampler")
-    try:
-        return SamplerChoice(**stored) if isinstance(stored, dict) else None
-    except TypeError:
-        return None
 
 
 def _sample(

@@ -1,1 +1,1 @@
-"""Run the engine without ComfyUI: the command line and workflow files."""
+"""Run the engine without ComfyUI: workflow files and the command line."""

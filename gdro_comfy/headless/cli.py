@@ -23,53 +23,60 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     common.add_argument(
         "--input", type=Path, metavar="DIR",
-        help="folder of pictures to import (default: ComfyUI's where COMFYUI_PATH is set, else input)",
+        help="folder with pictures to import (default: that of the ComfyUI in COMFYUI_PATH, or input)",
     )  # fmt: skip
     common.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="settings",
         help="change an input; NODE is an id, a title or a type; may be repeated",
     )  # fmt: skip
-    common.add_argument("--quiet", action="store_true", help="no progress bars")
+    common.add_argument("--quiet", action="store_true", help="show no progress bars")
     common.add_argument("--debug", action="store_true", help="show where an error comes from")
     parser = argparse.ArgumentParser(
-        prog="gdro-comfy", description="Align SD3 to a reward of your own."
+        prog="gdro-comfy", description="Align SD3, SD3.5 and FLUX.1 to a reward of your own."
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", parents=[common], help="run a workflow file")
-    run.add_argument("workflow", type=Path, help="a file that ComfyUI saved (UI or API format)")
-    run.add_argument("--check", action="store_true", help="only check the file")
+    run.add_argument("workflow", type=Path, help="a file saved by ComfyUI (UI or API format)")
+    run.add_argument("--check", action="store_true", help="check the file without running it")
     commands.add_parser("demo", parents=[common], help="the quickstart on the bundled tiny model")
     commands.add_parser("nodes", help="list the nodes")
     commands.add_parser("rewards", help="list the rewards of other installed packages")
     prompts = commands.add_parser("prompts", help="write a file of prompts")
-    prompts.add_argument("kind", choices=("signs", "things"), help="texts to read, things to count")
-    prompts.add_argument("--count", type=int, default=100, help="how many (default: 100)")
-    prompts.add_argument("--seed", type=int, default=0, help="others with another (default: 0)")
     prompts.add_argument(
-        "--out", type=Path, required=True, help="a .jsonl file that is not there yet"
+        "kind", choices=("signs", "things"), help="signs to read, or things to count and place"
+    )
+    prompts.add_argument("--count", type=int, default=100, help="how many (default: 100)")
+    prompts.add_argument(
+        "--seed", type=int, default=0, help="another seed gives other prompts (default: 0)"
+    )
+    prompts.add_argument(
+        "--out", type=Path, required=True, help="the .jsonl file to write; must not exist yet"
     )
     rate = commands.add_parser(
-        "rate", help="take ratings of a run's pictures from a CSV file",
-        description="Takes over ratings from a CSV file: columns group (or prompt) and image, or file; "
-        "and rating (1 to 5) or rank (1 is the best). With --template it writes such a file instead.",
+        "rate", help="read ratings of a run's pictures from a CSV file",
+        description="Read ratings from a CSV file with the columns file, or image with group or prompt; "
+        "and rating (1 to 5) or rank (1 is the best). With --template, write such a file instead.",
     )  # fmt: skip
     rate.add_argument("name", metavar="RUN", help="name of the run, or of its folder in DIR/gdro")
     rate.add_argument("csv", metavar="CSV", type=Path, help="the file with the ratings")
     rate.add_argument("--template", action="store_true", help="write the file, to be filled in")
     rate.add_argument(
         "--output", type=Path, default=Path("output"), metavar="DIR",
-        help="folder that the run is in, as for run (default: output)",
+        help="folder that contains the run, as for run (default: output)",
     )  # fmt: skip
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of ``gdro-comfy``.
+    """Run ``gdro-comfy``.
+
+    Args:
+        arguments: of the command line; None takes those of the process.
 
     Returns:
-        0: done; 1: the demo's reward did not rise, or a node failed; 2: something given does not fit;
-        130: stopped by the user.
+        The exit code. 0: success; 1: the demo's reward did not rise, or a node failed; 2: an argument
+        or an input cannot be used; 130: stopped by the user.
     """
     options = _parser().parse_args(arguments)
     if options.command == "nodes":
@@ -84,21 +91,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _rate(options)
     level = logging.DEBUG if options.debug else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger(__package__).setLevel(level)
+    logging.getLogger(__name__.partition(".")[0]).setLevel(level)
     from . import workflow
 
     host = ConsoleHost(options.output, options.quiet, options.input)
-    # The first Ctrl-C ends the step in hand, so that what is saved is whole; a second one ends at once.
-    previous = signal.signal(signal.SIGINT, lambda *_: _stop(host))
+    # The first Ctrl-C finishes the current step, so that everything saved is complete; the second
+    # stops at once.
+    previous = signal.signal(signal.SIGINT, lambda *_: _cancel(host))
     try:
-        return _command(options, host)
+        return _run(options, host)
     except InputError as error:
         if options.debug:
             raise
         print(error, file=sys.stderr)
         return 2
     except (Cancelled, KeyboardInterrupt):
-        print("Stopped. Run the same command again to go on from here.", file=sys.stderr)
+        print("Stopped. Run the same command again to continue.", file=sys.stderr)
         return 130
     except workflow.NodeError as error:
         if options.debug:
@@ -109,12 +117,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGINT, previous)
 
 
-def _stop(host: ConsoleHost) -> None:
+def _cancel(host: ConsoleHost) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     host.cancel()
 
 
-def _command(options: argparse.Namespace, host: ConsoleHost) -> int:
+def _run(options: argparse.Namespace, host: ConsoleHost) -> int:
     from . import workflow
 
     if options.command == "demo":
@@ -125,7 +133,7 @@ def _command(options: argparse.Namespace, host: ConsoleHost) -> int:
     for setting in options.settings:
         workflow.override(graph, setting)
     if options.check:
-        print(f"{options.workflow}: {len(workflow.check(graph))} nodes, nothing wrong")
+        print(f"{options.workflow}: {len(workflow.check(graph))} nodes, no problems found")
         return 0
     for node_id, outputs in workflow.run(graph, host).items():
         texts = [value for value in outputs if isinstance(value, str)]
@@ -137,13 +145,15 @@ def _command(options: argparse.Namespace, host: ConsoleHost) -> int:
 def _write_prompts(options: argparse.Namespace) -> int:
     from . import prompt_generator
 
-    make = {"signs": prompt_generator.sign_prompts, "things": prompt_generator.thing_prompts}
+    generators = {"signs": prompt_generator.sign_prompts, "things": prompt_generator.thing_prompts}
     try:
         if options.out.suffix != ".jsonl" or options.out.exists():
             raise InputError(
-                "--out", f"{options.out} is there already, or is no .jsonl", "Choose another name."
+                "--out",
+                f"{options.out} exists already, or is not a .jsonl file",
+                "Choose another name.",
             )
-        prompt_generator.write(options.out, make[options.kind](options.count, options.seed))
+        prompt_generator.write(options.out, generators[options.kind](options.count, options.seed))
     except (InputError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -154,27 +164,28 @@ def _write_prompts(options: argparse.Namespace) -> int:
 def _list_rewards() -> None:
     from ..rewards import installed
 
-    found = installed.offers()
-    for offer in found:
+    offers = installed.offers()
+    for offer in offers:
         print(f"{offer.label} ({offer.version})")
-    if not found:
-        print(f"None. A package offers some by the entry point group {installed.GROUP}.")
+    if not offers:
+        print(f"None. Packages offer rewards through the entry point group {installed.GROUP}.")
 
 
 def _rate(options: argparse.Namespace) -> int:
+    from ..data.runs import GROUPS
     from ..viewer import ratings_csv
 
     try:
         run = ratings_csv.find_run(options.output, options.name)
         if options.template:
             count = ratings_csv.write_template(run, options.csv)
-            print(f"{count} pictures to rate in {options.csv}; they are in {run / 'prompts'}")
+            print(f"{count} pictures to rate in {options.csv}; they are in {run / GROUPS}")
             return 0
-        given = ratings_csv.read_into(run, options.csv)
+        rated = ratings_csv.read_into(run, options.csv)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{run.name}: {ratings_csv.in_words(given)}")
+    print(f"{run.name}: {ratings_csv.summary(rated)}")
     return 0
 
 

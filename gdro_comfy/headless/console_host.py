@@ -1,4 +1,4 @@
-"""The host of a console."""
+"""The host for a terminal."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 
 
 class ConsoleHost:
-    """A terminal: tqdm progress bars, and all folders below one output folder.
+    """A ``Host`` with tqdm progress bars and one output folder.
 
     Args:
-        output_dir: where runs, pictures and LoRA files go; made when first needed.
-        quiet: no progress bars.
-        input_dir: whose folders of pictures may be imported; without one, the input folder of the
-            ComfyUI that COMFYUI_PATH names, or else "input".
+        output_dir: for runs, images and LoRA files; created when first needed.
+        quiet: show no progress bars.
+        input_dir: holds the folders of images that can be imported; the default is the input folder of
+            the ComfyUI in COMFYUI_PATH, or else "input".
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ConsoleHost:
             return
         from tqdm import tqdm
 
-        bar, stage = self._bar, stage.partition(", about ")[0]  # the bar says it itself
+        bar, stage = self._bar, stage.partition(", about ")[0]  # tqdm estimates the time left
         if bar is None or self._stage != stage or bar.total != total or value < bar.n:
             if bar is not None:
                 bar.close()
@@ -72,7 +72,7 @@ class ConsoleHost:
             self._bar = None
 
     def cancel(self) -> None:
-        """Ask whatever runs to stop at its next step."""
+        """Make the next ``check_cancelled`` raise."""
         self._cancelled = True
 
     def check_cancelled(self) -> None:
@@ -90,25 +90,25 @@ class ConsoleHost:
         folders = [self._output / kind]
         if comfyui is not None:
             folders += [comfyui / "models" / name for name in _COMFYUI_FOLDERS.get(kind, ())]
-        found: dict[str, Path] = {}
+        files: dict[str, Path] = {}
         for folder in folders:
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                found.setdefault(path.name, path)
-        return found
+                files.setdefault(path.name, path)
+        return files
 
     def model_dir(self, kind: str) -> Path:
         return self._output / kind
 
     def tokenizer_dir(self, kind: str) -> Path:
-        found = _comfyui()
-        if found is None:
+        comfyui = _comfyui()
+        if comfyui is None:
             raise InputError(
                 "source",
-                "single files hold no tokenizers, and no ComfyUI to take them from is known",
+                "single files contain no tokenizers, and COMFYUI_PATH names no ComfyUI to take them from",
                 "Set the environment variable COMFYUI_PATH to a ComfyUI folder, or use a diffusers "
                 "folder.",
             )
-        return found / TOKENIZERS[kind]
+        return comfyui / TOKENIZERS[kind]
 
     def judge_keys(self) -> str:
         return os.environ.get(KEYS_VARIABLE, "")
@@ -123,17 +123,24 @@ class ConsoleHost:
         return torch.device("cpu")
 
     def free_memory(self) -> None:
-        """A console shares its device with no model of its own."""
+        """Do nothing: a console keeps no models of its own on the device."""
 
     def patch_model(self, model: Any, lora_file: Path, strength: float) -> Any:
         raise InputError(
             "model",
             "a ComfyUI MODEL exists only inside ComfyUI",
-            "Open the workflow there, or use GDRO Generate here.",
+            "Open the workflow there, or use GDRO Generate instead.",
         )
 
     def native_model(self, model: FlowModel) -> tuple[Any, Any, Any]:
         return self.patch_model(model, Path(), 0.0)
+
+    def wire_model(self, model: Any, clip: Any, vae: Any) -> Any:
+        raise InputError(
+            "model",
+            "a ComfyUI MODEL exists only inside ComfyUI",
+            "Open the workflow there, or use GDRO Load Base Model instead.",
+        )
 
 
 _COMFYUI_FOLDERS = {
@@ -145,6 +152,6 @@ _COMFYUI_FOLDERS = {
 
 
 def _comfyui() -> Path | None:
-    """The ComfyUI folder that COMFYUI_PATH names, if any."""
-    given = os.environ.get("COMFYUI_PATH")
-    return Path(given) if given and Path(given).is_dir() else None
+    """Return the ComfyUI folder that COMFYUI_PATH names, if it exists."""
+    path = os.environ.get("COMFYUI_PATH")
+    return Path(path) if path and Path(path).is_dir() else None

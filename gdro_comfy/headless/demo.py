@@ -1,4 +1,4 @@
-"""The quickstart from the console: run the shipped workflow, and say whether it helped."""
+"""The demo: run the shipped quickstart workflow, and say whether the reward rose."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ QUICKSTART = Path(__file__).parents[2] / "workflows" / "quickstart.json"
 
 
 def run(host: Host, overrides: Sequence[str] = ()) -> bool:
-    """Run ``workflows/quickstart.json`` and print its table and files.
+    """Run ``workflows/quickstart.json``, and print its table and the files it made.
 
     Args:
-        overrides: settings as ``NODE.INPUT=VALUE``.
+        overrides: changed inputs, as ``NODE.INPUT=VALUE``.
 
     Returns:
-        True if the reward rose on held-out prompts, by more than 1.96 standard errors.
+        Whether the reward rose on held-out prompts by more than 1.96 standard errors.
     """
     if not QUICKSTART.is_file():
         raise InputError(
             "demo",
-            f"{QUICKSTART} is not there",
+            f"{QUICKSTART} does not exist",
             "Install the pack from its source folder: pip install -e '.[demo]'.",
         )
     graph = workflow.load(QUICKSTART)
@@ -37,14 +37,14 @@ def run(host: Host, overrides: Sequence[str] = ()) -> bool:
         workflow.override(graph, override)
     outputs = workflow.run(graph, host)
 
-    def of(class_type: str) -> list[tuple]:
+    def outputs_of(class_type: str) -> list[tuple]:
         return [outputs[key] for key, node in graph.items() if node.class_type == class_type]
 
     rose = True
-    for picture, table, gain, error, _, report in of("GDRO_EvaluateAlignment"):
+    for picture, table, gain, error, _, report in outputs_of("GDRO_EvaluateAlignment"):
         print(f"\n{table}\n\nbefore and after  {_save(host, picture)}\nreport            {report}")
         rose = rose and gain > 1.96 * error
-    for trained in of("GDRO_TrainLoRA"):
+    for trained in outputs_of("GDRO_TrainLoRA"):
         print(f"LoRA              {trained[0].path}")
     return rose
 

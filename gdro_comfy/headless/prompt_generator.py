@@ -1,6 +1,6 @@
-"""Writes prompts from templates and word lists: signs to read, and things to count and place.
+"""Generate prompts from templates and word lists: signs to read, and things to count and place.
 
-The same number and seed give the same prompts.
+The same count and seed give the same prompts.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from ..data.files import write_atomic
 from ..errors import InputError
 from ..rewards.composition_prompts import NUMBERS, PHOTO_COLORS
 
-KINDS = ("signs", "things")
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 
-# Twenty scene types; {} is the text.
 SCENES = (
     'a shop sign over a door that says "{}"',
     'a hand-painted wooden board with the words "{}"',
@@ -41,6 +39,8 @@ SCENES = (
     'a theatre marquee with the letters "{}"',
     'a cardboard box stamped with "{}"',
 )
+"""Twenty kinds of scenes; ``{}`` is the text."""
+
 _FIRST = (
     "fresh", "quiet", "golden", "late", "open", "little", "brave", "sunny", "wild", "silver", "happy",
     "lucky", "second", "northern", "blue", "warm", "secret", "slow", "grand", "green", "last", "sweet",
@@ -53,7 +53,6 @@ _SECOND = (
 )  # fmt: skip
 _ENDS = ("", "", "", " club", " & co", " today", " no 7", " 1984", " for all", " again")
 
-# Everyday things, with their plurals.
 THINGS = {
     "apple": "apples", "banana": "bananas", "orange": "oranges", "cup": "cups", "bowl": "bowls",
     "bottle": "bottles", "fork": "forks", "knife": "knives", "spoon": "spoons", "chair": "chairs",
@@ -65,6 +64,8 @@ THINGS = {
     "teddy bear": "teddy bears", "pizza": "pizzas", "cake": "cakes", "donut": "donuts",
     "carrot": "carrots", "potted plant": "potted plants",
 }  # fmt: skip
+"""Everyday things and their plurals."""
+
 _PAINTABLE = (
     "apple", "cup", "bowl", "bottle", "chair", "bench", "couch", "clock", "vase", "book", "umbrella",
     "backpack", "suitcase", "bicycle", "car", "bus", "truck", "boat", "kite", "skateboard", "bird",
@@ -73,10 +74,10 @@ _RELATIONS = {"left of": "right of", "right of": "left of", "above": "below", "b
 
 
 def sign_prompts(count: int, seed: int) -> list[dict[str, Any]]:
-    """Prompts with a text in double quotes, the scenes in turn, every text once.
+    """Return prompts with a text in double quotes, cycling through the scenes; each text occurs once.
 
     Raises:
-        InputError: there are not that many texts.
+        InputError: ``count`` is not positive, or larger than the number of texts.
     """
     texts = [f"{a} {b}{end}" for a in _FIRST for b in _SECOND for end in sorted(set(_ENDS))]
     _check(count, len(texts))
@@ -84,81 +85,80 @@ def sign_prompts(count: int, seed: int) -> list[dict[str, Any]]:
     rng.shuffle(texts)
     styles = (str.upper, str.title, str.capitalize)
     rows = []
-    for place, text in enumerate(texts[:count]):
-        scene = SCENES[place % len(SCENES)]
+    for index, text in enumerate(texts[:count]):
+        scene = SCENES[index % len(SCENES)]
         rows.append({"text": scene.format(styles[rng.randrange(3)](text))})
     return rows
 
 
 def thing_prompts(count: int, seed: int) -> list[dict[str, Any]]:
-    """Prompts in GenEval's form, its six kinds in turn while they last, nothing asked for twice.
+    """Return prompts in GenEval's format, evenly of its six tasks while they last, without repeats.
 
     Raises:
-        InputError: there are not that many.
+        InputError: ``count`` is not positive, or larger than the number of prompts.
     """
     rng = random.Random(seed)
-    left = {}
-    for task, rows in _everything().items():
+    remaining = _all_things()
+    for rows in remaining.values():
         rng.shuffle(rows)
-        left[task] = rows
-    _check(count, sum(map(len, left.values())))
-    found: list[dict[str, Any]] = []
-    while len(found) < count:
-        for rows in left.values():
-            if rows and len(found) < count:
-                found.append(rows.pop())
-    rng.shuffle(found)  # so that a part of them has all kinds
-    return found
+    _check(count, sum(map(len, remaining.values())))
+    chosen: list[dict[str, Any]] = []
+    while len(chosen) < count:
+        for rows in remaining.values():
+            if rows and len(chosen) < count:
+                chosen.append(rows.pop())
+    rng.shuffle(chosen)  # so that the first part of the file has all tasks
+    return chosen
 
 
-def _everything() -> dict[str, list[dict[str, Any]]]:
-    """All prompts of each kind."""
+def _all_things() -> dict[str, list[dict[str, Any]]]:
+    """Return all prompts of each task."""
     pairs = [(a, b) for a in THINGS for b in THINGS if a != b]
     paints = [(c, t) for t in _PAINTABLE for c in PHOTO_COLORS if t != "orange" and c != t]
     return {
-        "single_object": [_row("single_object", _a(t), _asked(t)) for t in THINGS],
+        "single_object": [_row("single_object", _a(t), _entry(t)) for t in THINGS],
         "two_object": [
-            _row("two_object", f"{_a(a)} and {_a(b)}", _asked(a), _asked(b))
+            _row("two_object", f"{_a(a)} and {_a(b)}", _entry(a), _entry(b))
             for a, b in pairs
             if a < b
         ],
         "counting": [
             {
-                **_row("counting", f"{NUMBERS[n - 1]} {THINGS[t]}", _asked(t, count=n)),
+                **_row("counting", f"{NUMBERS[n - 1]} {THINGS[t]}", _entry(t, count=n)),
                 "exclude": [{"class": t, "count": n + 1}],
             }
             for t in THINGS
             for n in (2, 3, 4)
         ],
-        "colors": [_row("colors", _a(f"{c} {t}"), _asked(t, color=c)) for c, t in paints],
+        "colors": [_row("colors", _a(f"{c} {t}"), _entry(t, color=c)) for c, t in paints],
         "position": [
-            # "A left of B": the place stands in the later entry, seen from the earlier one.
+            # "A left of B" is stored as the position of B, seen from A.
             _row(
                 "position",
                 f"{_a(a)} {relation} {_a(b)}",
-                _asked(a),
-                _asked(b, position=[other, 0]),
+                _entry(a),
+                _entry(b, position=[other, 0]),
             )
             for a, b in pairs
             for relation, other in _RELATIONS.items()
         ],
-        "color_attr": list(_attributions(paints)),
+        "color_attr": list(_color_attributions(paints)),
     }
 
 
-def _attributions(paints: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def _color_attributions(paints: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     for c, a in paints:
         for d, b in paints:
             if a < b and c != d:
                 text = f"{_a(f'{c} {a}')} and {_a(f'{d} {b}')}"
-                yield _row("color_attr", text, _asked(a, color=c), _asked(b, color=d))
+                yield _row("color_attr", text, _entry(a, color=c), _entry(b, color=d))
 
 
 def _row(task: str, text: str, *include: dict[str, Any]) -> dict[str, Any]:
     return {"tag": task, "include": list(include), "prompt": f"a photo of {text}"}
 
 
-def _asked(thing: str, count: int = 1, **more: Any) -> dict[str, Any]:
+def _entry(thing: str, count: int = 1, **more: Any) -> dict[str, Any]:
     return {"class": thing, "count": count, **more}
 
 
@@ -166,12 +166,12 @@ def _a(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _check(count: int, most: int) -> None:
-    if not 1 <= count <= most:
-        raise InputError("--count", f"{count} prompts cannot be made", f"Ask for 1 to {most:,}.")
+def _check(count: int, limit: int) -> None:
+    if not 1 <= count <= limit:
+        raise InputError("--count", f"{count} prompts cannot be made", f"Use 1 to {limit:,}.")
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """A prompt a line, as ``prompts.from_file`` reads them."""
+    """Write one prompt per line, as ``prompts.from_file`` reads them."""
     text = "".join(json.dumps(row) + "\n" for row in rows)
     write_atomic(path, lambda file: file.write(text.encode()))

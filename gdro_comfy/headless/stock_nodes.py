@@ -1,4 +1,4 @@
-"""The few stock ComfyUI nodes that shipped workflows use, for running them without ComfyUI."""
+"""ComfyUI's own nodes that the shipped workflows use, for running them without ComfyUI."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ log = logging.getLogger(__name__)
 
 
 def _free_name(host: Host, prefix: str, pattern: str) -> Path:
-    """The next unused file below the output folder; ``pattern`` has a ``{}`` for the number."""
-    folder, _, stem = prefix.replace("\\", "/").rpartition("/")
-    place = (host.output_dir / folder).resolve()
-    if not place.is_relative_to(host.output_dir.resolve()):
+    """Return the path of the next unused file name.
+
+    Args:
+        prefix: folder below the output folder, and start of the name.
+        pattern: end of the name, with ``{}`` for the number.
+    """
+    subfolder, _, stem = prefix.replace("\\", "/").rpartition("/")
+    folder = (host.output_dir / subfolder).resolve()
+    if not folder.is_relative_to(host.output_dir.resolve()):
         raise InputError(
             "filename_prefix",
-            f"{prefix!r} leaves the output folder",
+            f"{prefix!r} is outside the output folder",
             "Use a name, or a folder and a name, below it.",
         )
     stem = re.sub(r'[<>:"|?*\x00-\x1f]', "_", stem) or "ComfyUI"
-    place.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     number = 1
-    while (path := place / f"{stem}_{pattern.format(f'{number:05d}')}").exists():
+    while (path := folder / f"{stem}_{pattern.format(f'{number:05d}')}").exists():
         number += 1
     return path
 
@@ -138,7 +143,7 @@ STOCK: dict[str, Stage] = {
                 "Start of the file's name.",
                 default="loras/ComfyUI_trained_lora",
             ),
-            Input("steps", "INT", "Steps it was trained for.", optional=True),
+            Input("steps", "INT", "Steps that it was trained for.", optional=True),
         ),
         (),
         True,

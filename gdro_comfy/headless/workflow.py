@@ -1,7 +1,7 @@
-"""Runs a workflow file without ComfyUI, by the same rules.
+"""Run a workflow file without ComfyUI, by the same rules.
 
-Only what leads to an output node is run, each node once, under ``torch.inference_mode`` as in ComfyUI;
-everything that can be checked is checked before the first node starts.
+Only nodes that lead to an output node run, each once, under ``torch.inference_mode`` as in ComfyUI.
+Everything that can be checked is checked before the first node runs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..progress import Cancelled
 from ..stages import inputs
 from ..stages.base import Input, Stage
 from ..stages.inputs import LATER
@@ -25,11 +26,11 @@ log = logging.getLogger(__name__)
 
 
 class NodeError(RuntimeError):
-    """A node failed; the message says which, and the cause is chained."""
+    """A failure of a node; the message names the node, and the cause is chained."""
 
 
 def all_stages() -> dict[str, Stage]:
-    """The pack's stages, and the stock nodes that shipped workflows use."""
+    """Return the stages of the pack, and of ComfyUI's own nodes that can run here, by node type."""
     from ..stages import STAGES
     from .stock_nodes import STOCK
 
@@ -37,38 +38,44 @@ def all_stages() -> dict[str, Stage]:
 
 
 def load(path: Path | str, stages: Mapping[str, Stage] | None = None) -> Graph:
-    """Read a workflow file, in the canvas's format or the API's. Raises ``InputError``."""
+    """Read a workflow file in UI or API format; errors as in ``workflow_file.read``."""
     return read(path, stages or all_stages())
 
 
 def override(graph: Graph, setting: str, stages: Mapping[str, Stage] | None = None) -> None:
-    """Change one input: ``NODE.INPUT=VALUE``.
+    """Change one input of a graph.
 
-    NODE is an id, a title or a type; VALUE is read as JSON where it is JSON, else as text.
+    Args:
+        setting: ``NODE.INPUT=VALUE``. NODE is an id, a title or a type; VALUE is read as JSON if it is
+            valid JSON, else as text.
 
     Raises:
-        InputError: no such node or input; says which there are.
+        InputError: there is no such node or input; the message lists those that exist.
     """
     stages = stages or all_stages()
     target, equals, text = setting.partition("=")
-    # A title may hold a dot, so may an input ("algorithm.beta"): the longest node name wins.
+    # Titles and inputs ("algorithm.beta") may contain dots: the longest name of a node wins.
     cuts = [i for i, letter in enumerate(target) if letter == "."]
     if not equals or not cuts:
         raise InputError("--set", f"{setting!r} is not a setting", "Write NODE.INPUT=VALUE.")
     for cut in reversed(cuts):
-        found = _named(graph, target[:cut])
-        if found:
+        matches = _named(graph, target[:cut])
+        if matches:
             name = target[cut + 1 :]
             break
     else:
-        listed = ", ".join(sorted({node.class_type for node in graph.values()}))
+        types = ", ".join(sorted({node.class_type for node in graph.values()}))
         raise InputError(
-            "--set", f"no node is called {target[: cuts[0]]!r}", f"There are: {listed}."
+            "--set", f"no node is called {target[: cuts[0]]!r}", f"There are: {types}."
         )
-    if len(found) > 1:
-        listed = ", ".join(node.label for node in found)
-        raise InputError("--set", f"{target[:cut]!r} is {listed}", "Use the id or the title.")
-    node = found[0]
+    if len(matches) > 1:
+        labels = ", ".join(node.label for node in matches)
+        raise InputError(
+            "--set",
+            f"{target[:cut]!r} names {len(matches)} nodes: {labels}",
+            "Use the id or the title.",
+        )
+    node = matches[0]
     known = [key for key, _ in inputs.active(stages[node.class_type].inputs, node.inputs)]
     if name not in known:
         raise InputError(
@@ -89,26 +96,27 @@ def _named(graph: Graph, name: str) -> list[Node]:
 
 
 def check(graph: Graph, stages: Mapping[str, Stage] | None = None) -> list[str]:
-    """Check a whole graph, and return the ids of the nodes to run, in an order that works.
+    """Check a graph, and return the ids of the nodes to run, each after those it depends on.
 
     Raises:
-        InputError: an unknown node, a missing link, a cycle, no output, or a value that does not fit.
+        InputError: it has an unknown node, a missing link, a cycle, no output node, or a value that
+            does not fit.
     """
     stages = stages or all_stages()
     unknown = sorted({n.class_type for n in graph.values() if n.class_type not in stages})
     if unknown:
         raise InputError(
             "workflow",
-            f"there are nodes that do not run here: {', '.join(unknown)}",
-            "Without ComfyUI, GDRO's own nodes run, and of ComfyUI's "
+            f"some nodes do not run here: {', '.join(unknown)}",
+            "Without ComfyUI, only GDRO's nodes and these of ComfyUI's run: "
             f"{', '.join(sorted(k for k in stages if not k.startswith('GDRO_')))}.",
         )
-    outputs = [i for i, n in graph.items() if stages[n.class_type].output_node]
+    outputs = [i for i, n in graph.items() if stages[n.class_type].is_output_node]
     if not outputs:
         raise InputError(
             "workflow",
-            "no node in it gives a result",
-            "Add one that does, such as GDRO Train LoRA.",
+            "it has no output node",
+            "Add one, such as GDRO Train LoRA.",
         )
     order: list[str] = []
     for start in outputs:
@@ -122,15 +130,17 @@ def _visit(graph: Graph, node_id: str, order: list[str], path: tuple[str, ...]) 
     if node_id in order:
         return
     if node_id in path:
-        circle = " -> ".join(graph[i].label for i in (*path[path.index(node_id) :], node_id))
-        raise InputError("workflow", f"the nodes form a cycle: {circle}", "Cut one of these links.")
+        cycle = " -> ".join(graph[i].label for i in (*path[path.index(node_id) :], node_id))
+        raise InputError(
+            "workflow", f"the nodes form a cycle: {cycle}", "Remove one of these links."
+        )
     for name, value in graph[node_id].inputs.items():
         if isinstance(value, Link):
             if value.node_id not in graph:
                 raise InputError(
                     "workflow",
-                    f"{name} of {graph[node_id].label} comes from node {value.node_id}, "
-                    "which is not there",
+                    f"{name} of {graph[node_id].label} is linked to node {value.node_id}, "
+                    "which does not exist",
                     "Connect it again in ComfyUI, and save.",
                 )
             _visit(graph, value.node_id, order, (*path, node_id))
@@ -151,14 +161,15 @@ def _check_node(graph: Graph, node: Node, stages: Mapping[str, Stage]) -> None:
         if not 0 <= value.slot < len(outputs):
             raise InputError(
                 name,
-                f"{node.label} wants output {value.slot} of {origin.label}, which has {len(outputs)}",
+                f"{node.label} is linked to output {value.slot} of {origin.label}, which has "
+                f"{len(outputs)} outputs",
                 "Connect it again in ComfyUI, and save.",
             )
         kind = outputs[value.slot].type
         if name in declared and not compatible(kind, _wire(declared[name].type)):
             raise InputError(
                 name,
-                f"{node.label} gets a {kind} from {origin.label}",
+                f"{node.label} is linked to a {kind} of {origin.label}",
                 f"Connect an output of type {declared[name].type}.",
             )
     try:
@@ -168,7 +179,7 @@ def _check_node(graph: Graph, node: Node, stages: Mapping[str, Stage]) -> None:
 
 
 def _wire(kind: str) -> str:
-    return "*" if kind in ("COMBO", "DYNAMIC") else kind
+    return "*" if kind in ("COMBO", "DYNAMICCOMBO") else kind
 
 
 def _at(node: Node, error: InputError) -> InputError:
@@ -178,12 +189,15 @@ def _at(node: Node, error: InputError) -> InputError:
 def run(
     graph: Graph, host: Host, stages: Mapping[str, Stage] | None = None
 ) -> dict[str, tuple[Any, ...]]:
-    """Run a checked graph; each node's outputs by node id. Where a node ran several times, because an
-    output before it is a list, its outputs are lists.
+    """Check and run a graph.
+
+    Returns:
+        The outputs of each node by node id. A node that ran several times, because one of its inputs
+        was a list, has a list for each output.
 
     Raises:
-        InputError: the graph, or something that a node was given, does not fit; names the node.
-        NodeError: a node failed otherwise.
+        InputError: the graph, or an input of a node, does not fit; the message names the node.
+        NodeError: a node failed in another way.
     """
     import torch
 
@@ -202,58 +216,60 @@ def run(
                 done[node_id] = _run_on_lists(stage, host, flat)
             except InputError as error:
                 raise _at(node, error) from error
+            except Cancelled:
+                raise
             except Exception as error:
-                from ..progress import Cancelled
-
-                if isinstance(error, Cancelled):
-                    raise
                 raise NodeError(f"{node.label} failed: {error}") from error
     return {
         node_id: tuple(
             values if declared.is_list or len(values) != 1 else values[0]
             for declared, values in zip(
-                stages[graph[node_id].class_type].outputs, given, strict=True
+                stages[graph[node_id].class_type].outputs, outputs, strict=True
             )
         )
-        for node_id, given in done.items()
+        for node_id, outputs in done.items()
     }
 
 
 def _run_on_lists(stage: Stage, host: Host, flat: Mapping[str, list[Any]]) -> list[list[Any]]:
-    """Run a node as ComfyUI does, where every value on a wire is a list: once on the whole lists if
-    the stage takes them, else once for each place of the longest list; shorter ones repeat their last
-    value. Returns a list for each output.
+    """Run a node as ComfyUI does, where every value on a wire is a list.
+
+    A stage that takes lists runs once. Any other runs once for each item of the longest list; shorter
+    lists repeat their last item.
+
+    Returns:
+        A list for each output.
     """
     if stage.takes_lists:
         first = {name: values[0] for name, values in flat.items() if values}
         chosen = {
             name: first[name]
             for name, item in inputs.active(stage.inputs, first)
-            if item.type == "DYNAMIC" and name in first
+            if item.type == "DYNAMICCOMBO" and name in first
         }
-        given = inputs.unlist(stage.inputs, _nested(stage, {**flat, **chosen}))
-        calls = [inputs.complete(stage.inputs, given)]
+        values = inputs.unlist(stage.inputs, _nested(stage, {**flat, **chosen}))
+        calls = [inputs.complete(stage.inputs, values)]
     else:
         empty = [name for name, values in flat.items() if not values]
         if empty:
             raise InputError(
-                empty[0], "the list is empty", "Look at what the node before it gives."
+                empty[0], "the list is empty", "Check the output of the connected node."
             )
         calls = [
             inputs.complete(stage.inputs, _nested(stage, single))
-            for place in range(max(map(len, flat.values()), default=1))
-            for single in [{name: v[min(place, len(v) - 1)] for name, v in flat.items()}]
+            for index in range(max(map(len, flat.values()), default=1))
+            for single in [{name: v[min(index, len(v) - 1)] for name, v in flat.items()}]
         ]
     outputs: list[list[Any]] = [[] for _ in stage.outputs]
     for arguments in calls:
         host.check_cancelled()
-        for declared, kept, value in zip(
+        for declared, values, value in zip(
             stage.outputs, outputs, stage(host, **arguments), strict=True
         ):
             if declared.is_list:
-                kept.extend(value)
+                values.extend(value)
             else:
-                kept.append(value)
+                values.append(value)
     return outputs
 
 

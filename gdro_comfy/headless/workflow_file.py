@@ -1,8 +1,8 @@
-"""Reads a workflow file, in either of ComfyUI's two formats, into one graph.
+"""Read a workflow file, in either of ComfyUI's two formats, into a graph.
 
-A canvas file (Save, Export) lists nodes with the values of their widgets by position, and links; an API
-file (Export (API)) has every input by name. What the canvas alone knows (muted and bypassed nodes,
-Reroute, Primitive, notes) is worked out here the way ComfyUI's front end does before it queues.
+A file in UI format (Save, Export) has links, and nodes with the values of their widgets by position. A
+file in API format (Export (API)) has every input by name. What exists only on the canvas (muted and
+bypassed nodes, Reroute, Primitive, notes) is resolved as ComfyUI's front end does before it queues.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SAVE_AGAIN = "Open it in ComfyUI and save it again."
 
 @dataclass(frozen=True)
 class Link:
-    """A value that comes from the ``slot``-th output of another node."""
+    """A value from an output of another node; ``slot`` is the index of the output."""
 
     node_id: str
     slot: int
@@ -38,14 +38,14 @@ class Link:
 
 @dataclass(frozen=True)
 class Constant:
-    """The value of a Primitive, which exists on the canvas only."""
+    """The value of a Primitive, a node that exists only on the canvas."""
 
     value: Any
 
 
 @dataclass
 class Node:
-    """One node that takes part: ``inputs`` has flat names ("algorithm.beta") and values or links."""
+    """A node of the graph; ``inputs`` maps flat names ("algorithm.beta") to values or links."""
 
     id: str
     class_type: str
@@ -61,10 +61,13 @@ Graph = dict[str, Node]
 
 
 def read(path: Path | str, stages: Mapping[str, Stage]) -> Graph:
-    """The graph of a workflow file; the stages tell which widgets a node has.
+    """Read a workflow file.
+
+    Args:
+        stages: by node type; they tell which widgets a node has.
 
     Raises:
-        InputError: there is no such file, or it is not a workflow.
+        InputError: the file cannot be read, or is not a workflow.
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -77,13 +80,13 @@ def read(path: Path | str, stages: Mapping[str, Stage]) -> Graph:
         raise InputError(
             "workflow",
             f"{path} is not JSON ({str(error)[:80]})",
-            "Give a .json file that ComfyUI has saved.",
+            "Give a .json file saved by ComfyUI.",
         ) from error
     return parse(document, stages)
 
 
 def parse(document: Any, stages: Mapping[str, Stage]) -> Graph:
-    """The graph of what a workflow file holds, once read from JSON."""
+    """Return the graph of a workflow file's JSON; errors as in ``read``."""
     if isinstance(document, dict):
         if isinstance(document.get("nodes"), list):
             return _from_canvas(document, stages)
@@ -95,15 +98,15 @@ def parse(document: Any, stages: Mapping[str, Stage]) -> Graph:
     raise InputError(
         "workflow",
         "the file is JSON, but not a ComfyUI workflow",
-        'Expected is an object with "nodes" and "links" (Export), or one of nodes with "class_type" '
+        'It has to be an object with "nodes" and "links" (Export), or one of nodes with "class_type" '
         "(Export (API)).",
     )
 
 
-def _title(given: Any, class_type: str, stages: Mapping[str, Stage]) -> str:
-    if isinstance(given, str) and given.strip():
-        return given
-    return stages[class_type].title if class_type in stages else class_type
+def _title(title: Any, class_type: str, stages: Mapping[str, Stage]) -> str:
+    if isinstance(title, str) and title.strip():
+        return title
+    return stages[class_type].display_name if class_type in stages else class_type
 
 
 def _from_api(nodes: dict[str, Any], stages: Mapping[str, Stage]) -> Graph:
@@ -123,7 +126,7 @@ def _from_api(nodes: dict[str, Any], stages: Mapping[str, Stage]) -> Graph:
     return graph
 
 
-def _api_value(value: Any, where: str) -> Any:
+def _api_value(value: Any, label: str) -> Any:
     if isinstance(value, dict) and "__value__" in value:
         return value["__value__"]
     if not isinstance(value, list):
@@ -132,8 +135,8 @@ def _api_value(value: Any, where: str) -> Any:
         return Link(value[0], value[1])
     raise InputError(
         "workflow",
-        f"{where} is the list {value!r}",
-        'A list has to be a link: ["node id", output].',
+        f"{label} is the list {value!r}",
+        'A list has to be a link: ["node id", index of the output].',
     )
 
 
@@ -148,16 +151,17 @@ def _from_canvas(document: dict[str, Any], stages: Mapping[str, Stage]) -> Graph
         if class_type in subgraphs:
             raise InputError(
                 "workflow",
-                f"node {node_id} is the subgraph {subgraphs[class_type]!r}, which is not unfolded here",
+                f"node {node_id} is the subgraph {subgraphs[class_type]!r}, which cannot be read here",
                 "In ComfyUI, unpack the subgraph, or save with Export (API).",
             )
         stage = stages.get(class_type)
         node = Node(node_id, class_type, _title(raw.get("title"), class_type, stages), {})
         node.inputs.update(_widget_values(raw, stage, node.label) if stage else {})
         for slot in raw["inputs"]:
-            found = canvas.source(raw, slot)
-            if found is not None:
-                node.inputs[slot["name"]] = found.value if isinstance(found, Constant) else found
+            source = canvas.source(raw, slot)
+            if source is not None:
+                value = source.value if isinstance(source, Constant) else source
+                node.inputs[slot["name"]] = value
         graph[node_id] = node
     return graph
 
@@ -183,7 +187,10 @@ def _nodes(raw_nodes: list[Any]) -> dict[str, dict[str, Any]]:
 
 
 def _links(raw_links: Any) -> dict[Any, tuple[str, int]]:
-    """Link id -> node and output that it starts from. Links are arrays or, in newer files, objects."""
+    """Return the node and the output that each link starts from, by link id.
+
+    Links are arrays or, in newer files, objects.
+    """
     links = {}
     for raw in raw_links or []:
         try:
@@ -201,55 +208,56 @@ def _subgraphs(definitions: Any) -> dict[str, str]:
 
 
 def _widget_values(raw: dict[str, Any], stage: Stage, label: str) -> dict[str, Any]:
-    """Values of a node's widgets by name.
+    """Return the values of a node's widgets by name.
 
-    Names come from the stage, not from the file's input slots: an exported file has no slots for
-    widgets without a link, and those of a choice can stand before the choice itself.
+    The names come from the stage, not from the file's input slots: an exported file has no slots for
+    widgets without a link, and the slots of a choice may come before the choice itself.
     """
     values, named = raw.get("widgets_values"), raw.get("widgets_values_named")
-    found: dict[str, Any] = {}
+    widgets: dict[str, Any] = {}
     if isinstance(values, dict):
         named = values
     elif isinstance(values, list):
         for with_controls in (False, True):
-            found, fits = _by_position(stage.inputs, values, with_controls)
+            widgets, fits = _by_position(stage.inputs, values, with_controls)
             if fits:
-                return found
+                return widgets
     if isinstance(named, dict):
-        found = {}
-        for key, item in active(stage.inputs, found):
+        widgets = {}
+        for key, item in active(stage.inputs, widgets):
             if item.type in WIDGETS and key in named:
-                found[key] = named[key]
-    elif found:
-        log.warning("%s: was saved with other inputs than it has now; look at its values", label)
-    return found
+                widgets[key] = named[key]
+    elif widgets:
+        log.warning("%s was saved with other inputs than it has now; check its values", label)
+    return widgets
 
 
 def _by_position(
     declared: Sequence[Input], values: list[Any], with_controls: bool
 ) -> tuple[dict[str, Any], bool]:
-    """Values by name, and whether there was one for each widget and none left over.
+    """Return the values by name, and whether their number is that of the widgets.
 
-    After a seed ComfyUI may save one value more: what happens to it after each run.
+    Args:
+        with_controls: ``values`` has one more after each seed, which says how it changes after a run.
     """
-    found: dict[str, Any] = {}
+    widgets: dict[str, Any] = {}
     position = 0
-    for key, item in active(declared, found):
+    for key, item in active(declared, widgets):
         if item.type not in WIDGETS:
             continue
         if position >= len(values):
-            return found, False
-        found[key] = values[position]
+            return widgets, False
+        widgets[key] = values[position]
         position += 1
         following = values[position] if position < len(values) else None
         if with_controls and item.type == "INT" and isinstance(following, str):
             position += following in CONTROLS
-    return found, all(value is None for value in values[position:])
+    return widgets, all(value is None for value in values[position:])
 
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Follows links to where a value really comes from."""
+    """The nodes and links of a UI-format file, to follow a link to where its value comes from."""
 
     nodes: dict[str, dict[str, Any]]
     links: dict[Any, tuple[str, int]]
@@ -258,57 +266,66 @@ class _Canvas:
         self,
         node: dict[str, Any],
         slot: dict[str, Any],
-        wanted: str = "",
-        seen: tuple[Any, ...] = (),
+        target_type: str = "",
+        visited: tuple[Any, ...] = (),
     ) -> Link | Constant | None:
-        """What feeds an input slot: a node that runs, a Primitive's value, or nothing."""
+        """Return what feeds an input slot: a node that runs, a Primitive's value, or None.
+
+        Args:
+            target_type: type of the input that the value is for; empty is that of ``slot``.
+            visited: ids of the links that led here.
+        """
         link_id = slot.get("link")
         if link_id is None:
             return None
-        where = f"{slot['name'] or 'the input'} of {node['type']} (node {node['id']})"
-        if link_id in seen:
-            raise InputError("workflow", f"{where} is fed by itself", "Cut the circle of links.")
+        label = f"{slot['name'] or 'the input'} of {node['type']} (node {node['id']})"
+        if link_id in visited:
+            raise InputError(
+                "workflow", f"{label} is linked to itself", "Remove one of these links."
+            )
         origin_id, index = self.links.get(link_id, ("", 0))
         origin = self.nodes.get(origin_id)
         if origin is None:
-            gone = f"link {link_id}" if link_id not in self.links else f"node {origin_id}"
-            raise InputError("workflow", f"{where} needs {gone}, which is not there", _SAVE_AGAIN)
-        seen = (*seen, link_id)
-        wanted = wanted or str(slot.get("type", "*"))
+            missing = f"link {link_id}" if link_id not in self.links else f"node {origin_id}"
+            raise InputError(
+                "workflow", f"{label} needs {missing}, which does not exist", _SAVE_AGAIN
+            )
+        visited = (*visited, link_id)
+        target_type = target_type or str(slot.get("type", "*"))
         kind = origin["type"]
         if origin.get("mode") == MUTED or kind in NOTES:
             return None
         if origin.get("mode") == BYPASSED:
-            passed = _bypass(origin, index, wanted)
-            return None if passed is None else self.source(origin, passed, "", seen)
+            passed = _bypass(origin, index, target_type)
+            return None if passed is None else self.source(origin, passed, "", visited)
         if kind == "Reroute":
             inputs = origin["inputs"]
-            return self.source(origin, inputs[0], wanted, seen) if inputs else None
+            return self.source(origin, inputs[0], target_type, visited) if inputs else None
         if kind == "PrimitiveNode":
             values = origin.get("widgets_values")
             return Constant(values[0]) if isinstance(values, list) and values else None
         return Link(origin_id, index)
 
 
-def _bypass(node: dict[str, Any], index: int, wanted: str) -> dict[str, Any] | None:
-    """The input that a bypassed node passes on at this output: same place first, then same type."""
+def _bypass(node: dict[str, Any], index: int, target_type: str) -> dict[str, Any] | None:
+    """Return the input that a bypassed node passes on at an output: same index first, then same type."""
     inputs, outputs = node["inputs"], node["outputs"]
-    same_place = inputs[index] if index < len(inputs) else None
-    if wanted in ("*", ""):
-        return same_place or (inputs[0] if inputs else None)
-    given = str(outputs[index].get("type")) if index < len(outputs) else "*"
+    same_index = inputs[index] if index < len(inputs) else None
+    if target_type in ("*", ""):
+        return same_index or (inputs[0] if inputs else None)
+    output_type = str(outputs[index].get("type")) if index < len(outputs) else "*"
 
     def fits(slot: dict[str, Any]) -> bool:
         kind = str(slot.get("type"))
-        return compatible(kind, given) and compatible(kind, wanted)
+        return compatible(kind, output_type) and compatible(kind, target_type)
 
-    if same_place is not None and fits(same_place):
-        return same_place
-    exact = (slot for slot in inputs if slot.get("type") == wanted)
+    if same_index is not None and fits(same_index):
+        return same_index
+    exact = (slot for slot in inputs if slot.get("type") == target_type)
     return next(exact, None) or next((slot for slot in inputs if fits(slot)), None)
 
 
-def compatible(given: str, wanted: str) -> bool:
-    """Whether ComfyUI lets these types connect: one in common, or any ("*")."""
-    one, other = ({t.strip() for t in kind.split(",")} for kind in (given, wanted))
+def compatible(output_type: str, input_type: str) -> bool:
+    """Return whether ComfyUI connects these types: they have one in common, or one is any ("*")."""
+    one, other = ({t.strip() for t in kind.split(",")} for kind in (output_type, input_type))
     return bool(one & other) or "*" in one | other

@@ -1,1 +1,1 @@
-"""Turn images that were made elsewhere into scored groups."""
+"""Turn images made elsewhere into a rollout."""

@@ -1,4 +1,4 @@
-"""Pictures that were made elsewhere: read, whatever kind of file they are, and made the size of a run."""
+"""Images made elsewhere: read from a file or a tensor, and made the size of a run."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_ENLARGEMENT = 4.0
+"""How many times an image may be enlarged; beyond it there is only blur to learn from."""
+
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-_MANY_FRAMES = ("PNG", "WEBP", "TIFF", "GIF")
-_ORIENTATION = 0x0112  # EXIF's tag
-LARGEST_FILE = 256 * 1024 * 1024
-MOST_ENLARGED = 4.0
-"""How many times a picture may be enlarged; beyond it is only blur to learn from."""
+_MULTI_FRAME_FORMATS = ("PNG", "WEBP", "TIFF", "GIF")
+_EXIF_ORIENTATION = 0x0112
+_QUARTER_TURNS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
-class UnusablePicture(ValueError):
-    """This picture cannot be used; the message says why."""
+class UnusableImage(ValueError):
+    """An image that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture to import.
+class SourceImage:
+    """An image to import.
 
     Args:
-        name: for messages: "cats/1.png".
-        key: digest of its contents.
-        size: width and height in pixels; (0, 0) where it cannot be read.
-        load: gives it as 8-bit RGB, or raises ``UnusablePicture``.
-        metadata: the graph that ComfyUI left in a PNG, as JSON.
+        name: for messages, such as "cats/1.png".
+        key: digest of its contents; empty if there are none to compare.
+        size: width and height in pixels; (0, 0) if it cannot be read.
+        load: returns it as 8-bit RGB, or raises ``UnusableImage``.
+        metadata: the graph that ComfyUI stored in a PNG, as JSON.
     """
 
     name: str
@@ -45,75 +47,76 @@ class Picture:
     metadata: str | None = None
 
 
-def from_file(path: Path, name: str) -> Picture:
-    """A picture file; what is wrong with it is told by ``load``. Only its header is decoded here."""
+def from_file(path: Path, name: str) -> SourceImage:
+    """Describe an image file, decoding only its header; ``load`` reports what is wrong with it."""
     try:
         data = _read(path)
-    except UnusablePicture as error:
-        return Picture(name, "", (0, 0), _refusing(str(error)))
+    except UnusableImage as error:
+        return _unusable(name, str(error))
     key = hashlib.sha256(data).hexdigest()
 
     def load() -> Image.Image:
-        again = _read(path)
-        if hashlib.sha256(again).hexdigest() != key:
-            raise UnusablePicture("it was changed while the pictures were read; run again")
-        return decode(again)
+        current = _read(path)
+        if hashlib.sha256(current).hexdigest() != key:
+            raise UnusableImage("it changed while the pictures were being read; run again")
+        return decode(current)
 
     try:
         size, metadata = _header(data)
-    except UnusablePicture as error:
-        return Picture(name, key, (0, 0), _refusing(str(error)))
-    return Picture(name, key, size, load, metadata)
+    except UnusableImage as error:
+        return _unusable(name, str(error), key)
+    return SourceImage(name, key, size, load, metadata)
 
 
-def from_tensor(image: Tensor, name: str) -> Picture:
-    """One picture of the graph: ``[h, w, channels]`` in [0, 1], grey, RGB or RGBA."""
+def from_tensor(image: Tensor, name: str) -> SourceImage:
+    """Describe an image of the graph: ``[h, w, channels]`` in [0, 1]; grey, RGB or RGBA."""
     import torch
     from PIL import Image
 
     image = image.detach().float().cpu()
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.numel():
         shape = " x ".join(str(side) for side in image.shape)
-        return Picture(name, "", (0, 0), _refusing(f"{shape} is no picture of 1, 3 or 4 channels"))
+        return _unusable(name, f"its shape ({shape}) is not height x width x 1, 3 or 4 channels")
     if not torch.isfinite(image).all():
-        return Picture(name, "", (0, 0), _refusing("it holds values that are no finite numbers"))
+        return _unusable(name, "it has values that are not finite numbers")
     array = (image.clamp(0, 1) * 255).round().byte().numpy()
-    picture = _rgb(Image.fromarray(array[..., 0] if array.shape[2] == 1 else array))
-    key = hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
-    return Picture(name, key, picture.size, lambda: picture)
+    rgb = _rgb(Image.fromarray(array[..., 0] if array.shape[2] == 1 else array))
+    key = hashlib.sha256(repr(rgb.size).encode() + rgb.tobytes()).hexdigest()
+    return SourceImage(name, key, rgb.size, lambda: rgb)
 
 
-def _refusing(reason: str) -> Callable[[], Image.Image]:
+def _unusable(name: str, reason: str, key: str = "") -> SourceImage:
     def load() -> Image.Image:
-        raise UnusablePicture(reason)
+        raise UnusableImage(reason)
 
-    return load
+    return SourceImage(name, key, (0, 0), load)
 
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UnusablePicture(f"it has more than {LARGEST_FILE // 1024**2} MB")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UnusableImage(f"it is larger than {MAX_FILE_BYTES // 1024**2} MB")
         return path.read_bytes()
     except OSError as error:
-        raise UnusablePicture(f"it cannot be read ({error.strerror})") from error
+        raise UnusableImage(f"it cannot be read ({error.strerror})") from error
 
 
 def _open(data: bytes) -> tuple[Image.Image, tuple[int, int]]:
-    """A picture whose header is read, and the size that it has once it is turned upright."""
+    """Read the header of an image; also return the size that it has when turned upright."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        frames = getattr(image, "n_frames", 1) if image.format in _MANY_FRAMES else 1
-        # Not a PNG's own, which decodes the whole picture first.
-        turned = Image.Image.getexif(image).get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        frames = getattr(image, "n_frames", 1) if image.format in _MULTI_FRAME_FORMATS else 1
+        # PngImageFile.getexif would decode the whole image first.
+        orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
     except UnidentifiedImageError as error:
-        raise UnusablePicture("it is no picture of a known kind, or it is damaged") from error
-    except Exception as error:  # whatever a decoder makes of a damaged file
-        raise UnusablePicture(f"it cannot be read ({error})") from error
+        raise UnusableImage("it is damaged, or not a picture of a supported format") from error
+    except Exception as error:  # decoders raise all kinds of errors on damaged files
+        raise UnusableImage(f"it cannot be read ({error})") from error
     if frames > 1:
-        raise UnusablePicture(f"it has {frames} frames or pages; use a still picture")
+        raise UnusableImage(f"it has {frames} frames or pages; use a still picture")
+    turned = orientation in _QUARTER_TURNS
     return image, (image.height, image.width) if turned else image.size
 
 
@@ -124,19 +127,19 @@ def _header(data: bytes) -> tuple[tuple[int, int], str | None]:
 
 
 def decode(data: bytes) -> Image.Image:
-    """A picture file as 8-bit RGB, turned as its EXIF says, transparent parts on white.
+    """Decode an image file as 8-bit RGB, turned as its EXIF says, transparent parts on white.
 
     Raises:
-        UnusablePicture: it is damaged or cut short, animated, or of a kind that is not known here.
+        UnusableImage: it is damaged, truncated, animated or of an unsupported format.
     """
     image, _ = _open(data)
     try:
         image.load()
         return _rgb(image)
-    except UnusablePicture:
+    except UnusableImage:
         raise
-    except Exception as error:  # as above
-        raise UnusablePicture(f"it is damaged or cut short ({error})") from error
+    except Exception as error:  # decoders raise all kinds of errors on damaged files
+        raise UnusableImage(f"it is damaged or cut short ({error})") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -145,7 +148,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
-        raise UnusablePicture("its values are floating point; save it with 8 or 16 bits")
+        raise UnusableImage("its values are floating point; save it with 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
         levels = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = Image.fromarray((levels // 257).astype(np.uint8))
@@ -155,19 +158,19 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def check_size(size: tuple[int, int], target: tuple[int, int]) -> str | None:
-    """Why a picture of this size cannot be made one of the target's, or None."""
+def size_problem(size: tuple[int, int], target: tuple[int, int]) -> str | None:
+    """Return why an image of this size cannot be scaled to the target's, or None."""
     scale = _scale(size, target)
-    if scale <= MOST_ENLARGED:
+    if scale <= MAX_ENLARGEMENT:
         return None
     return (
         f"{size[0]} x {size[1]} pixels would be enlarged {scale:.3g} times to fill "
-        f"{target[0]} x {target[1]}; {MOST_ENLARGED:g} times is allowed"
+        f"{target[0]} x {target[1]}; at most {MAX_ENLARGEMENT:g} times is allowed"
     )
 
 
-def kept_by_crop(size: tuple[int, int], target: tuple[int, int]) -> float:
-    """The part of a picture's area that is left when it is cropped to the target's shape, up to 1."""
+def crop_fraction(size: tuple[int, int], target: tuple[int, int]) -> float:
+    """Return the part of an image's area, up to 1, that ``fit`` keeps."""
     scale = _scale(size, target)
     return target[0] * target[1] / (scale**2 * size[0] * size[1])
 
@@ -177,7 +180,7 @@ def _scale(size: tuple[int, int], target: tuple[int, int]) -> float:
 
 
 def fit(image: Image.Image, target: tuple[int, int]) -> Image.Image:
-    """Scaled to cover the target (width, height), and what stands out cut off on both sides alike."""
+    """Scale an image to cover the target (width, height), and crop it around its centre."""
     from PIL import Image, ImageOps
 
     if image.size == target:

@@ -1,13 +1,13 @@
-"""Groups of pictures that were made elsewhere become a rollout: checked, cut alike, encoded, stored.
+"""Import groups of images made elsewhere: check them, make them alike, encode and store them.
 
-The run is named by what is in it: the model, the size, the prompts, and the contents and order of the
-pictures. The same again finds it finished; a changed picture makes another run.
+The name of the run depends on the model, the size, the prompts, and the contents and order of the images:
+importing the same again finds the run finished, and a changed image makes another run.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,10 @@ from ..data.rollout import Rollout
 from ..data.runs import Group, Run, RunSettings
 from ..errors import InputError
 from ..imaging import contact_sheet, image_tensor
-from ..rollouts.sample import default_batch, encode_prompts, image_size
-from ..time_left import Pace
-from .image_files import Picture, UnusablePicture, check_size, fit, kept_by_crop
-from .sources import Findings, PictureGroup, some
+from ..rollouts.sample import encode_prompts, image_size
+from ..time_left import TimeLeft
+from .image_files import SourceImage, UnusableImage, crop_fraction, fit, size_problem
+from .sources import ImageGroup, ImageSource, shorten
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from ..models.base import FlowModel
     from ..rewards.base import Reward
 
-_MOST_TOLD = 40
-_SOURCE = "GDRO Import Groups"
+_MAX_PROBLEMS = 40
+_NODE = "GDRO Import Groups"
 
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """How pictures become groups.
+    """How images become groups.
 
     Args:
-        images_per_prompt: G, the size of every group; 0 is that of the smallest. Larger groups are cut
-            to it, smaller ones left out.
-        width, height: in pixels; 0 is the model's own size.
-        steps, guidance: with which the model draws in training: previews, validation, rounds. A model
-            with embedded guidance also trains with it.
-        run_name: of the folder below ``gdro/``.
+        images_per_prompt: G, the size of every group; 0 is the size of the smallest. Larger groups are
+            cut to it, smaller ones left out.
+        width, height: in pixels; 0 is the model's default size.
+        steps, guidance: used wherever training samples: previews, validation, rounds. A model with
+            embedded guidance also trains with it.
+        run_name: start of the folder's name below ``gdro/``.
     """
 
     images_per_prompt: int = 0
@@ -55,217 +55,228 @@ class ImportConfig:
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What came of it: the groups, the reward of their order, and both in words."""
+class ImportResult:
+    """The imported groups, the reward that their file names give, and both in words."""
 
     rollout: Rollout
     reward: Reward
     summary: str
 
 
-def import_groups(host: Host, model: FlowModel, found: Findings, config: ImportConfig) -> Imported:
-    """Encode what is missing of the pictures, and return the handle.
+def import_groups(
+    host: Host, model: FlowModel, source: ImageSource, config: ImportConfig
+) -> ImportResult:
+    """Encode the images that are not stored yet, and return the rollout.
 
     Raises:
-        InputError: a setting does not fit, or something is wrong with the pictures or their prompts;
-            everything that is wrong is in one message, and nothing was encoded.
+        InputError: a setting does not fit, or there are problems with the images or their prompts. All
+            problems are in one message, and nothing has been encoded.
     """
     size = image_size(model, config.width, config.height)
-    problems, notes = list(found.problems), list(found.notes)
-    problems += _wrong_with_groups(found.groups, model) + _wrong_with_pictures(found.pictures, size)
-    groups = _alike(found.groups, config.images_per_prompt, notes) if not problems else []
+    problems, notes = list(source.problems), list(source.notes)
+    problems += _group_problems(source.groups, model) + _image_problems(source.images, size)
+    groups = _equalize(source.groups, config.images_per_prompt, notes) if not problems else []
     run = _run(host, model, groups, size, config)
     prompts = tuple(Prompt(group.prompt) for group in groups)
-    rollout = Rollout(run, prompts, len(groups[0].pictures) if groups else 0)
-    waiting = {
-        stored: group.pictures[stored.count() :]
+    rollout = Rollout(run, prompts, len(groups[0].images) if groups else 0)
+    missing = {
+        stored: group.images[stored.count() :]
         for stored, group in zip(rollout.groups(), groups, strict=True)
     }
-    waiting = {stored: pictures for stored, pictures in waiting.items() if pictures}
-    unread = [p for pictures in waiting.values() for p in pictures]
-    problems += _unreadable(host, unread if groups else found.pictures)
+    missing = {stored: images for stored, images in missing.items() if images}
+    unchecked = [image for images in missing.values() for image in images]
+    problems += _decoding_problems(host, unchecked if groups else source.images)
     if problems:
         raise _refusal(problems)
-    notes += _about_sizes(groups, size)
+    notes += _resizing_notes(groups, size)
     Run.open(host.output_dir, config.run_name, run.settings)
     host.emit("rollout", {"run": run.folder.name})
-    if waiting:
-        _encode(host, model, waiting, len(prompts) * rollout.images_per_prompt, size)
-    reward, order = _order(rollout, groups)
     count = rollout.images_per_prompt
-    told = f"{len(groups) * count} pictures in {len(groups)} groups of {count}; {order}"
-    return Imported(rollout, reward, "\n".join([told, *notes]))
+    if missing:
+        _encode(host, model, missing, len(groups) * count, size)
+    reward, order = _order_reward(rollout, groups)
+    counts = f"{len(groups) * count} pictures in {len(groups)} groups of {count}"
+    return ImportResult(rollout, reward, "\n".join([f"{counts}; {order}", *notes]))
 
 
 def _refusal(problems: Sequence[str]) -> InputError:
-    shown = [f"- {problem}" for problem in dict.fromkeys(problems)]
-    if len(shown) > _MOST_TOLD:
-        shown[_MOST_TOLD:] = [f"- and {len(shown) - _MOST_TOLD} more"]
+    lines = [f"- {problem}" for problem in dict.fromkeys(problems)]
+    if len(lines) > _MAX_PROBLEMS:
+        lines[_MAX_PROBLEMS:] = [f"- and {len(lines) - _MAX_PROBLEMS} more"]
     return InputError(
         "source",
         "something is wrong with the pictures or their prompts",
-        "Nothing was encoded. Put this right, and run again:\n" + "\n".join(shown),
+        "Nothing was encoded. Correct the following and run again:\n" + "\n".join(lines),
     )
 
 
-def _wrong_with_groups(groups: Sequence[PictureGroup], model: FlowModel) -> list[str]:
-    wrong = []
+def _group_problems(groups: Sequence[ImageGroup], model: FlowModel) -> list[str]:
+    problems = []
     for group in groups:
-        if len(group.pictures) < 2:
-            wrong.append(
+        if len(group.images) < 2:
+            problems.append(
                 f"{group.label}: 1 picture leaves nothing to compare; 2 or more are needed"
             )
         if group.prompt:
             try:
                 model.check_prompts([Prompt(group.prompt)])
             except InputError as error:
-                wrong.append(f"{group.label}: {error.found.removeprefix('prompt 1 ')}")
+                problems.append(f"{group.label}: {error.found.removeprefix('prompt 1 ')}")
     if len(groups) > MAX_PROMPTS:
-        wrong.append(f"there are more than {MAX_PROMPTS:,} prompts")
-    return wrong
+        problems.append(f"there are more than {MAX_PROMPTS:,} prompts")
+    return problems
 
 
-def _wrong_with_pictures(pictures: Sequence[Picture], size: tuple[int, int]) -> list[str]:
-    """What can be said before they are decoded."""
-    wrong = []
-    seen: dict[str, str] = {}
-    for picture in pictures:
-        first = seen.setdefault(picture.key, picture.name) if picture.key else picture.name
-        if first != picture.name:
-            wrong.append(f"{picture.name}: it is the same as {first}")
-        reason = check_size(picture.size, size) if picture.size[0] else None
+def _image_problems(images: Sequence[SourceImage], size: tuple[int, int]) -> list[str]:
+    """Return the problems that show before the images are decoded: duplicates and small sizes."""
+    problems = []
+    first_names: dict[str, str] = {}
+    for image in images:
+        first = first_names.setdefault(image.key, image.name) if image.key else image.name
+        if first != image.name:
+            problems.append(f"{image.name}: it is the same as {first}")
+        reason = size_problem(image.size, size) if image.size[0] else None
         if reason:
-            wrong.append(f"{picture.name}: {reason}")
-    return wrong
+            problems.append(f"{image.name}: {reason}")
+    return problems
 
 
-def _alike(groups: Sequence[PictureGroup], wanted: int, notes: list[str]) -> list[PictureGroup]:
-    """The groups cut to one size, evenly through their order, its first and last included."""
-    if wanted == 1:
+def _equalize(groups: Sequence[ImageGroup], count: int, notes: list[str]) -> list[ImageGroup]:
+    """Return groups of ``count`` images each, or of the smallest group's size if that is 0.
+
+    Larger groups are thinned evenly, keeping their first and last image; smaller ones are left out.
+    """
+    if count == 1:
         raise InputError(
-            "images_per_prompt", "1 leaves nothing to compare", "Use 2 or more, or 0 for all alike."
+            "images_per_prompt",
+            "1 leaves nothing to compare",
+            "Use 2 or more, or 0 for the size of the smallest group.",
         )
-    counts = [len(group.pictures) for group in groups]
-    count = wanted or min(counts)
+    counts = [len(group.images) for group in groups]
+    count = count or min(counts)
     if max(counts) < count:
         raise InputError(
             "images_per_prompt",
             f"no group has {count} pictures, the largest has {max(counts)}",
-            f"Use 2 to {max(counts)}, or 0 for as many as the smallest group has.",
+            f"Use 2 to {max(counts)}, or 0 for the size of the smallest group.",
         )
-    few = [group.label for group in groups if len(group.pictures) < count]
-    if few:
-        notes.append(f"left out, with fewer than {count} pictures: {some(few)}")
-    many = [f"{group.label} ({n})" for group, n in zip(groups, counts, strict=True) if n > count]
-    if many:
-        notes.append(f"cut to {count} pictures: {some(many)}")
-    return [_cut(group, count) for group in groups if len(group.pictures) >= count]
+    smaller = [group.label for group in groups if len(group.images) < count]
+    if smaller:
+        notes.append(f"left out, with fewer than {count} pictures: {shorten(smaller)}")
+    larger = [f"{group.label} ({n})" for group, n in zip(groups, counts, strict=True) if n > count]
+    if larger:
+        notes.append(f"cut to {count} pictures: {shorten(larger)}")
+    return [_thin(group, count) for group in groups if len(group.images) >= count]
 
 
-def _cut(group: PictureGroup, count: int) -> PictureGroup:
-    last = len(group.pictures) - 1
-    places = [round(place * last / (count - 1)) for place in range(count)]
-    order = None if group.ranks is None else tuple(group.ranks[place] for place in places)
-    return replace(group, pictures=tuple(group.pictures[p] for p in places), ranks=order)
+def _thin(group: ImageGroup, count: int) -> ImageGroup:
+    last = len(group.images) - 1
+    indices = [round(index * last / (count - 1)) for index in range(count)]
+    ranks = None if group.ranks is None else tuple(group.ranks[index] for index in indices)
+    return replace(group, images=tuple(group.images[index] for index in indices), ranks=ranks)
 
 
 def _run(
     host: Host,
     model: FlowModel,
-    groups: Sequence[PictureGroup],
+    groups: Sequence[ImageGroup],
     size: tuple[int, int],
     config: ImportConfig,
 ) -> Run:
-    """The run of these pictures, which need not be there yet."""
-    contents = [[group.prompt, [picture.key for picture in group.pictures]] for group in groups]
+    """Return the run of these images, whether it exists or not."""
+    contents = [[group.prompt, [image.key for image in group.images]] for group in groups]
     settings = RunSettings(
         model.identity, config.steps, config.guidance, size, 0, digest(contents, 16)
     )
-    folder = Run.place(host.output_dir, config.run_name, settings)
+    folder = Run.path(host.output_dir, config.run_name, settings)
     return Run(folder, settings, config.run_name)
 
 
-def _unreadable(host: Host, pictures: Sequence[Picture]) -> list[str]:
-    """Decode each once, and tell which cannot be."""
-    wrong = []
-    for number, picture in enumerate(pictures, 1):
+def _decoding_problems(host: Host, images: Sequence[SourceImage]) -> list[str]:
+    """Decode each image once, and return what is wrong with those that cannot be decoded."""
+    problems = []
+    for number, image in enumerate(images, 1):
         host.check_cancelled()
         try:
-            picture.load()
-        except UnusablePicture as error:
-            wrong.append(f"{picture.name}: {error}")
-        if number % 16 == 0 or number == len(pictures):
-            host.progress(number, len(pictures), "checking pictures")
-    return wrong
+            image.load()
+        except UnusableImage as error:
+            problems.append(f"{image.name}: {error}")
+        if number % 16 == 0 or number == len(images):
+            host.progress(number, len(images), "checking pictures")
+    return problems
 
 
-def _about_sizes(groups: Sequence[PictureGroup], size: tuple[int, int]) -> list[str]:
-    pictures = [picture for group in groups for picture in group.pictures]
-    others = Counter(picture.size for picture in pictures if picture.size != size)
-    if not others:
+def _resizing_notes(groups: Sequence[ImageGroup], size: tuple[int, int]) -> list[str]:
+    images = [image for group in groups for image in group.images]
+    other_sizes = Counter(image.size for image in images if image.size != size)
+    if not other_sizes:
         return []
-    shown = some([f"{w} x {h} ({n})" for (w, h), n in others.most_common()])
-    notes = [f"scaled to cover {size[0]} x {size[1]} and cut in the middle: {shown}"]
-    lost = [picture.name for picture in pictures if kept_by_crop(picture.size, size) < 0.5]
-    if lost:
-        notes.append(f"more than half is cut off: {some(lost)}")
+    sizes = shorten([f"{w} x {h} ({n})" for (w, h), n in other_sizes.most_common()])
+    notes = [f"scaled to cover {size[0]} x {size[1]} and cropped to the centre: {sizes}"]
+    cropped = [image.name for image in images if crop_fraction(image.size, size) < 0.5]
+    if cropped:
+        notes.append(f"more than half is cropped away: {shorten(cropped)}")
     return notes
 
 
 def _encode(
     host: Host,
     model: FlowModel,
-    waiting: dict[Group, tuple[Picture, ...]],
+    missing: Mapping[Group, Sequence[SourceImage]],
     total: int,
     size: tuple[int, int],
 ) -> None:
-    """Encode and store some pictures of each group; those that are stored count."""
+    """Encode and store the missing images of each group; ``total`` includes the stored ones."""
     import torch
 
-    batch = default_batch(size)
-    done, pace = total - sum(map(len, waiting.values())), Pace(total)
+    batch = model.batch_size(size)
+    done, time_left = total - sum(map(len, missing.values())), TimeLeft(total)
     host.free_memory()
     with torch.inference_mode(False), model.active():
-        encode_prompts(host, model, list(waiting))
-        for stored, pictures in waiting.items():
-            for start in range(0, len(pictures), batch):
+        encode_prompts(host, model, list(missing))
+        for stored, source_images in missing.items():
+            for start in range(0, len(source_images), batch):
                 host.check_cancelled()
-                part = [_load(picture, size) for picture in pictures[start : start + batch]]
-                latents = model.encode_images(image_tensor(part))
-                stored.add(latents, part, stored.conditioning())
-                done += len(part)
-                preview = contact_sheet(part[:16], 4)
-                host.progress(done, total, f"encoding pictures{pace.left(done)}", preview)
+                images = [_load(image, size) for image in source_images[start : start + batch]]
+                latents = model.encode_images(image_tensor(images))
+                stored.add(latents, images, stored.conditioning())
+                done += len(images)
+                preview = contact_sheet(images[:16], 4)
+                host.progress(done, total, f"encoding pictures{time_left.suffix(done)}", preview)
+            stored.merge()
 
 
-def _load(picture: Picture, size: tuple[int, int]) -> Image.Image:
+def _load(image: SourceImage, size: tuple[int, int]) -> Image.Image:
     try:
-        return fit(picture.load(), size)
-    except UnusablePicture as error:
-        raise _refusal([f"{picture.name}: {error}"]) from error
+        return fit(image.load(), size)
+    except UnusableImage as error:
+        raise _refusal([f"{image.name}: {error}"]) from error
 
 
-def _order(rollout: Rollout, groups: Sequence[PictureGroup]) -> tuple[Reward, str]:
-    """The reward of the order that the names give: 1 for the best of a group, 0 for the last."""
+def _order_reward(rollout: Rollout, groups: Sequence[ImageGroup]) -> tuple[Reward, str]:
+    """Return the reward that the file names give, and a sentence about it.
+
+    It goes in equal steps from 1 for the best image of a group to 0 for the worst.
+    """
     import numpy as np
 
-    from ..rewards.precomputed import GivenReward, NoNumbers
+    from ..rewards.precomputed import PrecomputedReward, UnavailableReward
 
-    without = [group.label for group in groups if group.ranks is None]
-    if without:
-        which = "the names of the files" if len(without) == len(groups) else some(without)
-        reason = f"{which} give no order, so there is no reward of it"
+    unordered = [group.label for group in groups if group.ranks is None]
+    if unordered:
+        of_groups = "" if len(unordered) == len(groups) else f" of {shorten(unordered)}"
+        reason = f"the file names{of_groups} give no order, so there is no reward"
         remedy = (
             "Name the pictures of every prompt 1, 2, 3, ... with the best first, or end the names "
             "in _w (better) and _l (worse); or score the groups with another reward."
         )
-        return NoNumbers("order", reason, remedy), reason
+        return UnavailableReward("order", reason, remedy), reason
     values = []
     for group in groups:
         levels = sorted(set(group.ranks or ()))
         values.append([1 - levels.index(rank) / (len(levels) - 1) for rank in group.ranks or ()])
-    reward = GivenReward("order", rollout, np.array(values, dtype=np.float32), _SOURCE)
+    reward = PrecomputedReward("order", rollout, np.array(values, dtype=np.float32), _NODE)
     return (
         reward,
-        "the reward is the order of their names, 1 for the best of a group and 0 for the last",
+        "the reward is the order of the file names: 1 for the best of a group, 0 for the worst",
     )

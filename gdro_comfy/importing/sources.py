@@ -1,19 +1,20 @@
-"""Groups of pictures that were made elsewhere, as they are found: in a folder, or in ComfyUI's graph.
+"""Collect groups of images made elsewhere, from a folder or from ComfyUI's graph.
 
-Nothing is refused here but an empty source: what is wrong is gathered, to be told all at once.
+Only an empty source is refused here. Everything else that is wrong is collected, so that one message can
+list all of it.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .image_files import SUFFIXES, Picture, from_file, from_tensor
+from .image_files import SUFFIXES, SourceImage, from_file, from_tensor
 from .png_prompt import positive_prompt
 
 if TYPE_CHECKING:
@@ -21,187 +22,197 @@ if TYPE_CHECKING:
 
 PROMPTS_FROM = ("caption files", "PNG metadata", "folder names", "typed")
 _CAPTION = "prompt.txt"
-_LONGEST_CAPTION = 64 * 1024
+_MAX_CAPTION_BYTES = 64 * 1024
+_RANK = re.compile(r"_[wl]$|^[0-9]{1,9}$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class PictureGroup:
-    """The pictures of one prompt, in the order of their names, or the best first where these say so.
+class ImageGroup:
+    """The images of one prompt.
 
-    ``ranks`` has the place of each in that order, 0 for the best; None where the names give none.
+    Args:
+        label: for messages.
+        prompt: what the images were made from.
+        images: the best first if their names give an order, otherwise in the order of the names.
+        ranks: rank of each image, 0 for the best, equal for ties; None without an order.
     """
 
     label: str
     prompt: str
-    pictures: tuple[Picture, ...]
+    images: tuple[SourceImage, ...]
     ranks: tuple[int, ...] | None = None
 
 
 @dataclass
-class Findings:
-    """What a source holds, what is wrong with it, and what is worth knowing. A picture that is in no
-    group is so for a reason that is among the problems."""
+class ImageSource:
+    """What a source holds, what is wrong with it, and what the user may want to know.
 
-    pictures: list[Picture] = field(default_factory=list)
-    groups: list[PictureGroup] = field(default_factory=list)
+    If an image is in no group, ``problems`` says why.
+    """
+
+    images: list[SourceImage] = field(default_factory=list)
+    groups: list[ImageGroup] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def from_images(images: Sequence[Tensor], prompts: Sequence[str]) -> Findings:
-    """Batches ``[n, h, w, channels]`` of the graph, with a prompt each or one for all. Batches of the
-    same prompt are one group.
+def from_images(batches: Sequence[Tensor], prompts: Sequence[str]) -> ImageSource:
+    """Collect images of the graph; batches with the same prompt are one group.
+
+    Args:
+        batches: ``[n, h, w, channels]`` in [0, 1].
+        prompts: one for each batch, or one for all.
 
     Raises:
-        InputError: there are no images, or more or fewer prompts than batches.
+        InputError: there are no images, or the number of prompts does not fit.
     """
-    words = [_clean(str(prompt)) for prompt in prompts]
-    if not sum(map(len, images)):
-        raise InputError("images", "there are none", "Look at what the node before it gives.")
-    if len(words) not in (1, len(images)):
+    texts = [_clean(str(prompt)) for prompt in prompts]
+    if not sum(map(len, batches)):
+        raise InputError("images", "there are none", "Check the output of the connected node.")
+    if len(texts) not in (1, len(batches)):
         raise InputError(
             "prompt",
-            f"{len(words)} prompts came for {len(images)} batches of images",
+            f"{len(texts)} prompts came for {len(batches)} batches of images",
             "Give one for each batch, in the same order, or one for all.",
         )
-    found = Findings()
-    groups: dict[str, list[Picture]] = {}
-    for number, batch in enumerate(images, 1):
-        text = words[number - 1] if len(words) > 1 else words[0]
+    source = ImageSource()
+    groups: dict[str, list[SourceImage]] = {}
+    for number, batch in enumerate(batches, 1):
+        text = texts[number - 1] if len(texts) > 1 else texts[0]
         if not text:
-            found.problems.append(f"batch {number}: its prompt is empty")
-        for place, image in enumerate(batch, 1):
-            picture = from_tensor(image, f"image {place} of batch {number}")
-            groups.setdefault(text, []).append(picture)
-            found.pictures.append(picture)
-    found.groups = [PictureGroup(repr(text), text, tuple(g)) for text, g in groups.items()]
-    return found
+            source.problems.append(f"batch {number}: its prompt is empty")
+        for position, tensor in enumerate(batch, 1):
+            image = from_tensor(tensor, f"image {position} of batch {number}")
+            groups.setdefault(text, []).append(image)
+            source.images.append(image)
+    source.groups = [ImageGroup(repr(text), text, tuple(g)) for text, g in groups.items()]
+    return source
 
 
 def from_folder(
     folder: Path,
     prompts_from: str,
     typed: str = "",
-    on_picture: Callable[[int, int], None] = lambda count, total: None,
-) -> Findings:
-    """One sub-folder for each prompt; in a folder without any, the pictures of the same prompt are a
-    group.
+    on_image: Callable[[int, int], None] = lambda count, total: None,
+) -> ImageSource:
+    """Collect the images of a folder.
+
+    Each sub-folder holds the images of one prompt. In a folder without sub-folders, images with the same
+    prompt are a group.
 
     Args:
         prompts_from: one of ``PROMPTS_FROM``.
-        typed: the prompts for "typed", one a line, for the sub-folders in the order of their names.
-        on_picture: is told how many pictures were read, and of how many; may raise to stop.
+        typed: for "typed", one prompt per line, for the sub-folders in the order of their names.
+        on_image: called with the number of images read so far and their total; may raise to stop.
 
     Raises:
-        InputError: there are no pictures in it.
+        InputError: there are no images in it.
     """
-    found = Findings()
-    places = {name: _files(path) for name, path in _children(folder, files=False)}
-    places = {name: files for name, files in places.items() if files}
-    beside = _files(folder)
-    if places and beside:
-        found.notes.append(f"{len(beside)} pictures beside the sub-folders are left out")
-    if not places and not beside:
+    source = ImageSource()
+    files_by_name = {name: _image_paths(path) for name, path in _entries(folder, files=False)}
+    files_by_name = {name: paths for name, paths in files_by_name.items() if paths}
+    loose = _image_paths(folder)
+    if not files_by_name and not loose:
         raise InputError(
             "folder",
             f"there are no pictures in {folder.name!r} or its sub-folders",
-            f"Put some in: {', '.join(sorted(SUFFIXES))}.",
+            f"Add pictures in one of these formats: {', '.join(sorted(SUFFIXES))}.",
         )
-    flat = not places
-    places = places or {"": beside}
+    if files_by_name and loose:
+        source.notes.append(f"{len(loose)} pictures beside the sub-folders are left out")
     lines = [_clean(line) for line in typed.splitlines() if line.strip()]
-    if prompts_from == "typed" and len(lines) != len(places):
-        found.problems.append(
-            f"{len(lines)} prompts are typed for {len(places)} "
-            + ("folder" if flat else f"sub-folders ({some(list(places))})")
-        )
-    total = sum(map(len, places.values()))
-    for number, (name, files) in enumerate(places.items()):
-        pictures = []
-        for path in files:
-            pictures.append(from_file(path, f"{name}/{path.name}" if name else path.name))
-            on_picture(len(found.pictures) + len(pictures), total)
-        found.pictures += pictures
-        where = folder / name
+    count = len(files_by_name) or 1
+    if prompts_from == "typed" and len(lines) != count:
+        names = f"sub-folders ({shorten(list(files_by_name))})" if files_by_name else "folder"
+        source.problems.append(f"{len(lines)} prompts are typed for {count} {names}")
+    files_by_name = files_by_name or {"": loose}
+    total = sum(map(len, files_by_name.values()))
+    for number, (name, paths) in enumerate(files_by_name.items()):
+        images = []
+        for path in paths:
+            images.append(from_file(path, f"{name}/{path.name}" if name else path.name))
+            on_image(len(source.images) + len(images), total)
+        source.images += images
         texts: list[str | None]
         if prompts_from == "typed":
-            texts = [lines[number] if number < len(lines) else None] * len(files)
+            texts = [lines[number] if number < len(lines) else None] * len(paths)
         elif prompts_from == "folder names":
-            texts = [_clean(where.name.replace("_", " "))] * len(files)
+            texts = [_clean((name or folder.name).replace("_", " "))] * len(paths)
         elif prompts_from == "PNG metadata":
-            texts = [_from_metadata(picture, found.problems) for picture in pictures]
+            texts = [_metadata_prompt(image, source.problems) for image in images]
         else:
-            texts = _captions(where, files, pictures, found.problems)
-        _gather(found, name, files, pictures, texts)
-    _refuse_shared_prompts(found)
-    return found
+            texts = _captions(folder / name, paths, images, source.problems)
+        _add_groups(source, name, paths, images, texts)
+    source.problems += _shared_prompts(source.groups)
+    return source
 
 
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first of some names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def shorten(names: Sequence[str], limit: int = 5) -> str:
+    """Join the first names, and say how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def _clean(text: str) -> str:
     return " ".join(text.split())
 
 
-def _children(folder: Path, files: bool) -> list[tuple[str, Path]]:
-    """Files or folders in a folder, in the order of their names, 2 before 10; no links, no hidden ones."""
+def _entries(folder: Path, files: bool) -> list[tuple[str, Path]]:
+    """Return a folder's files or sub-folders in natural order, without links and hidden ones."""
     with os.scandir(folder) as entries:
-        found = [
+        paths = [
             (entry.name, Path(entry.path))
             for entry in entries
             if not entry.name.startswith(".")
             and (entry.is_file if files else entry.is_dir)(follow_symlinks=False)
         ]
-    return sorted(found, key=lambda one: (_natural(one[0]), one[0]))
+    return sorted(paths, key=lambda item: (_natural_key(item[0]), item[0]))
 
 
-def _natural(name: str) -> list[str | int]:
+def _natural_key(name: str) -> list[str | int]:
+    """Return a key that sorts 2 before 10."""
     parts = re.split(r"([0-9]+)", name.casefold())
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for _, path in _children(folder, files=True) if path.suffix.lower() in SUFFIXES]
+def _image_paths(folder: Path) -> list[Path]:
+    return [path for _, path in _entries(folder, files=True) if path.suffix.lower() in SUFFIXES]
 
 
-def _from_metadata(picture: Picture, problems: list[str]) -> str | None:
+def _metadata_prompt(image: SourceImage, problems: list[str]) -> str | None:
     try:
-        if not picture.size[0]:
-            picture.load()
-        if picture.metadata is None:
-            raise ValueError("it has no metadata of ComfyUI")
-        return positive_prompt(picture.metadata)
+        if not image.size[0]:
+            image.load()  # raises the reason why it cannot be read
+        if image.metadata is None:
+            raise ValueError("it has no ComfyUI metadata")
+        return positive_prompt(image.metadata)
     except ValueError as error:
-        problems.append(f"{picture.name}: {error}")
+        problems.append(f"{image.name}: {error}")
         return None
 
 
 def _captions(
-    folder: Path, files: Sequence[Path], pictures: Sequence[Picture], problems: list[str]
+    folder: Path, paths: Sequence[Path], images: Sequence[SourceImage], problems: list[str]
 ) -> list[str | None]:
-    """The text beside each picture, or else that of the folder."""
+    """Return the caption beside each image, or else that of the folder."""
     shared = _caption(folder / _CAPTION, problems)
-    own = [_caption(path.with_suffix(".txt"), problems) for path in files]
-    for picture, text in zip(pictures, own, strict=True):
+    captions = [_caption(path.with_suffix(".txt"), problems) for path in paths]
+    for image, text in zip(images, captions, strict=True):
         if text is None and shared is None:
             problems.append(
-                f"{picture.name}: there is no {_CAPTION} in its folder, and no .txt of its name"
+                f"{image.name}: there is no {_CAPTION} in its folder, and no .txt with its name"
             )
         if text is not None and shared is not None and text != shared:
-            problems.append(f"{picture.name}: its .txt says {text!r}, {_CAPTION} {shared!r}")
-    return [text if text is not None else shared for text in own]
+            problems.append(f"{image.name}: its .txt says {text!r}, but {_CAPTION} says {shared!r}")
+    return [text if text is not None else shared for text in captions]
 
 
 def _caption(path: Path, problems: list[str]) -> str | None:
     if path.is_symlink() or not path.is_file():
         return None
     try:
-        if path.stat().st_size > _LONGEST_CAPTION:
-            raise ValueError(f"has more than {_LONGEST_CAPTION // 1024} KB")
+        if path.stat().st_size > _MAX_CAPTION_BYTES:
+            raise ValueError(f"is larger than {_MAX_CAPTION_BYTES // 1024} KB")
         text = _clean(path.read_text(encoding="utf-8-sig"))
         if not text:
             raise ValueError("is empty")
@@ -214,64 +225,63 @@ def _caption(path: Path, problems: list[str]) -> str | None:
     return None
 
 
-def _gather(
-    found: Findings,
+def _add_groups(
+    source: ImageSource,
     name: str,
-    files: Sequence[Path],
-    pictures: Sequence[Picture],
+    paths: Sequence[Path],
+    images: Sequence[SourceImage],
     texts: Sequence[str | None],
 ) -> None:
-    """Add the groups of one folder: a sub-folder has one, the folder itself one for each prompt."""
+    """Add the groups of a folder: a sub-folder is one group, the folder itself one per prompt."""
     by_text: dict[str, list[int]] = {}
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         if text is not None:
-            by_text.setdefault(text, []).append(place)
+            by_text.setdefault(text, []).append(index)
     if name and len(by_text) > 1:
-        shown = ", ".join(repr(text) for text in list(by_text)[:3])
-        found.problems.append(f"{name}: its pictures have {len(by_text)} prompts: {shown}")
+        examples = ", ".join(repr(text) for text in list(by_text)[:3])
+        source.problems.append(f"{name}: its pictures have {len(by_text)} prompts: {examples}")
         return
-    for text, places in by_text.items():
+    for text, indices in by_text.items():
         label = name or repr(text)
-        order = ranks([files[place].stem for place in places])
+        order = ranks([paths[index].stem for index in indices])
         if order is None:
-            partly = [files[p].name for p in places if _MARK.search(files[p].stem)]
-            if partly:
-                found.notes.append(
-                    f"{label}: only some names give an order ({partly[0]}), so it has none"
+            ranked = [paths[index].name for index in indices if _RANK.search(paths[index].stem)]
+            if ranked:
+                source.notes.append(
+                    f"{label}: only some names give an order ({ranked[0]}), so the group has none"
                 )
         else:
-            pairs = sorted(zip(order, places, strict=True))
-            order, places = [rank for rank, _ in pairs], [place for _, place in pairs]
-        group = tuple(pictures[place] for place in places)
-        found.groups.append(PictureGroup(label, text, group, tuple(order) if order else None))
+            pairs = sorted(zip(order, indices, strict=True))
+            order, indices = [rank for rank, _ in pairs], [index for _, index in pairs]
+        group = tuple(images[index] for index in indices)
+        source.groups.append(ImageGroup(label, text, group, tuple(order) if order else None))
 
 
-def _refuse_shared_prompts(found: Findings) -> None:
-    seen: dict[str, str] = {}
-    for group in found.groups:
-        first = seen.setdefault(group.prompt, group.label)
+def _shared_prompts(groups: Sequence[ImageGroup]) -> Iterator[str]:
+    labels: dict[str, str] = {}
+    for group in groups:
+        first = labels.setdefault(group.prompt, group.label)
         if first != group.label:
-            found.problems.append(
+            yield (
                 f"{first} and {group.label} have the same prompt, {group.prompt!r}: put their "
                 "pictures into one folder"
             )
 
 
-_MARK = re.compile(r"_[wl]$|^[0-9]{1,9}$", re.IGNORECASE)
-
-
 def ranks(stems: Sequence[str]) -> list[int] | None:
-    """The order that names of files (without their endings) give, 0 for the best: ``_w`` before
-    ``_l``, or numbers, the lowest first. None where they give none.
+    """Return the rank that each file name gives, 0 for the best, or None if they give no order.
+
+    Names without their suffix give an order if all end in ``_w`` (better) or ``_l`` (worse), or all are
+    numbers, the lowest being the best; and if not all are equal.
 
     >>> ranks(["cat_l", "cat_w"]), ranks(["10", "1", "02"]), ranks(["a", "b"])
     ([1, 0], [2, 0, 1], None)
     """
-    marks = [_MARK.search(stem) for stem in stems]
-    shown = [mark[0].lower() for mark in marks if mark]
-    letters = sum(mark.startswith("_") for mark in shown)
-    if len(shown) < len(stems) or letters not in (0, len(shown)):
+    matches = [_RANK.search(stem) for stem in stems]
+    marks = [match[0].lower() for match in matches if match]
+    letters = sum(mark.startswith("_") for mark in marks)
+    if len(marks) < len(stems) or letters not in (0, len(marks)):
         return None
-    values = [0 if mark == "_w" else 1 if mark == "_l" else int(mark) for mark in shown]
+    values = [0 if mark == "_w" else 1 if mark == "_l" else int(mark) for mark in marks]
     levels = sorted(set(values))
     return [levels.index(value) for value in values] if len(levels) > 1 else None

@@ -50,6 +50,7 @@ def generate(
         weights = lora_files.load(aligned.path)
         lora_files.check_fits(weights, model, aligned.path.name)
         with_lora = model.with_lora(weights, strength)
+    sampler = model.resolve_sampler(aligned.sampler() if aligned is not None else None)
     host.free_memory()
     batch = model.batch_size(size)
     parts: list[Tensor] = []
@@ -65,7 +66,13 @@ def generate(
                 host.progress(start * total + step * count, images * total, "generating")
 
             latents = model.sample(
-                conditioning.select([0] * len(seeds)), seeds, steps, guidance, size, on_step
+                conditioning.select([0] * len(seeds)),
+                seeds,
+                steps,
+                guidance,
+                size,
+                on_step,
+                sampler,
             )
             parts.append(model.decode(latents))
     return torch.cat(parts)

@@ -6,41 +6,41 @@ from .base import Input
 
 
 def _beta(tooltip: str, default: float) -> Input:
-    return Input("beta", "FLOAT", tooltip, default=default, minimum=0.01, maximum=10000.0, step=0.5)
+    return Input("beta", "FLOAT", tooltip, default=default, min=0.01, max=10000.0, step=0.5)
 
 
 def _rounds(default: int, tooltip: str) -> Input:
-    return Input("rounds", "INT", tooltip, default=default, minimum=1, maximum=1000)
+    return Input("rounds", "INT", tooltip, default=default, min=1, max=1000)
 
 
 _NEW_GROUPS = (
     Input(
         "prompts_per_round",
         "INT",
-        "Prompts of a round, drawn from the rollout's; 0 is all of them.",
+        "Prompts per round, drawn from the rollout's; 0 uses all of them.",
         default=0,
-        minimum=0,
-        maximum=100000,
+        min=0,
+        max=100000,
     ),
     Input(
         "images_per_prompt",
         "INT",
-        "Images of a new group; 0 is as many as in the rollout. The paper: 16 to 24. Too few and the "
-        "advantages are noise.",
+        "Images per new group; 0 uses as many as in the rollout. The paper: 16 to 24. With too "
+        "few, the advantages are noise.",
         default=0,
-        minimum=0,
-        maximum=1024,
+        min=0,
+        max=1024,
     ),
 )
 
 _REFERENCE_DRAWS = Input(
     "reference_draws",
     "INT",
-    "0: new noise in every step. Else each group has so many fixed noises, and what the base makes of them "
-    "is computed once: faster where a group comes often. Not with rounds.",
+    "0: new noise in every step. Otherwise each group has this many fixed noises, and the base's "
+    "predictions for them are computed once: faster if groups repeat often. Not with rounds.",
     default=0,
-    minimum=0,
-    maximum=1000,
+    min=0,
+    max=1000,
     advanced=True,
 )
 
@@ -48,54 +48,54 @@ _GDRO = (
     Input(
         "group_size",
         "INT",
-        "k: images of one prompt that train together. 2 is unsteady, 6 was best in the paper. At most "
-        "the images per prompt.",
+        "k: images of one prompt that train together. 2 is unstable, 6 was best in the paper. At "
+        "most the images per prompt.",
         default=6,
-        minimum=2,
-        maximum=64,
+        min=2,
+        max=64,
     ),
     _beta(
-        "How closely the model stays with its base. Too low: the reward is fooled and pictures rot. "
-        "Too high: it stops learning early. Paper: 12 for text, 6 for composition.",
+        "How close the model stays to its base. Too low: the reward is fooled and pictures "
+        "degrade. Too high: learning stops early. Paper: 12 for text, 6 for composition.",
         12.0,
     ),
     Input(
         "temperature",
         "FLOAT",
-        "tau, in units of reward: smaller differences hardly count. 0.5 learns too little, 0.025 is "
-        "unsteady. 0 looks at the order alone.",
+        "tau, in units of the reward: smaller differences hardly count. 0.5 learns too little, "
+        "0.025 is unstable. 0 uses the order alone.",
         default=0.05,
-        minimum=0.0,
-        maximum=10.0,
+        min=0.0,
+        max=10.0,
         step=0.005,
     ),
     Input(
         "top1_weight",
         "FLOAT",
-        "gamma: holds the model to the best image of each group, which keeps pictures sharp. At 0 they "
-        "may rot.",
+        "gamma: ties the model to the best image of each group, which keeps pictures sharp. At 0 "
+        "they may degrade.",
         default=0.5,
-        minimum=0.0,
-        maximum=100.0,
+        min=0.0,
+        max=100.0,
         step=0.1,
     ),
     Input(
         "draw",
         "COMBO",
-        "Which k of a prompt's images train together: any, or the best and the worst.",
+        "Which k images of a prompt train together: any, or the best and the worst.",
         default="random",
         options=("random", "best and worst"),
     ),
     _rounds(
         1,
-        "1 trains on the groups that are there. More divides the steps into rounds, each on new groups "
-        "from the model as it is by then: slower, further. Needs the reward.",
+        "1 trains on the existing groups. More divides the steps into rounds, each on new groups "
+        "from the current model: slower, but it gets further. Needs the reward.",
     ),
     *_NEW_GROUPS,
     Input(
         "auto_beta",
         "BOOLEAN",
-        "Scales beta by noise level so that implicit rewards stay in a useful range. Not in the paper.",
+        "Scales beta by noise level to keep implicit rewards in a useful range. Not in the paper.",
         default=False,
         advanced=True,
     ),
@@ -105,18 +105,19 @@ _GDRO = (
 _DGPO = (
     _rounds(
         8,
-        "Parts of the training. The first trains on the rollout, each later one on new groups from the "
-        "model as it is by then. Few: old pictures teach little. Many: most time goes into sampling.",
+        "Parts of the training. The first trains on the rollout, each later one on new groups "
+        "from the current model. Few: old pictures teach little. Many: most time goes into "
+        "sampling.",
     ),
     *_NEW_GROUPS,
     Input(
         "sampling_steps",
         "INT",
-        "Steps of the deterministic sampler for new groups; 0 is as many as in the rollout. The paper: "
-        "10. Too few and pictures are judged that nobody would make.",
+        "Steps of the deterministic sampler for new groups; 0 uses as many as in the rollout. The "
+        "paper: 10. With too few, it judges pictures that nobody would make.",
         default=0,
-        minimum=0,
-        maximum=1000,
+        min=0,
+        max=1000,
     ),
     Input(
         "weights",
@@ -127,44 +128,45 @@ _DGPO = (
         advanced=True,
     ),
     _beta(
-        "Too low: every group counts the same, also those it obeys already. Too high: groups are "
+        "Too low: all groups count the same, even those already learned. Too high: groups are "
         "switched off at once. The paper: 100.",
         100.0,
     ),
     Input(
         "kl",
         "FLOAT",
-        "Pulls towards the base. Too low: pictures rot. Too high: nothing changes. The paper: 0.02.",
+        "Pulls the model towards its base. Too low: pictures degrade. Too high: nothing changes. "
+        "The paper: 0.02.",
         default=0.02,
-        minimum=0.0,
-        maximum=100.0,
+        min=0.0,
+        max=100.0,
         step=0.01,
     ),
     Input(
         "clip",
         "FLOAT",
-        "How far an image may move in a few steps. Too low: it learns slowly. 0 is no limit, and may "
-        "fall apart. The paper: 0.01.",
+        "How far an image may move in a few steps. Too low: slow learning. 0 is no limit, and the "
+        "training may collapse. The paper: 0.01.",
         default=0.01,
-        minimum=0.0,
-        maximum=1.0,
+        min=0.0,
+        max=1.0,
         step=0.001,
     ),
     Input(
         "sigma_min",
         "FLOAT",
-        "Lowest noise level to train at. Too low: fine detail rots. Too high: it learns nothing of "
-        "detail. The paper: 0.67 for text, 0.82 for composition.",
+        "Lowest noise level to train at. Too low: fine detail degrades. Too high: no detail is "
+        "learned. The paper: 0.67 for text, 0.82 for composition.",
         default=0.67,
-        minimum=0.0,
-        maximum=0.99,
+        min=0.0,
+        max=0.99,
         step=0.01,
     ),
     Input(
         "advantage_scale",
         "COMBO",
-        "Rewards are measured against the spread of their own group, or of the whole batch: then "
-        "groups with little to choose between count less.",
+        "Rewards are measured against the spread of their own group, or of the whole batch; with "
+        "the batch, groups that differ little count less.",
         default="group",
         options=("group", "batch"),
         advanced=True,
@@ -173,8 +175,8 @@ _DGPO = (
 
 _DPO = (
     _beta(
-        "How closely the model stays with its base. Too low: pictures rot. Too high: it stops learning "
-        "early. The scale is that of gdro.",
+        "How close the model stays to its base. Too low: pictures degrade. Too high: learning "
+        "stops early. The scale is that of gdro.",
         100.0,
     ),
     _REFERENCE_DRAWS,

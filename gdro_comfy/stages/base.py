@@ -1,9 +1,12 @@
-"""How a stage of the work declares itself: its inputs, once, for ComfyUI's nodes and for the console."""
+"""A stage: one declaration of a node for ComfyUI, the console, the help pages and the translations.
+
+The words are those of ComfyUI's V3 schema where it has them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,22 +20,22 @@ class Input:
     """One input of a stage.
 
     Args:
-        name: its id, for ever: saved workflows carry it.
-        type: ComfyUI's name of the type ("INT", "COMBO", "GDRO_MODEL", ...). "DYNAMIC" is a choice
-            with inputs of its own: the value is a dict with the choice under this input's name.
-            "GROW" is any number of connections, from ``minimum`` to ``maximum`` (at most 100): the
-            value is a dict with the keys <name of grows>0, <name of grows>1, ...
-        default: used where the input is left out; MISSING where it must be given.
-        optional: may be left out; the stage then gets None, unless there is a default.
-        minimum, maximum, step: of numbers.
-        options: of a COMBO.
-        listing: gives the options of a COMBO that depend on what is installed.
-        files: a COMBO of the host's files of this kind; ``options``, where there are any, come first.
-        choices: of a DYNAMIC, the inputs that come with each choice.
-        grows: of a GROW, what each of its connections is.
-        advanced: folded away in the canvas.
-        is_list: the stage gets the whole ComfyUI list of this input, instead of running once for
-            each of its values. The other inputs of such a stage must have one value.
+        name: the id. It never changes, because saved workflows contain it.
+        type: ComfyUI's name of the type ("INT", "COMBO", "GDRO_MODEL", ...). The value of a
+            "DYNAMICCOMBO" is a dict: the choice under the input's own name, and the inputs of that
+            choice. The value of an "AUTOGROW" is a dict too: from ``min`` to ``max`` connections (100
+            at most) under the template's name and a number from 0.
+        default: the value if the input is left out; MISSING if it is required.
+        optional: whether the input may be left out. The stage then gets the default, or None.
+        min, max, step: the range of a number.
+        options: the choices of a COMBO.
+        listing: returns further choices of a COMBO, which depend on what is installed.
+        files: the kind of the host's files that a COMBO lists after ``options``.
+        choices: the choices of a DYNAMICCOMBO, and the inputs of each.
+        template: the connections of an AUTOGROW.
+        advanced: whether ComfyUI hides the input until the user shows the advanced ones.
+        is_list: whether the stage gets the whole list on this input, instead of running once for each
+            item. All its other inputs must then have a single value.
     """
 
     name: str
@@ -40,30 +43,31 @@ class Input:
     tooltip: str = ""
     default: Any = MISSING
     optional: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
+    min: float | None = None
+    max: float | None = None
     step: float | None = None
     options: tuple[str, ...] | None = None
     listing: Callable[[], Sequence[str]] | None = None
     files: str | None = None
     choices: dict[str, tuple[Input, ...]] | None = None
-    grows: Input | None = None
+    template: Input | None = None
     multiline: bool = False
     advanced: bool = False
     is_list: bool = False
-    label: str = ""
 
     @property
     def holds_list(self) -> bool:
-        """Whether it, or one of the inputs that come with its choices, is a list."""
+        """Whether this input, or one that belongs to its choices, takes a list."""
         inner = [item for items in (self.choices or {}).values() for item in items]
         return self.is_list or any(item.holds_list for item in inner)
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a stage. With ``is_list`` the stage gives a list, and whatever is connected to it
-    runs once for each of its values."""
+    """One output of a stage.
+
+    If ``is_list``, the stage returns a list, and connected nodes run once for each item.
+    """
 
     name: str
     type: str
@@ -73,26 +77,31 @@ class Output:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the work: the node's words, its inputs and outputs, and the function behind it.
+    """A node: its texts, inputs and outputs, and the function that does its work.
 
-    ``run(host, **inputs)`` returns a tuple, one value for each output. ``preview`` names the IMAGE
-    output that a canvas shows on the node. ``watches`` are files in the folders of runs: a change of one
-    makes the stage run again.
+    Args:
+        run: ``run(host, **inputs)`` returns a tuple with one value for each output.
+        is_output_node: whether a workflow may end here.
+        preview: the IMAGE output that the canvas shows on the node.
+        search_aliases: other words under which the node can be found.
+        watches: names of files in run folders; the stage runs again if one of them changes.
+        category: the node menu below "GDRO".
     """
 
     run: Callable[..., tuple[Any, ...]]
-    title: str
+    display_name: str
     description: str
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
-    output_node: bool = False
+    is_output_node: bool = False
     preview: str | None = None
-    aliases: tuple[str, ...] = field(default=())
+    search_aliases: tuple[str, ...] = ()
     watches: tuple[str, ...] = ()
+    category: str = ""
 
     @property
     def takes_lists(self) -> bool:
-        """Whether it runs once, on whole lists. ComfyUI then gives every input as a list."""
+        """Whether the stage runs once on whole lists. ComfyUI then passes every input as a list."""
         return any(declared.holds_list for declared in self.inputs)
 
     def __call__(self, host: Host, **inputs: Any) -> tuple[Any, ...]:

@@ -1,11 +1,12 @@
-"""The stage that says whether a LoRA helped."""
+"""Stages that measure whether a LoRA helped."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..imaging import image_tensor
 from .base import Input, Output, Stage
-from .shared import MODEL, SIZE, image_tensor, sampling
+from .shared import MODEL, SAMPLING, SIZE
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -24,87 +25,131 @@ def _evaluate(
 ) -> tuple[Any, ...]:
     from ..evaluation import evaluate, result
 
-    found = evaluate.evaluate(
+    evaluation = evaluate.evaluate(
         host,
         model,
-        [one for one in (aligned, aligned_2, aligned_3) if one is not None],
+        [lora for lora in (aligned, aligned_2, aligned_3) if lora is not None],
         prompts,
         reward,
         result.EvaluationConfig(**settings),
         guard,
     )
-    first = found.results[0]
+    first = evaluation.results[0]
     corrected = first.corrected.gain if first.corrected is not None else 0.0
     return (
-        image_tensor([found.picture]),
-        found.table(),
+        image_tensor([evaluation.picture]),
+        evaluation.table(),
         first.comparison.gain,
         first.comparison.gain_error,
         corrected,
-        str(found.report),
+        str(evaluation.report),
     )
 
 
-STAGES: dict[str, Stage] = {
-    "GDRO_EvaluateAlignment": Stage(
-        _evaluate,
-        "GDRO Evaluate Alignment",
-        "Base against aligned on prompts and seeds that were not trained on: rewards with intervals, "
-        "diversity, distance from the base, and the pictures side by side.",
-        (
-            MODEL,
-            Input("aligned", "GDRO_ALIGNED", "From GDRO Train LoRA."),
-            Input("prompts", "GDRO_PROMPTS", "Held-out prompts: not those of the training."),
-            Input("reward", "GDRO_REWARD", "What to measure."),
-            Input(
-                "guard",
-                "GDRO_REWARD",
-                "A second reward that sees pictures rot: gives the corrected score.",
-                optional=True,
-            ),
-            Input("aligned_2", "GDRO_ALIGNED", "A second LoRA, on the same seeds.", optional=True),
-            Input("aligned_3", "GDRO_ALIGNED", "A third LoRA, on the same seeds.", optional=True),
-            Input(
-                "images_per_prompt",
-                "INT",
-                "Seeds per prompt. More gives a narrower interval.",
-                default=4,
-                minimum=1,
-                maximum=64,
-            ),
-            *sampling(1.0, 28),
-            *SIZE,
-            Input(
-                "seed",
-                "INT",
-                "Other than the rollout's, so that no training image comes back.",
-                default=1_000_000,
-                minimum=0,
-                maximum=2**53,
-            ),
-            Input(
-                "strength",
-                "FLOAT",
-                "Of the LoRA.",
-                default=1.0,
-                minimum=-5.0,
-                maximum=5.0,
-                step=0.05,
-            ),
-        ),
-        (
-            Output("comparison", "IMAGE", "Base and aligned on the same seeds."),
-            Output("table", "STRING", "The figures in words."),
-            Output("gain", "FLOAT", "Mean reward of aligned minus base."),
-            Output("gain_error", "FLOAT", "Its standard error over prompts."),
-            Output(
-                "corrected_gain",
-                "FLOAT",
-                "Corrected score of aligned minus base; 0 without a guard.",
-            ),
-            Output("report", "STRING", "A page with figures and pictures that opens offline."),
-        ),
-        output_node=True,
-        preview="comparison",
+def _compare_rollouts(host: Host, base: Any, aligned: Any) -> tuple[Any, ...]:
+    from ..evaluation.report import side_by_side
+    from ..evaluation.rollout_comparison import compare_rollouts
+
+    comparison = compare_rollouts(base, aligned)
+    picture = image_tensor([side_by_side({"base": base, "aligned": aligned}, rows=6)])
+    return picture, comparison.table(), comparison.gain, comparison.gain_error
+
+
+EVALUATE_ALIGNMENT = Stage(
+    run=_evaluate,
+    display_name="GDRO Evaluate Alignment",
+    category="training",
+    description=(
+        "Compares base and aligned on prompts and seeds that were not trained on: rewards with "
+        "intervals, diversity, distance from the base, and the pictures side by side."
     ),
-}
+    inputs=(
+        MODEL,
+        Input("aligned", "GDRO_ALIGNED", "From GDRO Train LoRA."),
+        Input("prompts", "GDRO_PROMPTS", "Held-out prompts, not those of the training."),
+        Input("reward", "GDRO_REWARD", "The reward to measure with."),
+        Input(
+            "guard",
+            "GDRO_REWARD",
+            "A second reward that notices when pictures degrade; adds the corrected score.",
+            optional=True,
+        ),
+        Input("aligned_2", "GDRO_ALIGNED", "A second LoRA, on the same seeds.", optional=True),
+        Input("aligned_3", "GDRO_ALIGNED", "A third LoRA, on the same seeds.", optional=True),
+        Input(
+            "images_per_prompt",
+            "INT",
+            "Seeds per prompt. More gives a narrower interval.",
+            default=4,
+            min=1,
+            max=64,
+        ),
+        *SAMPLING,
+        *SIZE,
+        Input(
+            "seed",
+            "INT",
+            "Different from the rollout's, so that no training image comes back.",
+            default=1_000_000,
+            min=0,
+            max=2**53,
+        ),
+        Input(
+            "strength",
+            "FLOAT",
+            "Strength of the LoRA.",
+            default=1.0,
+            min=-5.0,
+            max=5.0,
+            step=0.05,
+        ),
+    ),
+    outputs=(
+        Output("comparison", "IMAGE", "Base and aligned on the same seeds."),
+        Output("table", "STRING", "The figures as text."),
+        Output("gain", "FLOAT", "Mean reward of aligned minus base."),
+        Output("gain_error", "FLOAT", "Its standard error over prompts."),
+        Output(
+            "corrected_gain",
+            "FLOAT",
+            "Corrected score of aligned minus base; 0 without a guard.",
+        ),
+        Output(
+            "report", "STRING", "Path of a page with figures and pictures, which opens offline."
+        ),
+    ),
+    is_output_node=True,
+    preview="comparison",
+)
+
+COMPARE_ROLLOUTS = Stage(
+    run=_compare_rollouts,
+    display_name="GDRO Compare Rollouts",
+    category="training",
+    description=(
+        "Compares two scored rollouts of the same prompts and seeds, without and with an aligned "
+        "LoRA: which is better, and by how much. For rewards that cannot judge new pictures "
+        "themselves: numbers from your own nodes, or ratings."
+    ),
+    inputs=(
+        Input(
+            "base",
+            "GDRO_ROLLOUT",
+            "Scored groups of held-out prompts, made without a LoRA.",
+        ),
+        Input(
+            "aligned",
+            "GDRO_ROLLOUT",
+            "The same with an aligned LoRA, scored by the same reward.",
+        ),
+    ),
+    outputs=(
+        Output("comparison", "IMAGE", "Both on the same seeds."),
+        Output("table", "STRING", "The figures as text."),
+        Output("gain", "FLOAT", "Mean reward of aligned minus base."),
+        Output("gain_error", "FLOAT", "Its standard error over prompts."),
+    ),
+    is_output_node=True,
+    preview="comparison",
+    search_aliases=("evaluate", "a/b", "held-out"),
+)

@@ -1,4 +1,4 @@
-"""Stages that make groups of images: the prompts, and the rollout."""
+"""Stages that make groups of images: prompts, rollout and import."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..imaging import contact_sheet, image_tensor
 from .base import Input, Output, Stage
-from .shared import MODEL, SEED, SIZE, image_tensor, sampling
+from .shared import MODEL, SAMPLER, SAMPLING, SEED, SIZE, sampler_choice
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -18,38 +19,37 @@ def _prompt_set(host: Host, source: dict[str, Any], limit: int) -> tuple[Any]:
 
     kind = source["source"]
     if kind == "shipped set":
-        found = prompts.shipped(source["set"])
+        selection = prompts.shipped(source["set"])
     elif kind == "text":
-        found = prompts.from_text(source["text"])
+        selection = prompts.from_text(source["text"])
     else:
         files = host.model_files("prompts")
         if source.get("file") not in files:
             raise InputError(
                 "file",
-                f"{source.get('file')!r} is not there",
-                "Put a .txt, .jsonl or .csv file into ComfyUI's input folder.",
+                f"{source.get('file')!r} is not among the prompt files",
+                "Put a .txt, .jsonl or .csv file into ComfyUI's input folder, press R and choose it.",
             )
-        found = prompts.from_file(files[source["file"]])
-    return (found.limit(limit) if limit else found,)
+        selection = prompts.from_file(files[source["file"]])
+    return (selection.limit(limit) if limit else selection,)
 
 
-def _rollout(
+def _group_rollout(
     host: Host, model: Any, prompts: Any, aligned: Any = None, **settings: Any
 ) -> tuple[Any, Any]:
     from ..rollouts import sample
 
-    made = sample.generate(host, model, prompts, sample.RolloutConfig(**settings), aligned)
-    return made, _first_groups(made)
+    sampler = sampler_choice(settings)
+    config = sample.RolloutConfig(**settings, sampler=sampler)
+    rollout = sample.sample_rollout(host, model, prompts, config, aligned)
+    return rollout, _preview(rollout)
 
 
-def _first_groups(made: Any) -> Any:
-    """The first groups of a rollout, one a row, as an IMAGE."""
-    from .. import imaging
-
-    groups = made.groups()[:6]
-    shown = [group.image(i) for group in groups for i in range(min(8, made.images_per_prompt))]
-    columns = len(shown) // len(groups)
-    return image_tensor([imaging.contact_sheet(shown, columns)])
+def _preview(rollout: Any) -> Any:
+    """Lay out the first 8 images of the first 6 groups as an IMAGE, a row for each group."""
+    columns = min(8, rollout.images_per_prompt)
+    images = [group.image(index) for group in rollout.groups()[:6] for index in range(columns)]
+    return image_tensor([contact_sheet(images, columns)])
 
 
 def _import_groups(
@@ -58,15 +58,15 @@ def _import_groups(
     from ..importing import import_groups, sources
 
     if source["source"] == "images of the graph":
-        found = sources.from_images(source["images"], source["prompt"])
+        groups = sources.from_images(source["images"], source["prompt"])
     else:
-        found = _from_folder(host, source)
+        groups = _read_folder(host, source)
     config = import_groups.ImportConfig(**settings)
-    made = import_groups.import_groups(host, model, found, config)
-    return made.rollout, made.reward, _first_groups(made.rollout), made.summary
+    imported = import_groups.import_groups(host, model, groups, config)
+    return imported.rollout, imported.reward, _preview(imported.rollout), imported.summary
 
 
-def _from_folder(host: Host, source: dict[str, Any]) -> Any:
+def _read_folder(host: Host, source: dict[str, Any]) -> Any:
     from ..importing import sources
 
     folders = host.model_files("pictures")
@@ -78,214 +78,229 @@ def _from_folder(host: Host, source: dict[str, Any]) -> Any:
             "choose it.",
         )
 
-    def on_picture(count: int, total: int) -> None:
+    def on_image(count: int, total: int) -> None:
         host.check_cancelled()
         if count % 16 == 0 or count == total:
             host.progress(count, total, "reading pictures")
 
     folder, kind = folders[source["folder"]], source["prompt_from"]
-    return sources.from_folder(folder, kind, source.get("prompts") or "", on_picture)
+    return sources.from_folder(folder, kind, source.get("prompts") or "", on_image)
 
 
-_LATER = {
-    "steps": "Of what the model draws while it trains: previews, validation, rounds. The pictures that "
-    "are imported need none.",
-    "guidance": "Likewise. FLUX.1-dev also trains with it: give what made the pictures, or 3.5.",
-}
-_SAMPLING_LATER = tuple(replace(item, tooltip=_LATER[item.name]) for item in sampling(1.0, 28))
-
-STAGES: dict[str, Stage] = {
-    "GDRO_PromptSet": Stage(
-        _prompt_set,
-        "GDRO Prompt Set",
-        "The prompts to learn on, or to evaluate on. Keep the two apart.",
-        (
-            Input(
-                "source",
-                "DYNAMIC",
-                "Where the prompts come from.",
-                choices={
-                    "shipped set": (
-                        Input(
-                            "set",
-                            "COMBO",
-                            "shapes and words: for the bundled model, with the composition and the OCR "
-                            "reward. signs: OCR on large models. things: composition with a detector. "
-                            "Evaluate on held-out ones.",
-                            default="shapes_train",
-                            options=(
-                                "shapes_train",
-                                "shapes_heldout",
-                                "words_train",
-                                "words_heldout",
-                                "signs_train",
-                                "signs_heldout",
-                                "things_train",
-                                "things_heldout",
-                            ),
-                        ),
-                    ),
-                    "text": (
-                        Input(
-                            "text",
-                            "STRING",
-                            "One prompt a line. Lines that start with # are left out.",
-                            default="",
-                            multiline=True,
-                        ),
-                    ),
-                    "file": (
-                        Input(
-                            "file",
-                            "COMBO",
-                            "A .txt (a prompt a line), .jsonl or .csv file in ComfyUI's input folder.",
-                            files="prompts",
-                        ),
-                    ),
-                },
-            ),
-            Input(
-                "limit",
-                "INT",
-                "Use this many, drawn at random but always the same; 0 uses all.",
-                default=0,
-                minimum=0,
-                maximum=100000,
-            ),
-        ),
-        (Output("prompts", "GDRO_PROMPTS", "The prompts."),),
+_IMPORT_TOOLTIPS = {
+    "steps": (
+        "For what the model generates during training: previews, validation, rounds. The "
+        "imported pictures need none."
     ),
-    "GDRO_GroupRollout": Stage(
-        _rollout,
-        "GDRO Group Rollout",
-        "Generates a group of images for every prompt. They stay on disk: queueing again makes only "
-        "what is missing, and more images or prompts add to the run.",
-        (
-            MODEL,
-            Input("prompts", "GDRO_PROMPTS", "From GDRO Prompt Set."),
-            Input(
-                "images_per_prompt",
-                "INT",
-                "Images in a group. Too few, and none of them is much better than the others; the "
-                "paper uses 16.",
-                default=16,
-                minimum=2,
-                maximum=256,
-            ),
-            *sampling(1.0, 28),
-            *SIZE,
-            SEED,
-            Input(
-                "run_name",
-                "STRING",
-                "Name of the run's folder, in gdro/ below ComfyUI's output folder.",
-                default="run",
-            ),
-            Input(
-                "aligned",
-                "GDRO_ALIGNED",
-                "Generates with this LoRA on: to look at what it has learned, to rate it, or to train "
-                "on what it makes now.",
-                optional=True,
-            ),
-        ),
-        (
-            Output("rollout", "GDRO_ROLLOUT", "The groups, as a handle: images stay on disk."),
-            Output("preview", "IMAGE", "The first groups, one a row."),
-        ),
-        output_node=True,
-        preview="preview",
-        aliases=("sample", "groups", "generate"),
-    ),
-    "GDRO_ImportGroups": Stage(
-        _import_groups,
-        "GDRO Import Groups",
-        "Makes groups of pictures that were made elsewhere: from the graph, or from a folder with a "
-        "sub-folder for each prompt. What is wrong with them is listed before anything is encoded.",
-        (
-            MODEL,
-            Input(
-                "source",
-                "DYNAMIC",
-                "Where the pictures come from.",
-                choices={
-                    "folder": (
-                        Input(
-                            "folder",
-                            "COMBO",
-                            "A folder in ComfyUI's input or output folder, with a sub-folder for each "
-                            "prompt. Names that are numbers (1 is the best) or end in _w and _l give an "
-                            "order.",
-                            files="pictures",
-                        ),
-                        Input(
-                            "prompt_from",
-                            "COMBO",
-                            "caption files: prompt.txt in the sub-folder, or a .txt beside each picture. "
-                            "PNG metadata: the positive prompt that ComfyUI left in the files.",
-                            default="caption files",
-                            options=("caption files", "PNG metadata", "folder names", "typed"),
-                        ),
-                        Input(
-                            "prompts",
-                            "STRING",
-                            "With typed: a prompt on each line, for the sub-folders in the order of their "
-                            "names.",
-                            default="",
-                            optional=True,
-                            multiline=True,
-                        ),
-                    ),
-                    "images of the graph": (
-                        Input(
-                            "images",
-                            "IMAGE",
-                            "A batch is a group; a list of batches several. Batches of the same prompt "
-                            "are put together.",
-                            is_list=True,
-                        ),
-                        Input(
-                            "prompt",
-                            "STRING",
-                            "What the images were asked to show: one for all, or a list with one for "
-                            "each batch.",
-                            default="",
-                            multiline=True,
-                            is_list=True,
-                        ),
-                    ),
-                },
-            ),
-            Input(
-                "images_per_prompt",
-                "INT",
-                "Size of every group; 0 is that of the smallest. Larger groups are cut to it, evenly "
-                "through their order; smaller ones are left out.",
-                default=0,
-                minimum=0,
-                maximum=256,
-            ),
-            *SIZE,
-            *_SAMPLING_LATER,
-            Input(
-                "run_name",
-                "STRING",
-                "Name of the run's folder, in gdro/ below ComfyUI's output folder.",
-                default="imported",
-            ),
-        ),
-        (
-            Output("rollout", "GDRO_ROLLOUT", "The groups, as a handle: images stay on disk."),
-            Output(
-                "reward",
-                "GDRO_REWARD",
-                "The order that the names of the files give: 1 for the best of a group, 0 for the last.",
-            ),
-            Output("preview", "IMAGE", "The first groups, one a row."),
-            Output("summary", "STRING", "What was imported, and how it was made to fit."),
-        ),
-        output_node=True,
-        preview="preview",
-        aliases=("folder", "images", "dataset", "ranking", "offline"),
+    "guidance": (
+        "As for the steps. FLUX.1-dev is also trained with it: use the value that made "
+        "the pictures, or 3.5."
     ),
 }
+_IMPORT_SAMPLING = tuple(replace(item, tooltip=_IMPORT_TOOLTIPS[item.name]) for item in SAMPLING)
+
+PROMPT_SET = Stage(
+    run=_prompt_set,
+    display_name="GDRO Prompt Set",
+    category="groups",
+    description="The prompts to train or to evaluate on. Use different prompts for the two.",
+    inputs=(
+        Input(
+            "source",
+            "DYNAMICCOMBO",
+            "Where the prompts come from.",
+            choices={
+                "shipped set": (
+                    Input(
+                        "set",
+                        "COMBO",
+                        "shapes and words: for the bundled model, with the composition and OCR "
+                        "rewards. signs: OCR with large models. things: composition with a "
+                        "detector. Evaluate on the held-out sets.",
+                        default="shapes_train",
+                        options=(
+                            "shapes_train",
+                            "shapes_heldout",
+                            "words_train",
+                            "words_heldout",
+                            "signs_train",
+                            "signs_heldout",
+                            "things_train",
+                            "things_heldout",
+                        ),
+                    ),
+                ),
+                "text": (
+                    Input(
+                        "text",
+                        "STRING",
+                        "One prompt per line. Lines that start with # are ignored.",
+                        default="",
+                        multiline=True,
+                    ),
+                ),
+                "file": (
+                    Input(
+                        "file",
+                        "COMBO",
+                        "A .txt (one prompt per line), .jsonl or .csv file in ComfyUI's input "
+                        "folder.",
+                        files="prompts",
+                    ),
+                ),
+            },
+        ),
+        Input(
+            "limit",
+            "INT",
+            "Use this many prompts, always the same random selection; 0 uses all.",
+            default=0,
+            min=0,
+            max=100000,
+        ),
+    ),
+    outputs=(Output("prompts", "GDRO_PROMPTS", "The prompts."),),
+)
+
+GROUP_ROLLOUT = Stage(
+    run=_group_rollout,
+    display_name="GDRO Group Rollout",
+    category="groups",
+    description=(
+        "Generates a group of images for each prompt and keeps them on disk. Running again "
+        "generates only what is missing; more images or prompts are added to the run."
+    ),
+    inputs=(
+        MODEL,
+        Input("prompts", "GDRO_PROMPTS", "From GDRO Prompt Set."),
+        Input(
+            "images_per_prompt",
+            "INT",
+            "Images per group. In a small group, hardly any image is much better than the rest; "
+            "the paper uses 16.",
+            default=16,
+            min=2,
+            max=256,
+        ),
+        *SAMPLING,
+        *SIZE,
+        SEED,
+        Input(
+            "run_name",
+            "STRING",
+            "Name of the run's folder, below gdro/ in ComfyUI's output folder.",
+            default="run",
+        ),
+        Input(
+            "aligned",
+            "GDRO_ALIGNED",
+            "Generates with this LoRA: to see what it has learned, to rate its images, or to "
+            "continue training on them.",
+            optional=True,
+        ),
+        *SAMPLER,
+    ),
+    outputs=(
+        Output("rollout", "GDRO_ROLLOUT", "A handle on the groups; the images stay on disk."),
+        Output("preview", "IMAGE", "The first groups, one per row."),
+    ),
+    is_output_node=True,
+    preview="preview",
+    search_aliases=("sample", "groups", "generate"),
+)
+
+IMPORT_GROUPS = Stage(
+    run=_import_groups,
+    display_name="GDRO Import Groups",
+    category="groups",
+    description=(
+        "Makes groups from existing pictures: from the graph, or from a folder with a sub-folder "
+        "for each prompt. All problems are listed before anything is encoded."
+    ),
+    inputs=(
+        MODEL,
+        Input(
+            "source",
+            "DYNAMICCOMBO",
+            "Where the pictures come from.",
+            choices={
+                "folder": (
+                    Input(
+                        "folder",
+                        "COMBO",
+                        "A folder in ComfyUI's input or output folder, with a sub-folder for each "
+                        "prompt. File names that are numbers (1 is the best) or end in _w and _l "
+                        "give an order.",
+                        files="pictures",
+                    ),
+                    Input(
+                        "prompt_from",
+                        "COMBO",
+                        "caption files: prompt.txt in the sub-folder, or a .txt next to each "
+                        "picture. PNG metadata: the positive prompt that ComfyUI saved in the "
+                        "files.",
+                        default="caption files",
+                        options=("caption files", "PNG metadata", "folder names", "typed"),
+                    ),
+                    Input(
+                        "prompts",
+                        "STRING",
+                        "For typed: one prompt per line, for the sub-folders in the order of "
+                        "their names.",
+                        default="",
+                        optional=True,
+                        multiline=True,
+                    ),
+                ),
+                "images of the graph": (
+                    Input(
+                        "images",
+                        "IMAGE",
+                        "A batch is a group; a list of batches is several groups. Batches with "
+                        "the same prompt are merged.",
+                        is_list=True,
+                    ),
+                    Input(
+                        "prompt",
+                        "STRING",
+                        "What the images should show: one prompt for all, or a list with one per "
+                        "batch.",
+                        default="",
+                        multiline=True,
+                        is_list=True,
+                    ),
+                ),
+            },
+        ),
+        Input(
+            "images_per_prompt",
+            "INT",
+            "Size of every group; 0 uses that of the smallest. Larger groups are cut evenly "
+            "through their order; smaller ones are left out.",
+            default=0,
+            min=0,
+            max=256,
+        ),
+        *SIZE,
+        *_IMPORT_SAMPLING,
+        Input(
+            "run_name",
+            "STRING",
+            "Name of the run's folder, below gdro/ in ComfyUI's output folder.",
+            default="imported",
+        ),
+    ),
+    outputs=(
+        Output("rollout", "GDRO_ROLLOUT", "A handle on the groups; the images stay on disk."),
+        Output(
+            "reward",
+            "GDRO_REWARD",
+            "The order that the file names give: 1 for the best of a group, 0 for the last.",
+        ),
+        Output("preview", "IMAGE", "The first groups, one per row."),
+        Output("summary", "STRING", "What was imported, and how it was made to fit."),
+    ),
+    is_output_node=True,
+    preview="preview",
+    search_aliases=("folder", "images", "dataset", "ranking", "offline"),
+)

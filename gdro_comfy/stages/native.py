@@ -1,4 +1,4 @@
-"""Stages that lead to ComfyUI's own nodes (the base as its MODEL, the LoRA on one), and back from a file."""
+"""Stages that connect to ComfyUI: the base as its MODEL, a LoRA on a MODEL, a LoRA from a file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..lora import files
 from .base import Input, Output, Stage
-from .models import CHOOSE, lora_file
-from .shared import MODEL
+from .shared import CHOOSE, MODEL, lora_file
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -15,6 +14,10 @@ if TYPE_CHECKING:
 
 def _model_for_comfyui(host: Host, model: Any) -> tuple[Any, Any, Any]:
     return host.native_model(model)
+
+
+def _model_from_wires(host: Host, model: Any, clip: Any, vae: Any) -> tuple[Any]:
+    return (host.wire_model(model, clip, vae),)
 
 
 def _aligned_from_file(host: Host, lora_name: str) -> tuple[Any]:
@@ -30,65 +33,94 @@ def _load_aligned_lora(
     return (host.patch_model(model, path, strength),)
 
 
-STAGES: dict[str, Stage] = {
-    "GDRO_LoadAlignedLoRA": Stage(
-        _load_aligned_lora,
-        "GDRO Load Aligned LoRA",
-        "Puts a trained LoRA onto a ComfyUI model, for any sampler of ComfyUI.",
-        (
-            Input("model", "MODEL", "A ComfyUI model of the same architecture."),
-            Input(
-                "lora_name",
-                "COMBO",
-                "A LoRA file. Not looked at while aligned is connected. The bundled one is for the tiny "
-                "SD3, which then draws signs that can be read.",
-                default=CHOOSE,
-                options=(CHOOSE, *files.BUNDLED),
-                files="loras",
-            ),
-            Input(
-                "strength",
-                "FLOAT",
-                "0 is the base model, 1 the aligned one.",
-                default=1.0,
-                minimum=-5.0,
-                maximum=5.0,
-                step=0.05,
-            ),
-            Input("aligned", "GDRO_ALIGNED", "From GDRO Train LoRA.", optional=True),
+LOAD_ALIGNED_LORA = Stage(
+    run=_load_aligned_lora,
+    display_name="GDRO Load Aligned LoRA",
+    category="model",
+    description="Applies a trained LoRA to a ComfyUI model, for any of ComfyUI's samplers.",
+    inputs=(
+        Input("model", "MODEL", "A ComfyUI model of the same architecture."),
+        Input(
+            "lora_name",
+            "COMBO",
+            "A LoRA file; ignored while aligned is connected. The bundled one is for the tiny "
+            "SD3, which then draws legible signs.",
+            default=CHOOSE,
+            options=(CHOOSE, *files.BUNDLED),
+            files="loras",
         ),
-        (Output("model", "MODEL", "The model with the LoRA."),),
-        aliases=("lora",),
-    ),
-    "GDRO_AlignedFromFile": Stage(
-        _aligned_from_file,
-        "GDRO Aligned LoRA from File",
-        "A LoRA that GDRO Train LoRA made earlier, for GDRO's own nodes: to train on from it, to evaluate "
-        "it, or to generate with it.",
-        (
-            Input(
-                "lora_name",
-                "COMBO",
-                "A LoRA file of GDRO Train LoRA.",
-                default=CHOOSE,
-                options=(CHOOSE, *files.BUNDLED),
-                files="loras",
-            ),
+        Input(
+            "strength",
+            "FLOAT",
+            "0 is the base model, 1 the aligned model.",
+            default=1.0,
+            min=-5.0,
+            max=5.0,
+            step=0.05,
         ),
-        (Output("aligned", "GDRO_ALIGNED", "The LoRA, for GDRO nodes."),),
-        aliases=("lora", "resume", "continue"),
+        Input("aligned", "GDRO_ALIGNED", "From GDRO Train LoRA.", optional=True),
     ),
-    "GDRO_ModelForComfyUI": Stage(
-        _model_for_comfyui,
-        "GDRO Model for ComfyUI",
-        "The base model as ComfyUI's MODEL, CLIP and VAE, for its samplers and LoRA loaders: the bundled "
-        "model, or one in diffusers' layout that ComfyUI has no loader for.",
-        (MODEL,),
-        (
-            Output("model", "MODEL", "The network, as a copy."),
-            Output("clip", "CLIP", "The text encoders, for CLIP Text Encode."),
-            Output("vae", "VAE", "The autoencoder, for VAE Decode and VAE Encode."),
+    outputs=(Output("model", "MODEL", "The model with the LoRA."),),
+    search_aliases=("lora",),
+)
+
+ALIGNED_FROM_FILE = Stage(
+    run=_aligned_from_file,
+    display_name="GDRO Aligned LoRA from File",
+    category="model",
+    description=(
+        "Loads a LoRA that GDRO Train LoRA made earlier, for GDRO's own nodes: to continue "
+        "training, to evaluate it, or to generate with it."
+    ),
+    inputs=(
+        Input(
+            "lora_name",
+            "COMBO",
+            "A LoRA file made by GDRO Train LoRA.",
+            default=CHOOSE,
+            options=(CHOOSE, *files.BUNDLED),
+            files="loras",
         ),
-        aliases=("checkpoint", "ksampler", "unet", "clip", "vae"),
     ),
-}
+    outputs=(Output("aligned", "GDRO_ALIGNED", "The LoRA, for GDRO nodes."),),
+    search_aliases=("lora", "resume", "continue"),
+)
+
+MODEL_FROM_WIRES = Stage(
+    run=_model_from_wires,
+    display_name="GDRO Model from ComfyUI",
+    category="model",
+    description=(
+        "The model of your graph as the base to align: MODEL, CLIP and VAE from any of ComfyUI's "
+        "loaders. It needs no second copy; LoRAs and ModelSampling nodes before it are part of the base."
+    ),
+    inputs=(
+        Input(
+            "model",
+            "MODEL",
+            "A model that predicts a rectified flow: SD3.5, FLUX, Chroma, Qwen-Image, Z-Image and others. "
+            "Not SD 1.5 or SDXL.",
+        ),
+        Input("clip", "CLIP", "The text encoders that belong to the model."),
+        Input("vae", "VAE", "The VAE that belongs to the model."),
+    ),
+    outputs=(Output("model", "GDRO_MODEL", "The base, for the GDRO nodes."),),
+    search_aliases=("base", "wire", "checkpoint", "unet", "flux", "qwen", "z-image", "chroma"),
+)
+
+MODEL_FOR_COMFYUI = Stage(
+    run=_model_for_comfyui,
+    display_name="GDRO Model for ComfyUI",
+    category="model",
+    description=(
+        "The base model as ComfyUI's MODEL, CLIP and VAE, for its samplers and LoRA loaders: the "
+        "bundled model, or one in diffusers' layout that ComfyUI cannot load."
+    ),
+    inputs=(MODEL,),
+    outputs=(
+        Output("model", "MODEL", "A copy of the network."),
+        Output("clip", "CLIP", "The text encoders, for CLIP Text Encode."),
+        Output("vae", "VAE", "The autoencoder, for VAE Decode and VAE Encode."),
+    ),
+    search_aliases=("checkpoint", "ksampler", "unet", "clip", "vae"),
+)

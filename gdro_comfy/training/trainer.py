@@ -248,13 +248,14 @@ class Trainer:
             cache, control = self.reference_cache, self.beta_control
             scale = None if control is None else control.scale(part.sigma).unsqueeze(-1)
             device = self.model.device
+            old_policy = self.weights(self.averages["old"]) if self.objective.uses_old else None
             with self.model.graph():
                 signals, backward = measure(
                     self.model,
                     NoisyGroups.prepare(part, data.conditioning, device),
                     self.images_at_once,
                     reference_errors=None if cache is None else cache.get(part),
-                    old_policy=self.weights(self.averages["old"]) if self.objective.uses_old else None,
+                    old_policy=old_policy,
                     beta_scale=None if scale is None else scale.to(device),
                     check_cancelled=self.host.check_cancelled,
                 )

@@ -1,1 +1,1 @@
-"""What a viewer reads of runs, addressed by name only."""
+"""What a viewer reads of runs, by name only."""

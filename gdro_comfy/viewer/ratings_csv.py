@@ -1,13 +1,13 @@
-"""Ratings by hand from a CSV file: a template to fill in, and reading it back.
+"""Ratings by hand in a CSV file: write a template to fill in, and read it back.
 
 The first line names the columns, in any order:
 
-- the picture: ``file`` (``<group>/003.png``, as in the run's ``prompts`` folder), or ``group`` (that
-  folder's name) or ``prompt``, with ``image`` (the number of its file, from 0);
-- what is thought of it: ``rating``, 1 (worst) to 5 (best), or ``rank``, 1 for the best picture of its
-  prompt; an empty cell is a picture that is not rated.
+- the image: ``file`` (``<group>/003.png``, as in the run's ``prompts`` folder), or ``image`` (the number
+  in the name of its file, from 0) with ``group`` (the name of its folder) or ``prompt``;
+- its rating: ``rating``, 1 (worst) to 5 (best), or ``rank``, 1 for the best image of its prompt; an empty
+  cell means that the image is not rated.
 
-Other columns are ignored. Cells are separated by commas, semicolons or tabs, in UTF-8 or UTF-16.
+Other columns are ignored. Cells are separated by commas, semicolons or tabs; the text is UTF-8 or UTF-16.
 """
 
 from __future__ import annotations
@@ -23,152 +23,165 @@ from pathlib import Path
 
 from ..data import ratings
 from ..data.files import write_atomic
-from ..data.ratings import Given
+from ..data.ratings import GroupRating
 from ..errors import InputError
 from . import groups, runs
 
 _MAX_BYTES = 64 * 1024 * 1024
-_SHOWN = 20
-_TOO_MANY = "\n"  # in place of a column's name: what stands behind the last column
-_PICTURE = re.compile(r"(?:(?:.*[/\\])?([0-9a-f]{12})[/\\]|(?:.*[/\\])?)([0-9]{3,6})\.png")
+_MAX_PROBLEMS = 20
+_SURPLUS = "\n"  # key of the cells behind the last column; no column can have this name
+_IMAGE_FILE = re.compile(r"(?:(?:.*[/\\])?([0-9a-f]{12})[/\\]|(?:.*[/\\])?)([0-9]{3,6})\.png")
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """The pictures of a run: prompts and image numbers by group, and groups by prompt."""
+class _RunImages:
+    """The images of a run.
+
+    Args:
+        prompts: group id -> prompt.
+        images: group id -> indices of its images.
+        groups: prompt, as ``_normalize`` returns it -> ids of its groups.
+    """
 
     prompts: dict[str, str]
     images: dict[str, set[int]]
     groups: dict[str, list[str]]
 
 
-class _Misfit(ValueError):
+class _LineError(ValueError):
     """What is wrong with a line, in words."""
 
 
 def find_run(output_dir: Path, name: str) -> Path:
-    """The folder of a run, by the name of its folder or the name that it was given, if only one has it.
+    """Return the folder of a run, by the folder's name or by the name that the user gave the run.
 
     Raises:
-        InputError: there is no such run, or there are several.
+        InputError: there is no such run, or several have this name.
     """
-    found = runs.folders(output_dir)
-    if name in found:
-        return found[name]
-    named = [run["run"] for run in runs.summaries(output_dir) if run["name"] == name]
-    if len(named) == 1:
-        return found[named[0]]
+    folders = runs.folders(output_dir)
+    if name in folders:
+        return folders[name]
+    matches = [key for key, folder in folders.items() if runs.display_name(folder) == name]
+    if len(matches) == 1:
+        return folders[matches[0]]
     raise InputError(
         "RUN",
-        f"there are {len(named)} runs called {name!r}" if named else f"there is no run {name!r}",
-        f"Use one of: {', '.join(named or found) or 'none in this --output folder'}.",
+        f"there are {len(matches)} runs called {name!r}"
+        if matches
+        else f"there is no run {name!r}",
+        f"Use one of: {', '.join(matches or folders) or 'none in this --output folder'}.",
     )
 
 
 def write_template(run: Path, path: Path) -> int:
-    """Write a file with a line for each picture of a run, to be filled in; their number.
+    """Write a file with a line for each image of a run, to be filled in; return their number.
 
     Raises:
-        InputError: the file is there already, or cannot be written.
+        InputError: the file exists already, or cannot be written.
     """
     if path.exists():
-        raise InputError("CSV", f"{path} is there already", "Choose another name.")
-    pictures, known = _read_run(run), ratings.read(run)
+        raise InputError("CSV", f"{path} exists already", "Choose another name.")
+    run_images, rated = _read_run(run), ratings.read(run)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(["group", "prompt", "image", "file", "rating"])
     count = 0
-    for group, images in pictures.images.items():
-        given = known.get(group, Given([]))
-        stars = {} if given.ranked else dict(enumerate(given.numbers))
-        prompt = pictures.prompts[group]
+    for group, indices in run_images.images.items():
+        rating = rated.get(group, GroupRating([]))
+        stars = {} if rating.ranked else dict(enumerate(rating.values))
+        prompt = run_images.prompts[group]
         # A spreadsheet would take these for a formula.
-        shown = f"'{prompt}" if prompt[:1] in "=+-@" else prompt
-        for image in sorted(images):
-            file = f"{group}/{image:03d}.png"
-            writer.writerow([group, shown, image, file, stars.get(image) or ""])
+        quoted = f"'{prompt}" if prompt[:1] in "=+-@" else prompt
+        for index in sorted(indices):
+            file = f"{group}/{index:03d}.png"
+            writer.writerow([group, quoted, index, file, stars.get(index) or ""])
             count += 1
     try:
-        # With a mark at its start, without which spreadsheets read other letters than English wrongly.
+        # Spreadsheets read anything but English letters wrongly without a byte order mark.
         write_atomic(path, lambda file: file.write(text.getvalue().encode("utf-8-sig")))
     except OSError as error:
         raise InputError(
-            "CSV", f"{path} cannot be written ({error.strerror})", "Choose another place."
+            "CSV", f"{path} cannot be written ({error.strerror})", "Choose another folder."
         ) from error
     return count
 
 
-def read_into(run: Path, path: Path) -> dict[str, Given]:
-    """Take over the ratings of a file, and return what its groups now have. Pictures that the file does
-    not name keep what they had, unless their group changes between ratings and ranks.
+def read_into(run: Path, path: Path) -> dict[str, GroupRating]:
+    """Store the ratings of a file in a run, and return the ratings that its groups now have.
+
+    Images that the file does not name keep their ratings, unless their group changes between ratings
+    and ranks.
 
     Raises:
-        InputError: the file cannot be read, or lines do not fit, all of which are named; then nothing is
-            written.
+        InputError: the file cannot be read, or some lines do not fit. The message lists them, and
+            nothing is stored.
     """
     rows, ranked = _rows(_text(path))
-    pictures, problems = _read_run(run), []
-    found: dict[str, dict[int, int | None]] = {}
+    run_images, problems = _read_run(run), []
+    changes: dict[str, dict[int, int | None]] = {}
     for line, row in rows:
         try:
-            group, image = _which(row, pictures)
+            group, index = _locate(row, run_images)
             number = _number(row, ranked)
-            if found.setdefault(group, {}).setdefault(image, number) != number:
-                raise _Misfit(
-                    f"image {image} of {pictures.prompts[group]!r} came before, otherwise"
+            if changes.setdefault(group, {}).setdefault(index, number) != number:
+                raise _LineError(
+                    f"image {index} of {run_images.prompts[group]!r} is rated differently above"
                 )
-        except _Misfit as error:
+        except _LineError as error:
             problems.append(f"line {line}: {error}")
     if problems:
-        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        more = (
+            [f"and {len(problems) - _MAX_PROBLEMS} more"] if len(problems) > _MAX_PROBLEMS else []
+        )
         lines = "1 line does not fit" if len(problems) == 1 else f"{len(problems)} lines do not fit"
-        listed = "\n  ".join(["Mend them:", *problems[:_SHOWN], *more])
+        listed = "\n  ".join(["Correct them:", *problems[:_MAX_PROBLEMS], *more])
         raise InputError(path.name, f"{lines}, and nothing was written", listed)
-    if not any(number is not None for group in found.values() for number in group.values()):
+    if not any(number is not None for group in changes.values() for number in group.values()):
         column = "rank" if ranked else "rating"
-        raise InputError(path.name, "there is no rating in it", f"Fill in the column {column}.")
-    given = _merged(found, ranked, ratings.read(run))
-    ratings.write(run, given)
-    return given
-
-
-def _merged(
-    found: Mapping[str, Mapping[int, int | None]], ranked: bool, known: Mapping[str, Given]
-) -> dict[str, Given]:
-    merged = {}
-    for group, changes in found.items():
-        before = known.get(group, Given([], ranked))
-        numbers = dict(enumerate(before.numbers)) if before.ranked == ranked else {}
-        numbers.update(changes)
-        merged[group] = Given([numbers.get(i) for i in range(max(numbers) + 1)], ranked)
+        raise InputError(path.name, "there are no ratings in it", f"Fill in the column {column}.")
+    merged = _merge(changes, ranked, ratings.read(run))
+    ratings.write(run, merged)
     return merged
 
 
-def _read_run(run: Path) -> _Pictures:
-    found = _Pictures({}, {}, {})
+def _merge(
+    changes: Mapping[str, Mapping[int, int | None]], ranked: bool, rated: Mapping[str, GroupRating]
+) -> dict[str, GroupRating]:
+    merged = {}
+    for group, numbers in changes.items():
+        before = rated.get(group, GroupRating([], ranked))
+        after = dict(enumerate(before.values)) if before.ranked == ranked else {}
+        after.update(numbers)
+        merged[group] = GroupRating([after.get(index) for index in range(max(after) + 1)], ranked)
+    return merged
+
+
+def _read_run(run: Path) -> _RunImages:
+    run_images = _RunImages({}, {}, {})
     offset, total = 0, 1
     while offset < total:
         try:
-            page = groups.groups(run, offset=offset, limit=groups.PAGE)
+            page = groups.page(run, offset=offset, limit=groups.PAGE)
         except runs.UnknownName as error:
             raise InputError("RUN", str(error), "Make its pictures first.") from error
         total, offset = page["matching"], offset + groups.PAGE
         for group in page["groups"]:
-            found.prompts[group["group"]] = group["prompt"]
-            found.images[group["group"]] = {image["image"] for image in group["images"]}
-            found.groups.setdefault(_plain(group["prompt"]), []).append(group["group"])
-    return found
+            run_images.prompts[group["group"]] = group["prompt"]
+            run_images.images[group["group"]] = {image["image"] for image in group["images"]}
+            prompt = _normalize(group["prompt"])
+            run_images.groups.setdefault(prompt, []).append(group["group"])
+    return run_images
 
 
-def _plain(text: str) -> str:
-    """A prompt as it is compared: one way to write a letter, and single spaces."""
+def _normalize(text: str) -> str:
+    """Return a prompt in a form to compare: composed letters, single spaces."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise InputError(path.name, "it has more than 64 MB", "Use a smaller part of it.")
+            raise InputError(path.name, "it is larger than 64 MB", "Split it into smaller files.")
         data = path.read_bytes()
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return data.decode("utf-16" if wide else "utf-8-sig")
@@ -183,9 +196,9 @@ def _text(path: Path) -> str:
 
 
 def _rows(text: str) -> tuple[list[tuple[int, dict[str, str]]], bool]:
-    """Lines with their numbers, cells by lower-case column; and whether they give ranks."""
+    """Return the lines with their numbers, as cells by lower-case column, and whether they give ranks."""
     first, _, rest = text.partition("\n")
-    skipped = bool(re.fullmatch(r"sep=.\s*", first))  # a hint that spreadsheets write
+    skipped = bool(re.fullmatch(r"sep=.\s*", first))  # spreadsheets name the separator like this
     if skipped:
         text, first = rest, rest.partition("\n")[0]
     separator = max(",;\t", key=first.count)
@@ -194,76 +207,79 @@ def _rows(text: str) -> tuple[list[tuple[int, dict[str, str]]], bool]:
     try:
         columns = [cell.strip().lower() for cell in next(reader, [])]
         _check_columns(columns)
-        for cells in reader:
-            plain = [cell.strip() for cell in cells]
-            if any(plain):
-                named = dict(zip(columns, plain, strict=False))
-                named[_TOO_MANY] = "".join(plain[len(columns) :])
-                rows.append((reader.line_num + skipped, named))
+        for line in reader:
+            cells = [cell.strip() for cell in line]
+            if any(cells):
+                row = dict(zip(columns, cells, strict=False))
+                row[_SURPLUS] = "".join(cells[len(columns) :])
+                rows.append((reader.line_num + skipped, row))
     except csv.Error as error:
         raise InputError(
-            "CSV", f"line {reader.line_num + skipped} is no CSV ({error})", "Save the file again."
-        ) from error
+            "CSV", f"line {reader.line_num + skipped} is not valid CSV ({error})",
+            "Save the file again.",
+        ) from error  # fmt: skip
     return rows, "rank" in columns
 
 
 def _check_columns(columns: list[str]) -> None:
-    where = "file" in columns or ("image" in columns and {"group", "prompt"} & set(columns))
-    if not where or ("rating" in columns) == ("rank" in columns):
+    locates = "file" in columns or ("image" in columns and {"group", "prompt"} & set(columns))
+    if not locates or ("rating" in columns) == ("rank" in columns):
         raise InputError(
             "CSV",
             f"its first line names {', '.join(filter(None, columns)) or 'no columns'}",
-            "It has to name file, or group (or prompt) and image; and rating or rank, one of them. "
-            "gdro-comfy rate RUN FILE.csv --template writes one to fill in.",
+            "It has to name file, or image with group or prompt; and either rating or rank. "
+            "gdro-comfy rate RUN FILE.csv --template writes a file to fill in.",
         )
 
 
-def _which(row: Mapping[str, str], pictures: _Pictures) -> tuple[str, int]:
-    """Group and number of the picture of a line."""
-    if row[_TOO_MANY]:
-        raise _Misfit("it has more cells than the first line; text with separators needs quotes")
+def _locate(row: Mapping[str, str], run_images: _RunImages) -> tuple[str, int]:
+    """Return the group and the index of the image that a line is about."""
+    if row[_SURPLUS]:
+        raise _LineError(
+            "it has more cells than the first line; put text with separators in quotes"
+        )
     group, image = row.get("group", ""), row.get("image", "")
     if row.get("file"):
-        match = _PICTURE.fullmatch(row["file"])
+        match = _IMAGE_FILE.fullmatch(row["file"])
         if not match:
-            raise _Misfit(
-                f"{row['file'][:80]!r} is no picture's file, such as 0123456789ab/003.png"
+            raise _LineError(
+                f"{row['file'][:80]!r} is not the file of a picture, such as 0123456789ab/003.png"
             )
         if (group and match[1] and match[1] != group) or (image and image != str(int(match[2]))):
-            raise _Misfit("its columns name different pictures")
+            raise _LineError("its columns name different pictures")
         group, image = match[1] or group, str(int(match[2]))
     if not group:
-        named = pictures.groups.get(_plain(row.get("prompt", "")), [])
-        if len(named) != 1:
-            how = "several groups have" if named else "no group has"
-            raise _Misfit(f"{how} the prompt {row.get('prompt', '')[:80]!r}")
-        group = named[0]
-    if group not in pictures.images:
-        raise _Misfit(f"there is no group {group[:80]!r}")
-    number = int(image) if re.fullmatch(r"[0-9]{1,6}", image) else -1
-    if number not in pictures.images[group]:
-        raise _Misfit(f"there is no image {image[:20]!r} of {pictures.prompts[group]!r}")
-    return group, number
+        matches = run_images.groups.get(_normalize(row.get("prompt", "")), [])
+        if len(matches) != 1:
+            how_many = "several groups have" if matches else "no group has"
+            raise _LineError(f"{how_many} the prompt {row.get('prompt', '')[:80]!r}")
+        group = matches[0]
+    if group not in run_images.images:
+        raise _LineError(f"there is no group {group[:80]!r}")
+    index = int(image) if re.fullmatch(r"[0-9]{1,6}", image) else -1
+    if index not in run_images.images[group]:
+        raise _LineError(f"there is no image {image[:20]!r} of {run_images.prompts[group]!r}")
+    return group, index
 
 
 def _number(row: Mapping[str, str], ranked: bool) -> int | None:
-    """The rating or rank of a line; spreadsheets write 4 as 4.0 or 4,0 now and then."""
+    """Return the rating or rank of a line; spreadsheets may write 4 as 4.0 or 4,0."""
     text = row.get("rank" if ranked else "rating", "")
     if not text:
         return None
-    highest = ratings.MOST if ranked else ratings.HIGHEST
+    highest = ratings.MAX_RANK if ranked else ratings.MAX_STARS
     match = re.fullmatch(r"([0-9]{1,6})(?:[.,]0*)?", text)
     if not match or not 1 <= int(match[1]) <= highest:
-        allowed = "from 1" if ranked else f"from {ratings.LOWEST} to {ratings.HIGHEST}"
-        raise _Misfit(f"{text[:20]!r} is no whole number {allowed}")
+        allowed = "from 1" if ranked else f"from {ratings.MIN_STARS} to {ratings.MAX_STARS}"
+        raise _LineError(f"{text[:20]!r} is not a whole number {allowed}")
     return int(match[1])
 
 
-def in_words(given: Mapping[str, Given]) -> str:
-    """What was taken over."""
-    images = sum(number is not None for one in given.values() for number in one.numbers)
-    groups = sum(one.differ() for one in given.values())
+def summary(rated: Mapping[str, GroupRating]) -> str:
+    """Return in words what was stored."""
+    images = sum(number is not None for rating in rated.values() for number in rating.values)
+    groups = sum(rating.differ() for rating in rated.values())
     return (
-        f"{images} pictures of {len(given)} groups are rated; in {groups} of these groups two differ, "
-        "so that there is something to learn"
+        f"{images} pictures in {len(rated)} groups are rated; {groups} of these groups have different "
+        "ratings, and can be learned from"
     )

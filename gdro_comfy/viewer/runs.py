@@ -1,13 +1,14 @@
-"""The runs below an output folder, as a viewer reads them: lists, pages of groups, pictures, histories.
+"""Read the runs below an output folder for a viewer, and their trainings.
 
-Nothing here takes a path. A run, a training, a score file or an evaluation is named by a name that has
-to be in the list of those that exist; a group by its id, a picture by its number. Whatever is not found
-is an ``UnknownName``.
+Clients give names, never paths: a run, a training, a score file or an evaluation is looked up by name in
+the list of those that exist, a group by its id, an image by its index. A ``folder`` argument here is what
+``find`` or ``training_folder`` returned for a name. Whatever does not exist raises ``UnknownName``.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -17,14 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import digest, read_lines, write_json
+from ..data.runs import GROUPS, RECORD, SCORES, TRAININGS
+from ..data.trainings import Training, step_sheet
+
+log = logging.getLogger(__name__)
+
+_MAX_ROWS = 4000
+_WORKFLOW = "workflow.json"
 
 
 class UnknownName(LookupError):
-    """There is no run, group, picture, ... of this name."""
+    """A name of a run, group, image or the like that does not exist."""
 
 
 def folders(output_dir: Path) -> dict[str, Path]:
-    """All runs, by name. Links are left out: a run lies inside the output folder."""
+    """Return the folders of all runs by name; links are left out, as they may lead elsewhere."""
     root = output_dir / "gdro"
     if not root.is_dir():
         return {}
@@ -33,24 +41,24 @@ def folders(output_dir: Path) -> dict[str, Path]:
         for entry in sorted(os.scandir(root), key=lambda entry: entry.name)
         if entry.is_dir(follow_symlinks=False)
         and not entry.name.startswith(".")
-        and (Path(entry.path) / "run.json").is_file()
+        and (Path(entry.path) / RECORD).is_file()
     }
 
 
 def find(output_dir: Path, name: str) -> Path:
-    """The folder of the run of this name."""
+    """Return the folder of the run with this name."""
     return pick(folders(output_dir), name, "run")
 
 
-def pick(found: Mapping[str, Path], name: str, kind: str) -> Path:
-    """What is found of this name; ``kind`` is for the message."""
-    if name not in found:
+def pick(paths: Mapping[str, Path], name: str, kind: str) -> Path:
+    """Return the path of this name, or raise ``UnknownName`` for this kind of thing."""
+    if name not in paths:
         raise UnknownName(f"there is no {kind} {name[:60]!r}")
-    return found[name]
+    return paths[name]
 
 
-def below(folder: Path, suffix: str | None = None) -> dict[str, Path]:
-    """Folders in a folder, or files of a suffix, by name."""
+def entries(folder: Path, suffix: str | None = None) -> dict[str, Path]:
+    """Return the sub-folders of a folder, or its files with a suffix, by name; no links, no hidden ones."""
     if not folder.is_dir():
         return {}
     return {
@@ -63,187 +71,189 @@ def below(folder: Path, suffix: str | None = None) -> dict[str, Path]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where it is missing or broken."""
+    """Read a JSON object; empty if the file is missing or damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a picture or page of a run; links are not followed."""
+    """Read an image or a page of a run; links are not followed."""
     if path.is_symlink() or not path.is_file():
-        raise UnknownName(f"there is no picture {path.name}")
+        raise UnknownName(f"there is no file {path.name}")
     return path.read_bytes()
 
 
-# Runs
-
-
 def summaries(output_dir: Path) -> list[dict[str, Any]]:
-    """What a list of runs shows of each, the latest first."""
-    found = [summary(folder) for folder in folders(output_dir).values()]
-    return sorted(found, key=lambda run: run["modified"], reverse=True)
+    """Return the summaries of all runs, the latest first; a run that cannot be read is left out."""
+    runs = []
+    for name, folder in folders(output_dir).items():
+        try:
+            runs.append(summary(folder))
+        except OSError as error:  # deleted at this moment, or not readable by this user
+            log.warning("the list of runs leaves out %s: %s", name, error)
+    return sorted(runs, key=lambda run: run["modified"], reverse=True)
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Model, sizes, rewards and trainings of a run, and a group to show as its picture."""
-    record = read_object(folder / "run.json")
-    groups = below(folder / "prompts")
-    size, latest = _extent(folder, skip="prompts")
-    for group in groups.values():
-        # Thousands of them: what a group takes is counted again only if its folder has changed.
-        stamp = group.stat().st_mtime_ns
-        size, latest = size + _group_bytes(group, stamp), max(latest, stamp / 1e9)
-    finished = (g for g in groups if (folder / "prompts" / g / "000.png").is_file())
+    """Return what a list of runs shows of one: model, sizes, rewards, trainings, a group to show."""
+    record = read_object(folder / RECORD)
+    sides = _typed(record, "size", list) or []
+    size, modified = _extent(folder)
+    groups = [name for name, path in entries(folder / GROUPS).items() if has_images(path)]
     return {
         "run": folder.name,
-        "name": record.get("name", folder.name),
+        "name": display_name(folder),
         "model": _model_name(record.get("model")),
-        "size": record.get("size"),
+        "size": sides if sides and all(isinstance(side, int) for side in sides) else None,
         "groups": len(groups),
-        "picture": next(finished, None),
-        "scores": list(below(folder / "scores", ".jsonl")),
-        "trainings": [training(path) for path in below(folder / "train").values()],
+        "picture": next(iter(groups), None),
+        "scores": list(entries(folder / SCORES, ".jsonl")),
+        "trainings": [training(path) for path in entries(folder / TRAININGS).values()],
         "bytes": size,
-        "modified": latest,
-        "workflow": (folder / "workflow.json").is_file(),
+        "modified": modified,
+        "workflow": (folder / _WORKFLOW).is_file(),
     }
 
 
-def _extent(folder: Path, skip: str = "") -> tuple[int, float]:
-    """Bytes of the files in a folder and below, and when the last of them was written; without the
-    folder ``skip`` at its top."""
-    size, latest = 0, 0.0
+def has_images(group: Path) -> bool:
+    """Return whether a group's folder holds an image, not only the encoded prompt."""
+    return (group / "000.png").is_file()
+
+
+def display_name(folder: Path) -> str:
+    """Return the name that the user gave a run, or that of its folder."""
+    return _typed(read_object(folder / RECORD), "name", str) or folder.name
+
+
+def _typed(record: Mapping[str, Any], key: str, kind: type) -> Any:
+    """Return a value of a record, or None if it is not of this type."""
+    value = record.get(key)
+    return value if isinstance(value, kind) else None
+
+
+def _extent(folder: Path) -> tuple[int, float]:
+    """Return the size in bytes of all files below a folder, and when the last of them was written."""
+    size, modified = 0, 0.0
     for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            below = (0, 0.0) if entry.name == skip else _extent(Path(entry.path))
-            size, latest = size + below[0], max(latest, below[1])
-        elif entry.is_file(follow_symlinks=False):
+        try:
             stat = entry.stat(follow_symlinks=False)
-            size, latest = size + stat.st_size, max(latest, stat.st_mtime)
-    return size, latest
+        except FileNotFoundError:  # a temporary file that was renamed meanwhile
+            continue
+        if entry.is_file(follow_symlinks=False):
+            part = stat.st_size, stat.st_mtime
+        elif not entry.is_dir(follow_symlinks=False):
+            continue
+        elif folder.name == GROUPS:
+            # There may be thousands, so a group is measured again only if its folder has changed.
+            part = _group_bytes(Path(entry.path), stat.st_mtime_ns), stat.st_mtime
+        else:
+            part = _extent(Path(entry.path))
+        size, modified = size + part[0], max(modified, part[1])
+    return size, modified
 
 
 @lru_cache(maxsize=65536)
 def _group_bytes(folder: Path, stamp: int) -> int:
-    """Bytes of a group; every file in it is written by a rename, which changes the folder's ``stamp``."""
+    """Return the size of a group; writing a file in it renames, which changes the folder's ``stamp``."""
     return _extent(folder)[0]
 
 
 def _model_name(identity: Any) -> str:
-    """The kind of a model and the start of its digest: two of one kind can be told apart."""
+    """Return the kind of a model and the start of its digest, which tells two of a kind apart."""
     if not isinstance(identity, dict):
         return ""
-    kind = str(identity.get("pipeline", "")).removesuffix("Pipeline")
-    return f"{kind} {str(identity.get('transformer', ''))[:8]}".strip()
+    kind = (_typed(identity, "pipeline", str) or "").removesuffix("Pipeline")
+    return f"{kind} {(_typed(identity, 'transformer', str) or '')[:8]}".strip()
 
 
 def training(folder: Path) -> dict[str, Any]:
-    """Name, state and LoRA of a training."""
-    done = read_object(folder / "done.json")
-    config = read_object(folder / "config.json")
-    settings = config.get("training")
+    """Return name, state, steps and LoRA of a training."""
+    files = Training(folder)
+    done, config = read_object(files.done), read_object(files.config)
+    settings = _typed(config, "training", dict) or {}
     return {
         "training": folder.name,
         "state": "finished" if done else "unfinished",
-        "lora": done.get("lora"),
-        "steps": done.get("steps"),
-        "asked": settings.get("steps") if isinstance(settings, dict) else None,
-        "reward": config.get("reward"),
+        "lora": _typed(done, "lora", str),
+        "steps": _typed(done, "steps", int),
+        "asked": _typed(settings, "steps", int),
+        "reward": _typed(config, "reward", str),
     }
 
 
-def keep_workflow(output_dir: Path, name: str, workflow: Mapping[str, Any]) -> None:
-    """Keep the graph that worked on a run last, so that the run can be gone on with from the list."""
-    write_json(find(output_dir, name) / "workflow.json", dict(workflow))
+def save_workflow(output_dir: Path, name: str, workflow: Mapping[str, Any]) -> None:
+    """Store the graph that last worked on a run, so that it can be opened from the list of runs."""
+    write_json(find(output_dir, name) / _WORKFLOW, dict(workflow))
 
 
 def workflow(folder: Path) -> dict[str, Any]:
-    """The graph that worked on a run last.
+    """Read the graph that last worked on a run.
 
     Raises:
-        UnknownName: there is none, as with runs of the console.
+        UnknownName: there is none, for example because the run was made on the console.
     """
-    found = read_object(folder / "workflow.json")
-    if not found:
+    graph = read_object(folder / _WORKFLOW)
+    if not graph:
         raise UnknownName(f"{folder.name} has no workflow: it was not made on the canvas")
-    return found
+    return graph
 
 
 def delete(output_dir: Path, name: str) -> None:
-    """Delete a run: its groups, scores and trainings. Finished LoRA files lie elsewhere and stay.
+    """Delete a run with its groups, scores and trainings; finished LoRA files are elsewhere and stay.
 
-    It is renamed first, so that an interrupted delete leaves no half of a run in the list.
+    The folder is renamed first, so that an interrupted deletion leaves no part of a run in the list.
     """
     folder = find(output_dir, name)
-    away = folder.with_name(f".deleted-{digest([name, os.getpid()], 8)}")
-    shutil.rmtree(away, ignore_errors=True)
-    os.replace(folder, away)
-    shutil.rmtree(away, ignore_errors=True)
-
-
-# Trainings and evaluations
+    doomed = folder.with_name(f".deleted-{digest([name, os.getpid()], 8)}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.replace(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def training_folder(folder: Path, name: str) -> Path:
-    return pick(below(folder / "train"), name, "training")
+    """Return the folder of the training with this name."""
+    return pick(entries(folder / TRAININGS), name, "training")
 
 
 def history(folder: Path) -> dict[str, Any]:
-    """What a training's panel shows: its state, its rows, and which pictures there are."""
+    """Return what a training's panel shows: its state, its rows, and which images it has."""
+    files = Training(folder)
     return {
         **training(folder),
-        "run": folder.parent.parent.name,
-        "rows": _thinned(read_lines(folder / "history.jsonl")),
-        "samples": _steps(folder / "samples"),
-        "validations": _steps(folder / "validation"),
-        "base": (folder / "validation" / "base.png").is_file(),
+        "run": files.run_name,
+        "rows": _thin(read_lines(files.history)),
+        "samples": _steps(files.samples),
+        "validations": _steps(files.validation),
+        "base": (files.validation / "base.png").is_file(),
     }
 
 
-def _thinned(rows: list[dict[str, Any]], most: int = 4000) -> list[dict[str, Any]]:
-    """Evenly fewer rows of a long history; those with a validation stay, and the last."""
-    every = -(-len(rows) // most)
+def _thin(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return evenly fewer rows of a long history, always with the last and those with a validation."""
+    every = -(-len(rows) // _MAX_ROWS)
     last = len(rows) - 1
     return [row for i, row in enumerate(rows) if i % every == 0 or i == last or "validation" in row]
 
 
 def _steps(folder: Path) -> list[int]:
-    found = (re.fullmatch(r"step_(\d{1,9})\.png", name) for name in below(folder, ".png"))
-    return sorted(int(match[1]) for match in found if match)
+    matches = (re.fullmatch(r"step_(\d{1,9})\.png", name) for name in entries(folder, ".png"))
+    return sorted(int(match[1]) for match in matches if match)
 
 
-def sample(folder: Path, kind: str, step: int | None) -> bytes:
-    """A picture of a training, PNG: of the "samples" or the "validation" at a step; None is the base
-    model's validation."""
-    if kind not in ("samples", "validation") or (step is None and kind == "samples"):
+def training_image(folder: Path, kind: str, step: int | None) -> bytes:
+    """Read a contact sheet of a training, PNG.
+
+    Args:
+        kind: "samples" or "validation".
+        step: of the training; None is the validation of the base model.
+    """
+    files = Training(folder)
+    sheets = {"samples": files.samples, "validation": files.validation}
+    if kind not in sheets or (step is None and kind == "samples"):
         raise UnknownName(f"there are no pictures of {kind[:60]!r}")
-    return read_file(folder / kind / ("base.png" if step is None else f"step_{step:05d}.png"))
-
-
-def evaluation(folder: Path, name: str) -> dict[str, Any]:
-    """The figures of an evaluation of a training, and its pairs of pictures."""
-    path = pick(below(folder / "evaluations"), name, "evaluation")
-    found = read_object(path / "result.json")
-    return {
-        "evaluation": name,
-        "results": found.get("results") or [],
-        "rewards": found.get("rewards") or {},
-        "pairs": found.get("pairs") or [],
-        "report": "report.html" in below(path, ".html"),
-    }
-
-
-def evaluation_picture(folder: Path, name: str, pair: int | None = None, model: int = 0) -> bytes:
-    """A PNG of an evaluation: of everything, or of a pair by one model (0 is the base)."""
-    path = pick(below(folder / "evaluations"), name, "evaluation")
-    if pair is None:
-        return read_file(path / "comparison.png")
-    return read_file(path / "pairs" / f"{pair:03d}_{model}.png")
-
-
-def report(folder: Path, name: str) -> bytes:
-    """The report of an evaluation, HTML."""
-    return read_file(pick(below(folder / "evaluations"), name, "evaluation") / "report.html")
+    if step is None:
+        return read_file(sheets[kind] / "base.png")
+    return read_file(step_sheet(sheets[kind], step))

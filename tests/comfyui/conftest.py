@@ -1,4 +1,4 @@
-"""These tests run in a real ComfyUI; see ``comfyui_server``."""
+"""Register the plugin that starts a real ComfyUI; see ``comfyui_server``."""
 
 import comfyui_server
 from comfyui_server import CHECKOUT, Server

@@ -1,6 +1,7 @@
-"""Run by ComfyUI's Python in its checkout: load the pack as ComfyUI does, and say what came with it.
+"""Load the pack as ComfyUI does; report the time and the modules that it takes.
 
-python loading.py PACK BASE_DIRECTORY     (prints one line of JSON last)
+Run by ComfyUI's Python in its checkout: python loading.py PACK BASE_DIRECTORY. The last line of the output
+is JSON.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ pack, base = sys.argv[1:3]
 sys.argv = ["main.py", "--cpu", "--base-directory", base]
 sys.path.insert(0, "")
 
-import main  # noqa: E402, F401  (ComfyUI's own: everything that a start imports)
+import main  # noqa: E402, F401  (ComfyUI's main.py imports everything that a start does)
 
 import nodes  # noqa: E402
 
@@ -22,8 +23,8 @@ async def load() -> dict:
     started = time.process_time()
     loaded = await nodes.load_custom_node(pack)
     seconds = time.process_time() - started
-    found = {"loaded": loaded, "seconds": seconds, "modules": sorted(set(sys.modules) - before)}
-    # Python's way to make the import of a library fail as if it were not installed:
+    report = {"loaded": loaded, "seconds": seconds, "modules": sorted(set(sys.modules) - before)}
+    # Makes the import fail as if the library were not installed.
     sys.modules["diffusers"] = None
     node = nodes.NODE_CLASS_MAPPINGS["GDRO_LoadBaseModel"].PREPARE_CLASS_CLONE(
         {"hidden_inputs": {}}
@@ -31,8 +32,8 @@ async def load() -> dict:
     try:
         node.execute(source={"source": "bundled", "model": "tiny SD3"}, dtype="auto")
     except Exception as error:
-        found["without_diffusers"] = str(error)
-    return found
+        report["without_diffusers"] = str(error)
+    return report
 
 
 print()

@@ -1,4 +1,4 @@
-"""Nonsense in a real ComfyUI: one message on the right node, with the way out."""
+"""Bad input in a real ComfyUI: one message, on the right node, that says what is allowed."""
 
 import copy
 import json
@@ -9,7 +9,7 @@ from comfyui_server import change, node_id
 
 
 def _in_folder(server, name, index):
-    """A diffusers folder of this name, or, without an index, one that was there when chosen."""
+    """Write a diffusers folder with this model index, and return the inputs that choose it."""
     folder = server.base / "models" / "diffusers" / name
     folder.mkdir(exist_ok=True)
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -27,7 +27,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_named_once_with_what_is_allowed(server, name):
+def test_bad_input_is_reported_once_with_what_is_allowed(server, name):
     class_type, inputs, allowed = BAD[name]
     graph = copy.deepcopy(quickstart("bad"))
     graph[node_id(graph, class_type)]["inputs"].update(inputs)
@@ -37,7 +37,7 @@ def test_bad_input_is_named_once_with_what_is_allowed(server, name):
     assert allowed in message
 
 
-def test_a_folder_that_is_no_model_is_named(server):
+def test_a_folder_without_a_usable_model_is_named(server):
     graph = quickstart("bad")
     missing = {"source": "diffusers folder", "source.folder": "nowhere"}
     change(graph, "GDRO_LoadBaseModel", missing)

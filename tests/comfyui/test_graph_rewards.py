@@ -1,4 +1,4 @@
-"""A reward from the graph's own nodes, in a real ComfyUI: out as a list, through a stock node, and back."""
+"""Scores computed by other nodes in a real ComfyUI: images out as a list, and scores back."""
 
 import json
 
@@ -6,7 +6,7 @@ from comfyui_server import messages
 
 
 def graph(run_name):
-    """Pictures, a measure, ComfyUI's Math Expression, and back; then combined with another reward."""
+    """Measure images, transform the values in ComfyUI's Math Expression, and combine two rewards."""
     rollout = {"steps": 2, "guidance": 1.0, "width": 0, "height": 0, "seed": 0}
     nodes = {
         "model": ("LoadBaseModel", {"source": "bundled", "source.model": "tiny SD3",
@@ -40,11 +40,11 @@ def scores(server, run_name, reward):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_numbers_of_stock_nodes_come_back_for_the_right_pictures(server):
+def test_scores_of_other_nodes_belong_to_the_right_images(server):
     from PIL import Image
 
+    from gdro_comfy.imaging import image_tensor
     from gdro_comfy.rewards.measure import measure
-    from gdro_comfy.stages.shared import image_tensor
 
     entry = server.run(graph("graphreward"))
     text = entry["outputs"]["show"]["text"][0]
@@ -54,14 +54,14 @@ def test_numbers_of_stock_nodes_come_back_for_the_right_pictures(server):
     rows = scores(server, "graphreward", "dark")
     assert len(rows) == 6
     for row in rows:
-        picture = Image.open(folder / "prompts" / row["prompt"] / f"{row['image']:03d}.png")
-        expected = 1 - measure(image_tensor([picture]).numpy(), "brightness")
+        image = Image.open(folder / "prompts" / row["prompt"] / f"{row['image']:03d}.png")
+        expected = 1 - measure(image_tensor([image]).numpy(), "brightness")
         assert abs(row["value"] - expected) < 1e-5
     combined = scores(server, "graphreward", "combined")
     assert {*combined[0]["details"]} == {"dark", "composition"}
 
 
-def test_a_number_too_few_names_the_picture(server):
+def test_a_missing_score_names_the_image(server):
     broken = graph("graphfew")
     broken["scores"]["inputs"]["scores"] = ["one", 0]
     broken["one"] = {"class_type": "PrimitiveFloat", "inputs": {"value": 0.5}}

@@ -1,4 +1,4 @@
-"""Rewards of packages beside a real ComfyUI: listed, not imported until they run, and scored with."""
+"""Rewards of installed packages in a real ComfyUI: listed, imported only to run, and scored with."""
 
 import json
 
@@ -23,14 +23,14 @@ def graph(run_name, reward, settings=""):
     return {key: {"class_type": kind, "inputs": inputs} for key, (kind, inputs) in nodes.items()}
 
 
-def test_it_is_in_the_list_and_scores(server):
+def test_an_installed_reward_is_listed_and_scores(server):
     listed = server.get(f"/object_info/{NODE}")[NODE]["input"]["required"]["reward"]
     assert WARMTH in json.dumps(listed)
     assert "mine (broken-rewards)" in json.dumps(listed)
     entry = server.run(graph("warmth", WARMTH, "strength = 2"))
-    shown = entry["outputs"]["reward"]["text"][0]
-    assert shown.startswith("warmth of the package gdro-reward-warmth 1.0.0: How warm the colours")
-    assert "settings: strength = 2, wanted = 'warm'" in shown
+    text = entry["outputs"]["reward"]["text"][0]
+    assert text.startswith("warmth of the package gdro-reward-warmth 1.0.0: How warm the colours")
+    assert "settings: strength = 2, wanted = 'warm'" in text
     [folder] = (server.base / "output" / "gdro").glob("warmth-*")
     [path] = (folder / "scores").glob("warmth-*.jsonl")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -38,7 +38,7 @@ def test_it_is_in_the_list_and_scores(server):
     assert all(0 < row["value"] < 1 for row in rows)
 
 
-def test_a_broken_package_and_a_missing_one_are_named_on_the_node(server):
+def test_broken_and_missing_packages_are_named_on_the_node(server):
     for reward, message in (
         ("mine (broken-rewards)", "mine of the package broken-rewards 1.0.0 cannot be imported"),
         ("gone (elsewhere)", "'gone (elsewhere)' is not among the installed rewards"),

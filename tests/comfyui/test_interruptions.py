@@ -1,4 +1,4 @@
-"""Cancelled, deleted, edited: what a real ComfyUI does the next time."""
+"""What a real ComfyUI does after a cancelled run, deleted files or an edited prompt file."""
 
 import json
 import shutil
@@ -9,12 +9,12 @@ from comfyui_server import change, messages, node_id
 from safetensors.torch import load_file
 
 
-def test_cancelled_training_goes_on_where_it_was(server):
+def test_a_cancelled_training_resumes_where_it_stopped(server):
     settings = {"steps": 40, "groups_per_step": 6, "checkpoint_every": 2, "preview_every": 0}
     graph = quickstart("cancelled", TrainLoRA=settings)
 
     def history():
-        """Steps and losses so far; the file is replaced while we read, at times."""
+        """Return the rows so far."""
         files = (server.base / "output" / "gdro").glob("cancelled-*/train/*/history.jsonl")
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
@@ -29,11 +29,11 @@ def test_cancelled_training_goes_on_where_it_was(server):
     entry = server.run(graph)
     after = history()
     assert [row["step"] for row in after] == list(range(1, 41))
-    assert after[: len(before)] == before, "steps were done again"
+    assert after[: len(before)] == before, "finished steps were repeated"
     assert Path(entry["outputs"][node_id(graph, TRAIN)]["text"][0]).is_file()
 
 
-def test_a_cancelled_rollout_makes_only_what_is_missing(server):
+def test_a_cancelled_rollout_resumes_with_the_missing_images(server):
     graph = groups_only(quickstart("halfway", GroupRollout={"images_per_prompt": 40, "steps": 4}))
 
     def pictures():
@@ -50,12 +50,12 @@ def test_a_cancelled_rollout_makes_only_what_is_missing(server):
     counts = finished_images()
     assert 0 < sum(counts.values()) < 240
     folder = run_folder(server, "halfway") / "prompts"
-    kept = {
-        folder / group / f"{place:03d}.png" for group, n in counts.items() for place in range(n)
+    finished = {
+        folder / group / f"{index:03d}.png" for group, n in counts.items() for index in range(n)
     }
-    before = {path: path.stat().st_mtime_ns for path in kept}
+    before = {path: path.stat().st_mtime_ns for path in finished}
     server.run(graph)
-    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    assert {path: path.stat().st_mtime_ns for path in finished} == before
     assert list(finished_images().values()) == [40] * 6
     assert len(pictures()) == 240
 
@@ -66,7 +66,7 @@ def test_deleted_files_are_made_again(server):
     path = Path(entry["outputs"][node_id(graph, TRAIN)]["text"][0])
     path.unlink()
     server.run(graph)
-    assert path.is_file(), "the LoRA was deleted, and ComfyUI went on with what it had cached"
+    assert path.is_file(), "ComfyUI used its cache, although the LoRA was deleted"
     shutil.rmtree(run_folder(server, "deleted"))
     server.run(graph)
     assert len(list(run_folder(server, "deleted").glob("prompts/*/*.png"))) == 24

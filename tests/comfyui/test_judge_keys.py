@@ -1,4 +1,4 @@
-"""A key in ComfyUI's settings reaches the judge it is for, and is in no workflow."""
+"""An API key in ComfyUI's settings reaches the judge on its host, and is in no workflow."""
 
 import json
 
@@ -27,7 +27,7 @@ def graph(address):
     }
 
 
-def test_the_key_in_the_settings_goes_to_its_host(server):
+def test_a_key_in_the_settings_is_sent_to_its_host(server):
     with serving(by_light) as judge:
         settings = {"GDRO.JudgeKeys": "api.example.com=sk-other, 127.0.0.1=sk-mine"}
         path = server.base / "user" / "default" / "comfy.settings.json"
@@ -38,5 +38,7 @@ def test_the_key_in_the_settings_goes_to_its_host(server):
             entry = server.run(graph(judge.address))
         finally:
             path.unlink() if before is None else path.write_text(before)
-    assert [asked.headers["Authorization"] for asked in judge.asked] == ["Bearer sk-mine"] * 2
+    assert [request.headers["Authorization"] for request in judge.requests] == [
+        "Bearer sk-mine"
+    ] * 2
     assert "sk-mine" not in json.dumps(entry)

@@ -1,4 +1,4 @@
-"""The exported LoRA in ComfyUI's own loader gives what our adapter gives."""
+"""An exported LoRA in ComfyUI's own loader gives the velocities of the trained adapter."""
 
 import os
 import subprocess
@@ -8,10 +8,11 @@ import tiny_models
 import torch
 from safetensors.torch import load_file, save_file
 
+from gdro_comfy.data.lora_weights import LoRAWeights
 from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.lora import files
 from gdro_comfy.models import loading
-from gdro_comfy.models.base import AdapterConfig, Style, seeded_noise
+from gdro_comfy.models.base import AdapterConfig, LoRAFile, seeded_noise
 from gdro_comfy.models.flux import FluxModel
 
 from .conftest import CHECKOUT
@@ -25,7 +26,7 @@ def _sd3(folder, bundled_model):
 
 
 def _flux(folder, bundled_model):
-    """The smallest FLUX.1 that ComfyUI knows: one head of 128, one block of each kind."""
+    """Return the smallest FLUX.1 that ComfyUI recognises: one head of 128, one block of each kind."""
     pipeline = tiny_models.flux_pipeline(heads=1, head_width=128)
     pipeline.transformer.save_pretrained(folder / "transformer")
     [file] = (folder / "transformer").glob("*.safetensors")
@@ -35,7 +36,7 @@ def _flux(folder, bundled_model):
 
 @pytest.fixture(scope="module", params=[_sd3, _flux], ids=["sd3", "flux"])
 def velocities(request, bundled_model, comfy_python, tmp_path_factory):
-    """Velocities of ours and of ComfyUI's, of the base and of an adapter with weights drawn at random."""
+    """Our velocities and ComfyUI's, of the base and of an adapter with random weights."""
     folder = tmp_path_factory.mktemp("velocities")
     model, prompts, transformer = request.param(folder, bundled_model)
     cond = model.with_guidance(model.encode(prompts), 2.5)
@@ -48,13 +49,14 @@ def velocities(request, bundled_model, comfy_python, tmp_path_factory):
         ours = {"aligned": model.velocity(x, sigma, cond)}
         with model.reference():
             ours["base"] = model.velocity(x, sigma, cond)
-        save_file(files.to_file_keys(parameters, config.alpha), folder / "lora.safetensors")
+        weights = LoRAWeights(parameters, config.rank, config.alpha)
+        save_file(files.to_file_keys(weights), folder / "lora.safetensors")
     inputs = {"x": x, "sigma": sigma, **cond.tensors}
-    return ours, comfyuis(folder, comfy_python, transformer, inputs)
+    return ours, comfyui_velocities(folder, comfy_python, transformer, inputs)
 
 
-def comfyuis(folder, comfy_python, transformer, inputs):
-    """The velocities of ComfyUI with the file ``lora.safetensors`` in a folder."""
+def comfyui_velocities(folder, comfy_python, transformer, inputs):
+    """Return ComfyUI's velocities with the file ``lora.safetensors`` in a folder."""
     save_file({k: v.contiguous() for k, v in inputs.items()}, folder / "inputs.safetensors")
     script = __file__.replace("test_lora.py", "velocities.py")
     arguments = [str(folder / f"{name}.safetensors") for name in ("lora", "inputs", "output")]
@@ -68,7 +70,7 @@ def comfyuis(folder, comfy_python, transformer, inputs):
     return load_file(folder / "output.safetensors")
 
 
-def test_comfyui_loads_the_tiny_transformer_as_it_is(velocities):
+def test_the_base_gives_the_same_velocities(velocities):
     ours, theirs = velocities
     assert (ours["base"] - theirs["base"]).abs().max() < 1e-4
 
@@ -79,19 +81,19 @@ def test_the_lora_gives_the_same_velocities(velocities):
     assert (ours["aligned"] - theirs["aligned"]).abs().max() < 1e-4
 
 
-def test_strength_is_between(velocities):
+def test_half_strength_is_in_between(velocities):
     _, theirs = velocities
     whole, half = theirs["aligned"] - theirs["base"], theirs["half"] - theirs["base"]
     assert 0.2 < half.norm() / whole.norm() < 0.8
 
 
-def test_no_module_is_left_over(velocities):
+def test_every_module_is_patched(velocities):
     _, theirs = velocities
     assert theirs["modules"] == theirs["patches"]
 
 
-def test_a_style_in_kohyas_layout_is_merged_as_comfyui_patches_it(host, comfy_python, tmp_path):
-    """Layers of the original, query, key and value in one."""
+def test_a_merged_lora_in_kohyas_layout_equals_comfyuis_patch(host, comfy_python, tmp_path):
+    """The original layers have query, key and value in one."""
     model = loading.load(loading.bundled_folder("tiny SD3"), torch.device("cpu"))
     shapes, generator, tensors = model.linear_shapes(), torch.Generator().manual_seed(0), {}
     for old, modules in model.original_names().items():
@@ -110,7 +112,7 @@ def test_a_style_in_kohyas_layout_is_merged_as_comfyui_patches_it(host, comfy_py
     )
     file = next((loading.bundled_folder("tiny SD3") / "transformer").glob("*.safetensors"))
     inputs = {"x": x, "sigma": sigma, **cond.tensors}
-    theirs = comfyuis(tmp_path, comfy_python, file, inputs)["aligned"]
-    model.merge(host, Style(tmp_path / "lora.safetensors", 1.0))
+    theirs = comfyui_velocities(tmp_path, comfy_python, file, inputs)["aligned"]
+    model.merge(host, LoRAFile(tmp_path / "lora.safetensors", 1.0))
     with torch.no_grad():
         assert (model.velocity(x, sigma, cond) - theirs).abs().max() < 1e-4

@@ -1,4 +1,4 @@
-"""The shipped workflow that samples with ComfyUI's own nodes, with a LoRA and without."""
+"""The shipped workflow that samples with ComfyUI's own nodes, with and without a LoRA."""
 
 import io
 import json
@@ -12,21 +12,21 @@ from PIL import Image
 
 @pytest.fixture
 def graph():
-    """The workflow for one picture, with the noise levels that GDRO Generate uses."""
+    """The workflow for one image, with the noise levels of GDRO Generate."""
     path = PACK / "workflows" / "use_aligned_lora.json"
-    found = to_api(json.loads(path.read_text(encoding="utf-8")))
-    change(found, "EmptySD3LatentImage", {"batch_size": 1})
-    change(found, "KSampler", {"scheduler": "normal"})
-    return found
+    graph = to_api(json.loads(path.read_text(encoding="utf-8")))
+    change(graph, "EmptySD3LatentImage", {"batch_size": 1})
+    change(graph, "KSampler", {"scheduler": "normal"})
+    return graph
 
 
-def pictures(server, entry, node):
-    query = [urllib.parse.urlencode(image) for image in entry["outputs"][node]["images"]]
-    shown = [Image.open(io.BytesIO(server.fetch(f"/view?{one}"))) for one in query]
-    return np.stack([np.asarray(one.convert("RGB"), dtype=float) for one in shown])
+def images_of(server, entry, node):
+    queries = [urllib.parse.urlencode(image) for image in entry["outputs"][node]["images"]]
+    images = [Image.open(io.BytesIO(server.fetch(f"/view?{query}"))) for query in queries]
+    return np.stack([np.asarray(image.convert("RGB"), dtype=float) for image in images])
 
 
-def test_the_samplers_picture_is_that_of_our_model_and_the_lora_changes_it(server, graph):
+def test_comfyuis_sampler_gives_our_image_and_the_lora_changes_it(server, graph):
     without, with_it = [key for key, node in graph.items() if node["class_type"] == "PreviewImage"]
     prompt = graph[node_id(graph, "CLIPTextEncode")]["inputs"]["text"]
     generate = {
@@ -36,23 +36,23 @@ def test_the_samplers_picture_is_that_of_our_model_and_the_lora_changes_it(serve
     graph["ours"] = {"class_type": "GDRO_Generate", "inputs": generate}
     graph["show"] = {"class_type": "PreviewImage", "inputs": {"images": ["ours", 0]}}
     entry = server.run(graph)
-    ours, base, aligned = (pictures(server, entry, node) for node in ("show", without, with_it))
+    ours, base, aligned = (images_of(server, entry, node) for node in ("show", without, with_it))
     assert np.abs(ours - base).max() <= 2
     assert np.abs(aligned - base).max() > 50
 
 
-def test_a_picture_goes_through_the_autoencoder_and_back(server, graph):
-    native, shown = node_id(graph, "GDRO_ModelForComfyUI"), node_id(graph, "PreviewImage")
-    decoded = graph[shown]["inputs"]["images"]
+def test_an_image_is_encoded_and_decoded_again(server, graph):
+    native, preview = node_id(graph, "GDRO_ModelForComfyUI"), node_id(graph, "PreviewImage")
+    decoded = graph[preview]["inputs"]["images"]
     graph["in"] = {"class_type": "VAEEncode", "inputs": {"pixels": decoded, "vae": [native, 2]}}
     graph["out"] = {"class_type": "VAEDecode", "inputs": {"samples": ["in", 0], "vae": [native, 2]}}
     graph["show"] = {"class_type": "PreviewImage", "inputs": {"images": ["out", 0]}}
     entry = server.run(graph)
-    before, after = pictures(server, entry, shown), pictures(server, entry, "show")
+    before, after = images_of(server, entry, preview), images_of(server, entry, "show")
     assert np.abs(before - after).mean() < 12
 
 
-def test_a_prompt_that_the_model_cannot_read_is_refused_on_its_node(server, graph):
+def test_an_unreadable_prompt_is_refused_on_its_node(server, graph):
     change(graph, "CLIPTextEncode", {"text": "(猫:1.2)"})
     entry = server.wait(server.queue(graph))
     [error] = messages(entry, "execution_error")
@@ -60,7 +60,7 @@ def test_a_prompt_that_the_model_cannot_read_is_refused_on_its_node(server, grap
     assert "this model cannot read" in error["exception_message"]
 
 
-def test_without_a_choice_the_node_asks_for_a_lora(server, graph):
+def test_a_missing_choice_of_a_lora_is_reported(server, graph):
     change(graph, "GDRO_LoadAlignedLoRA", {"lora_name": "choose a file"})
     entry = server.wait(server.queue(graph))
     [error] = messages(entry, "execution_error")

@@ -1,4 +1,4 @@
-"""The quickstart in a real ComfyUI: it runs, stops, goes on, and says what is wrong."""
+"""The quickstart in a real ComfyUI: schemas, loading, results, and the LoRA in ComfyUI's own nodes."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ LIBRARIES = {"accelerate", "diffusers", "onnxruntime", "peft", "rapidocr", "tran
 
 @pytest.fixture(scope="module")
 def transformer(server) -> Path:
-    """The bundled transformer, where ComfyUI lists diffusion models."""
+    """The bundled transformer in ComfyUI's folder of diffusion models."""
     [file] = (loading.bundled_folder("tiny SD3") / "transformer").glob("*.safetensors")
     target = server.base / "models" / "diffusion_models" / "tiny_sd3.safetensors"
     shutil.copyfile(file, target)
@@ -31,7 +31,7 @@ def transformer(server) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(server, transformer):
-    """The quickstart with ComfyUI's own LoRA nodes behind it, and its history entry."""
+    """The quickstart with ComfyUI's own LoRA nodes after it, and its history entry."""
     graph = quickstart("finished")
     train = node_id(graph, TRAIN)
     more = {
@@ -77,31 +77,31 @@ def lora_file(finished, server) -> Path:
 
 
 @pytest.mark.parametrize("class_type", STAGES)
-def test_every_input_and_output_has_words(server, class_type):
+def test_every_input_and_output_has_a_tooltip(server, class_type):
     info = server.get(f"/object_info/{class_type}")[class_type]
-    assert info["display_name"] == STAGES[class_type].title
+    assert info["display_name"] == STAGES[class_type].display_name
     assert info["description"]
     assert all(info["output_tooltips"])
     assert len(info["output_tooltips"]) == len(STAGES[class_type].outputs)
-    wordless, names = [], []
+    undocumented, names = [], []
 
-    def look(inputs, prefix=""):
+    def visit(inputs, prefix=""):
         for name, (_, options) in {**inputs["required"], **inputs.get("optional", {})}.items():
             names.append(prefix + name)
             if not options.get("tooltip"):
-                wordless.append(prefix + name)
+                undocumented.append(prefix + name)
             for option in options.get("options", []):
                 if isinstance(option, dict):
-                    look({"required": {}, **option["inputs"]}, f"{prefix}{name}.")
+                    visit({"required": {}, **option["inputs"]}, f"{prefix}{name}.")
 
-    look(info["input"])
-    assert not wordless
+    visit(info["input"])
+    assert not undocumented
     assert set(names) >= {declared.name for declared in STAGES[class_type].inputs}
 
 
 @pytest.fixture(scope="module")
 def loaded(comfy_python, comfy_base):
-    """What a fresh process of ComfyUI's says after loading the pack."""
+    """The report of a fresh ComfyUI process that has loaded the pack."""
     script = PACK / "tests" / "comfyui" / "loading.py"
     done = subprocess.run(
         [comfy_python, script, PACK, comfy_base], cwd=CHECKOUT, capture_output=True, text=True,
@@ -111,18 +111,18 @@ def loaded(comfy_python, comfy_base):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_loading_the_pack_is_light(loaded):
+def test_loading_the_pack_is_fast_and_imports_no_libraries(loaded):
     assert loaded["loaded"]
     assert not {name.split(".")[0] for name in loaded["modules"]} & LIBRARIES
     assert loaded["seconds"] < 1
 
 
-def test_a_missing_library_is_named_with_the_way_to_install_it(loaded):
+def test_a_missing_library_is_named_with_how_to_install_it(loaded):
     assert "diffusers" in loaded["without_diffusers"]
     assert "-m pip install -r" in loaded["without_diffusers"]
 
 
-def test_the_quickstart_shows_pictures_and_figures(server, finished):
+def test_the_quickstart_shows_images_and_figures(server, finished):
     graph, entry = finished
     [image] = entry["outputs"][node_id(graph, "LossGraphNode")]["images"]
     picture = server.fetch(f"/view?filename={image['filename']}&type={image['type']}")
@@ -163,13 +163,13 @@ def test_the_lora_fits_the_transformer(server, lora_file, transformer):
             rank = lora[f"{module}.lora_A.weight"].shape[0]
             assert lora[f"{module}.lora_A.weight"].shape == (rank, into)
             assert lora[f"{module}.lora_B.weight"].shape == (out, rank)
-    # All but the last block's query of the text, whose result is thrown away.
+    # The text's query in the last block gets no gradient, as its result is not used.
     assert (
         sum(bool(lora[f"{module}.lora_B.weight"].any()) for module in modules) >= len(modules) - 1
     )
 
 
-def test_comfyuis_own_nodes_take_the_lora(server, finished, lora_file):
+def test_comfyuis_own_nodes_accept_the_lora(server, finished, lora_file):
     folder = server.base / "output" / "stock"
     files = {path.name.split("_0")[0]: load_file(path) for path in folder.glob("*.safetensors")}
     lora = load_file(lora_file)
@@ -193,9 +193,9 @@ def test_the_lora_is_found_by_its_name(server, finished, lora_file):
     [ours], [named] = (
         list((server.base / "output" / "stock").glob(f"{name}_0*")) for name in ("ours", "named")
     )
-    wanted, found = load_file(ours), load_file(named)
-    assert found.keys() == wanted.keys()
-    assert all((found[key] == wanted[key]).all() for key in wanted)
+    expected, actual = load_file(ours), load_file(named)
+    assert actual.keys() == expected.keys()
+    assert all((actual[key] == expected[key]).all() for key in expected)
 
 
 def test_a_lora_for_another_model_is_refused_by_name(server, transformer):
@@ -217,24 +217,24 @@ def test_a_lora_for_another_model_is_refused_by_name(server, transformer):
             "inputs": {"model": ["ours", 0], "filename_prefix": "stock/never"},
         },
     }
-    said, node = error_of(server, graph)
-    assert "model: for_flux.safetensors was trained for another model" in said
-    assert "(3072, 3072) there" in said
-    assert node == "GDRO_LoadAlignedLoRA"
+    message, node_type = error_of(server, graph)
+    assert "model: for_flux.safetensors was trained for another model" in message
+    assert "(3072, 3072) in the LoRA" in message
+    assert node_type == "GDRO_LoadAlignedLoRA"
 
 
-def test_queued_again_it_finds_everything_done(server, finished):
+def test_a_second_run_makes_nothing_new(server, finished):
     graph = {k: node for k, node in finished[0].items() if node["class_type"] != "ModelSave"}
-    places = server.base / "output" / "gdro", server.base / "models" / "loras"
-    before = stamps(*places)
+    folders = server.base / "output" / "gdro", server.base / "models" / "loras"
+    before = stamps(*folders)
     server.run(graph)
     cached = server.run(graph)
     server.forget()
     fresh = server.run(graph)
-    assert stamps(*places) == before
-    [kept] = messages(cached, "execution_cached")
-    [forgotten] = messages(fresh, "execution_cached")
-    assert node_id(graph, TRAIN) in kept["nodes"]
-    assert not forgotten["nodes"]
-    shown = node_id(graph, "GDRO_EvaluateAlignment")
-    assert fresh["outputs"][shown]["text"] == finished[1]["outputs"][shown]["text"]
+    assert stamps(*folders) == before
+    [hits] = messages(cached, "execution_cached")
+    [hits_after_restart] = messages(fresh, "execution_cached")
+    assert node_id(graph, TRAIN) in hits["nodes"]
+    assert not hits_after_restart["nodes"]
+    evaluation = node_id(graph, "GDRO_EvaluateAlignment")
+    assert fresh["outputs"][evaluation]["text"] == finished[1]["outputs"][evaluation]["text"]

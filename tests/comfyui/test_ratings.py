@@ -1,4 +1,4 @@
-"""The creator's own ratings in a real ComfyUI: what needs them waits, and goes on without drawing again."""
+"""Ratings by hand in a real ComfyUI: what needs them waits, and continues without sampling again."""
 
 import json
 import urllib.request
@@ -27,7 +27,7 @@ def run_folder(server, run_name):
     return folder
 
 
-def pictures(folder):
+def image_times(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
 
 
@@ -43,21 +43,21 @@ def rate(server, folder, group, stars):
 
 
 def executed(entry):
-    """Ids of the nodes that ran, and were not taken from the cache or left out."""
+    """Return the ids of the nodes that ran, and were neither cached nor skipped."""
     cached = {node for message in messages(entry, "execution_cached") for node in message["nodes"]}
     return set(entry["outputs"]) - cached
 
 
-def test_the_branch_waits_for_ratings_and_goes_on_without_drawing_again(server):
+def test_the_branch_waits_for_ratings_and_continues_without_sampling_again(server):
     entry = server.run(graph("waits"))
-    assert "score" not in entry["outputs"], "what needs the ratings ran without them"
+    assert "score" not in entry["outputs"], "the node ran without the ratings that it needs"
     assert entry["outputs"]["rating"]["text"] == [
         "0 of 3 groups rated; rate more and press Run (2 are needed)."
     ]
     folder = run_folder(server, "waits")
     assert entry["outputs"]["rating"]["gdro"] == [{"run": folder.name}], "the gallery has no run"
-    made = pictures(folder)
-    assert len(made) == 9
+    sampled = image_times(folder)
+    assert len(sampled) == 9
 
     groups = sorted(path.name for path in (folder / "prompts").iterdir())
     rate(server, folder, groups[0], [5, None, 1])
@@ -70,7 +70,7 @@ def test_the_branch_waits_for_ratings_and_goes_on_without_drawing_again(server):
     assert "rollout" not in executed(entry)
     assert "4 of 9 pictures rated; 2 of 3 groups" in entry["outputs"]["rating"]["text"][0]
     assert "4 images in 2 groups (5 without a score" in entry["outputs"]["score"]["text"][0]
-    assert pictures(folder) == made, "pictures were drawn again"
+    assert image_times(folder) == sampled, "images were sampled again"
     scores = list((folder / "scores").glob("rating-*.jsonl"))
     assert len(scores) == 1
 
@@ -78,7 +78,7 @@ def test_the_branch_waits_for_ratings_and_goes_on_without_drawing_again(server):
     assert not executed(entry) & {"rollout", "rating", "score"}, "nothing has changed"
 
 
-def test_two_runs_that_wait_do_not_fail_the_rest_of_the_graph(server):
+def test_a_waiting_branch_does_not_stop_the_rest_of_the_graph(server):
     both = graph("rest")
     both["shapes"] = {"class_type": "GDRO_CompositionReward", "inputs": {"strict": True}}
     both["other"] = {

@@ -1,4 +1,4 @@
-"""The routes under /gdro/ in a real ComfyUI: what they give, and that they give nothing else."""
+"""The routes below /gdro/ in a real ComfyUI: what they serve, and that they serve nothing else."""
 
 import http.client
 import json
@@ -33,18 +33,18 @@ def folder(server):
 
 
 def ask(server, method, path, body=None, headers=None):
-    """Status, content type and body of an answer; the path is sent as it is."""
-    place = urlsplit(server.url)
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
+    """Return status, content type and body of the response; the path is sent unchanged."""
+    url = urlsplit(server.url)
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=60)
     try:
         connection.request(method, path, body, headers or {})
-        answer = connection.getresponse()
-        return answer.status, answer.getheader("Content-Type", ""), answer.read()
+        response = connection.getresponse()
+        return response.status, response.getheader("Content-Type", ""), response.read()
     finally:
         connection.close()
 
 
-def test_what_is_there_comes_with_its_type(server, folder):
+def test_runs_are_served_with_their_content_types(server, folder):
     status, kind, body = ask(server, "GET", "/gdro/runs")
     assert (status, kind.split(";")[0]) == (200, "application/json")
     assert [run["name"] for run in json.loads(body) if run["run"] == RUN] == [EVIL]
@@ -74,20 +74,20 @@ def test_what_is_there_comes_with_its_type(server, folder):
         f"/gdro/runs/{RUN}/trainings/aaaa000000/evaluations/%2e%2e/report",
     ],
 )
-def test_nothing_outside_of_a_run_is_given(server, folder, path):
+def test_nothing_outside_a_run_is_served(server, folder, path):
     status, _, body = ask(server, "GET", path)
     assert status == 404, path
     assert b"secret" not in body
 
 
 @pytest.mark.parametrize("query", ["offset=x", "limit=-1", "offset=99999999999", "least_spread=x"])
-def test_questions_that_make_no_sense_are_refused(server, folder, query):
+def test_malformed_queries_are_refused(server, folder, query):
     status, _, body = ask(server, "GET", f"/gdro/runs/{RUN}/groups?{query}")
     assert status == 400
     assert json.loads(body)["error"]
 
 
-def test_only_the_methods_that_are_meant_work(server, folder):
+def test_other_methods_are_refused(server, folder):
     wish = f"/gdro/runs/{RUN}/trainings/aaaa000000/wish"
     for method, path in (
         ("POST", "/gdro/runs"),
@@ -101,7 +101,7 @@ def test_only_the_methods_that_are_meant_work(server, folder):
     assert folder.is_dir()
 
 
-def test_wishes_are_small_json_of_known_words(server, folder):
+def test_commands_must_be_small_json_of_known_words(server, folder):
     path = f"/gdro/runs/{RUN}/trainings/aaaa000000/wish"
     sent = {"Content-Type": "application/json"}
     assert ask(server, "POST", path, b'{"wish": "stop"}', {"Content-Type": "text/plain"})[0] == 415
@@ -115,13 +115,13 @@ def test_wishes_are_small_json_of_known_words(server, folder):
     assert (folder / "train" / "aaaa000000" / "wish-stop").is_file()
 
 
-def test_delete_takes_the_run(server, folder):
+def test_delete_removes_the_run(server, folder):
     assert ask(server, "DELETE", f"/gdro/runs/{RUN}")[0] == 200
     assert not folder.exists()
     assert ask(server, "DELETE", f"/gdro/runs/{RUN}")[0] == 404
 
 
-def test_ratings_are_of_groups_of_the_run(server, folder):
+def test_ratings_must_fit_a_group_of_the_run(server, folder):
     path, sent = f"/gdro/runs/{RUN}/ratings", {"Content-Type": "application/json"}
 
     def rate(group, ratings):

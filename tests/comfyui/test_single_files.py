@@ -1,4 +1,4 @@
-"""A FLUX.1 from ComfyUI's model folders, with ComfyUI's own tokenizers, over HTTP."""
+"""A FLUX.1 of single files from ComfyUI's model folders, with ComfyUI's own tokenizers."""
 
 import shutil
 
@@ -10,12 +10,12 @@ from comfyui_server import messages
 
 from gdro_comfy.models import original_layouts
 
-PICKS = {"transformer": "f1.safetensors", "clip_l": "cl.safetensors", "t5": "t5.safetensors"}
+FILES = {"transformer": "f1.safetensors", "clip_l": "cl.safetensors", "t5": "t5.safetensors"}
 
 
 @pytest.fixture(scope="module")
 def flux_files(server, tmp_path_factory):
-    """Small files of real widths and vocabularies, T5 in fp8, where ComfyUI lists them."""
+    """Small files of real widths and vocabularies, T5 in fp8, in ComfyUI's model folders."""
     eight = torch.float8_e4m3fn
     t5 = {key: tensor.to(eight) for key, tensor in small.encoder(small.t5(32128)).items()}
     names = original_layouts.flux_names(2, 2)
@@ -27,17 +27,17 @@ def flux_files(server, tmp_path_factory):
         ae=small.original_vae(tiny_models.vae(32, 32)),
     )
     models = server.base / "models"
-    places = {"f1": "diffusion_models", "cl": "text_encoders", "t5": "text_encoders", "ae": "vae"}
-    for name, folder in places.items():
+    folders = {"f1": "diffusion_models", "cl": "text_encoders", "t5": "text_encoders", "ae": "vae"}
+    for name, folder in folders.items():
         (models / folder).mkdir(exist_ok=True)
         shutil.move(paths[name], models / folder / paths[name].name)
     yield
-    for name, folder in places.items():
+    for name, folder in folders.items():
         (models / folder / f"{name}.safetensors").unlink()
 
 
 def graph(**changes):
-    files = {**PICKS, "clip_g": "none", "vae": "ae.safetensors", **changes}
+    files = {**FILES, "clip_g": "none", "vae": "ae.safetensors", **changes}
     source = {f"source.{name}": file for name, file in files.items()}
     generate = {
         "model": ["load", 0], "prompt": 'a sign that says "OPEN"', "images": 1, "steps": 1,
@@ -53,12 +53,12 @@ def graph(**changes):
     }
 
 
-def test_a_model_of_single_files_draws(server, flux_files):
+def test_a_model_of_single_files_generates(server, flux_files):
     entry = server.run(graph())
     assert len(entry["outputs"]["show"]["images"]) == 1
 
 
-def test_a_wrong_pick_is_said_on_the_node_in_seconds(server, flux_files):
+def test_a_wrong_file_is_reported_on_the_node(server, flux_files):
     entry = server.wait(server.queue(graph(vae="none", t5="cl.safetensors")))
     [error] = messages(entry, "execution_error")
     assert error["node_type"] == "GDRO_LoadBaseModel"
@@ -66,7 +66,7 @@ def test_a_wrong_pick_is_said_on_the_node_in_seconds(server, flux_files):
     assert "Choose this file at clip_l." in error["exception_message"]
 
 
-def test_the_node_lists_comfyuis_files_after_none(server, flux_files):
+def test_the_node_lists_comfyuis_files(server, flux_files):
     info = server.get("/object_info/GDRO_LoadBaseModel")["GDRO_LoadBaseModel"]
     text = str(info["input"])
     assert "single files" in text

@@ -1,9 +1,8 @@
-"""Run by ComfyUI's Python: a LoRA on the tiny transformer through ComfyUI's own loaders.
+"""Write the velocities of a transformer with and without a LoRA, as ComfyUI's own loaders apply it.
 
-    python velocities.py TRANSFORMER LORA INPUTS OUTPUT     (all safetensors)
-
-Writes the velocities of the base model, of the model with the LoRA as the stock loader patches it, and
-of the model as the ``LORA_MODEL`` loader patches it.
+Run by ComfyUI's Python in its checkout: python velocities.py TRANSFORMER LORA INPUTS OUTPUT, all of them
+safetensors. The output has "base", "aligned" (strength 1) and "half" (strength 0.5), and the numbers of
+"modules" in the LoRA and of "patches" applied.
 """
 
 import os
@@ -24,7 +23,7 @@ import safetensors.torch  # noqa: E402
 import torch  # noqa: E402
 
 inputs = safetensors.torch.load_file(inputs_file)
-told = {"guidance": inputs["guidance"]} if "guidance" in inputs else {}
+extra = {"guidance": inputs["guidance"]} if "guidance" in inputs else {}
 model = comfy.sd.load_diffusion_model(transformer, model_options={"dtype": torch.float32})
 
 
@@ -33,7 +32,7 @@ def velocity(patcher):
     x, sigma = inputs["x"], inputs["sigma"]
     with torch.no_grad():
         denoised = patcher.model.apply_model(
-            x, sigma, c_crossattn=inputs["hidden"], y=inputs["pooled"], **told
+            x, sigma, c_crossattn=inputs["hidden"], y=inputs["pooled"], **extra
         )
     return ((x - denoised) / sigma.reshape(-1, 1, 1, 1)).contiguous()
 

@@ -19,7 +19,9 @@ def settings(**changes):
 
 def add(group, count):
     images = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(count)]
-    group.add(torch.randn(count, 16, 2, 2), images, BatchedConditioning({"hidden": torch.ones(1, 3)}))
+    group.add(
+        torch.randn(count, 16, 2, 2), images, BatchedConditioning({"hidden": torch.ones(1, 3)})
+    )
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -30,11 +30,11 @@ def _show(host, thing, note=None):
 
 KIND = Input(
     "kind",
-    "DYNAMIC",
+    "DYNAMICCOMBO",
     choices={
         "plain": (),
         "fancy": (
-            Input("size", "INT", default=3, minimum=1, maximum=9),
+            Input("size", "INT", default=3, min=1, max=9),
             Input("look", "COMBO", default="red", options=("red", "blue")),
         ),
     },
@@ -44,7 +44,7 @@ STAGES = {
         _make,
         "Make",
         "",
-        (KIND, Input("seed", "INT", default=0, minimum=0)),
+        (KIND, Input("seed", "INT", default=0, min=0)),
         (Output("thing", "THING"),),
     ),
     "Show": Stage(
@@ -72,16 +72,16 @@ def api(seed=1, **inputs):
 
 
 def ui(widgets=("fancy", 5, "blue", 7, "randomize"), **changes):
-    made = {
+    make = {
         "id": 1, "type": "Make", "mode": 0, "widgets_values": list(widgets), "inputs": [],
         "outputs": [{"name": "thing", "type": "THING", "links": [9]}],
     }  # fmt: skip
-    shown = {
+    show = {
         "id": 2, "type": "Show", "mode": 0, "outputs": [],
         "inputs": [{"name": "thing", "type": "THING", "link": 9}],
     }  # fmt: skip
     note = {"id": 3, "type": "MarkdownNote", "widgets_values": ["hello"], "mode": 0}
-    document = {"nodes": [note, shown, made], "links": [[9, 1, 0, 2, 0, "THING"]], "version": 0.4}
+    document = {"nodes": [note, show, make], "links": [[9, 1, 0, 2, 0, "THING"]], "version": 0.4}
     return {**document, **changes}
 
 
@@ -95,7 +95,7 @@ def run(tmp_path, host, document):
     return workflow.run(load(tmp_path, document), host, STAGES)
 
 
-def test_both_formats_give_the_same(tmp_path, host):
+def test_both_formats_give_the_same_result(tmp_path, host):
     expected = {"kind": "fancy", "size": 5, "look": "blue", "seed": 7}
     assert run(tmp_path, host, api(seed=7))["1"] == (expected,)
     assert run(tmp_path, host, ui())["1"] == (expected,)
@@ -107,12 +107,12 @@ def test_links_as_objects_are_read(tmp_path, host):
     assert "2" in run(tmp_path, host, ui(links=[link]))
 
 
-def test_the_shorter_choice_takes_fewer_widgets(tmp_path, host):
-    made = run(tmp_path, host, ui(widgets=("plain", 4)))["1"][0]
-    assert made == {"kind": "plain", "seed": 4}
+def test_a_choice_without_inputs_has_fewer_widgets(tmp_path, host):
+    thing = run(tmp_path, host, ui(widgets=("plain", 4)))["1"][0]
+    assert thing == {"kind": "plain", "seed": 4}
 
 
-def test_only_what_leads_to_an_output_runs_and_once(tmp_path, host):
+def test_only_nodes_that_lead_to_an_output_run_and_each_once(tmp_path, host):
     document = api()
     document["3"] = {"class_type": "Make", "inputs": {"kind": "plain", "seed": 2}}
     document["4"] = {"class_type": "Show", "inputs": {"thing": ["1", 0]}}
@@ -121,20 +121,20 @@ def test_only_what_leads_to_an_output_runs_and_once(tmp_path, host):
     assert RAN == ["make", "show", "show"]
 
 
-def test_it_runs_in_inference_mode_as_comfyui_does(tmp_path, host):
+def test_nodes_run_in_inference_mode_as_in_comfyui(tmp_path, host):
     import torch
 
-    seen = []
-    stages = {**STAGES, "Show": Stage(lambda h, thing, note: seen.append(torch.is_inference_mode_enabled())
+    modes = []
+    stages = {**STAGES, "Show": Stage(lambda h, thing, note: modes.append(torch.is_inference_mode_enabled())
               or ("",), "Show", "", STAGES["Show"].inputs, STAGES["Show"].outputs, True)}  # fmt: skip
     workflow.run(load(tmp_path, api()), host, stages)
-    assert seen == [True]
+    assert modes == [True]
 
 
 def test_a_muted_output_leaves_nothing_to_run(tmp_path, host):
     document = ui()
     document["nodes"][1]["mode"] = 2
-    with pytest.raises(InputError, match="no node in it gives a result"):
+    with pytest.raises(InputError, match="it has no output node"):
         run(tmp_path, host, document)
 
 
@@ -164,9 +164,9 @@ def test_a_reroute_is_followed(tmp_path, host):
         ({"nodes": "x"}, "not a ComfyUI workflow"),
         ({"nodes": [{"id": 1}], "links": []}, 'lacks "id" or "type"'),
         ({**api(), "3": {"class_type": "KSampler", "inputs": {}}}, "do not run here: KSampler"),
-        ({"1": api()["1"]}, "no node in it gives a result"),
-        (api() | {"2": {"class_type": "Show", "inputs": {"thing": ["8", 0]}}}, "node 8, which is not there"),
-        (api() | {"2": {"class_type": "Show", "inputs": {"thing": ["1", 3]}}}, "wants output 3 of Make"),
+        ({"1": api()["1"]}, "it has no output node"),
+        (api() | {"2": {"class_type": "Show", "inputs": {"thing": ["8", 0]}}}, "node 8, which does not"),
+        (api() | {"2": {"class_type": "Show", "inputs": {"thing": ["1", 3]}}}, "linked to output 3 of Make"),
         (api() | {"2": {"class_type": "Show", "inputs": {"thing": ["2", 0]}}}, "form a cycle: Show"),
         (api(seed=-1), "seed: -1 does not fit.*0 or more"),
         (api(seed="many"), "seed: 'many' does not fit"),
@@ -175,21 +175,21 @@ def test_a_reroute_is_followed(tmp_path, host):
         (api(kind="odd"), "one of: plain, fancy"),
         ({"2": {"class_type": "Show", "inputs": {}}}, "thing: nothing is connected"),
         ({"2": {"class_type": "Show", "inputs": {"thing": ["5", 0]}},
-          "5": {"class_type": "Show", "inputs": {"thing": ["1", 0]}}, "1": api()["1"]}, "gets a STRING"),
+          "5": {"class_type": "Show", "inputs": {"thing": ["1", 0]}}, "1": api()["1"]}, "linked to a STRING"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused_before_anything_runs(tmp_path, host, document, message):
+def test_faulty_workflows_are_refused_before_anything_runs(tmp_path, host, document, message):
     with pytest.raises(InputError, match=message):
         run(tmp_path, host, document)
     assert RAN == []
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         workflow.load(tmp_path / "none.json", STAGES)
 
 
-def test_a_failing_node_is_named_and_its_cause_kept(tmp_path, host):
+def test_a_failing_node_is_named_and_its_cause_chained(tmp_path, host):
     with pytest.raises(workflow.NodeError, match=r"The end \(node 2\) failed: unlucky") as caught:
         run(tmp_path, host, api(seed=13))
     assert isinstance(caught.value.__cause__, RuntimeError)
@@ -197,7 +197,7 @@ def test_a_failing_node_is_named_and_its_cause_kept(tmp_path, host):
         run(tmp_path, host, api(seed=14))
 
 
-def test_cancelling_between_nodes(tmp_path, host):
+def test_cancelling_stops_between_nodes(tmp_path, host):
     host.cancel_after = 1
     with pytest.raises(Cancelled):
         run(tmp_path, host, api())
@@ -205,7 +205,7 @@ def test_cancelling_between_nodes(tmp_path, host):
 
 
 @pytest.mark.parametrize("name", ["1", "Make"])
-def test_settings_can_be_changed(tmp_path, name):
+def test_inputs_can_be_changed(tmp_path, name):
     graph = load(tmp_path, api())
     workflow.override(graph, f"{name}.kind.size=8", STAGES)
     workflow.override(graph, f"{name}.kind.look=red", STAGES)
@@ -221,20 +221,20 @@ def test_settings_can_be_changed(tmp_path, name):
         ("seed", "is not a setting"),
         ("Nobody.seed=1", "no node is called 'Nobody'.*Make, Show"),
         ("Make.sed=1", "has no input 'sed'.*seed"),
-        ("Show.thing=1", "'Show' is .*Use the id or the title"),
+        ("Show.thing=1", "'Show' names 2 nodes: .*Use the id or the title"),
     ],
 )
-def test_settings_that_fit_nothing_are_refused(tmp_path, setting, message):
+def test_changes_of_unknown_inputs_are_refused(tmp_path, setting, message):
     another = {"class_type": "Show", "inputs": {"thing": ["1", 0]}}
     document = api() | {"3": another, "4": another}
     with pytest.raises(InputError, match=message):
         workflow.override(load(tmp_path, document), setting, STAGES)
 
 
-def test_growing_inputs_are_gathered():
+def test_growing_inputs_are_collected():
     declared = (Input("rewards", "GDRO_REWARD"),)
-    given = {"rewards.reward0": 1, "rewards.reward1": 2}
-    assert nest(declared, given) == {"rewards": {"reward0": 1, "reward1": 2}}
+    flat = {"rewards.reward0": 1, "rewards.reward1": 2}
+    assert nest(declared, flat) == {"rewards": {"reward0": 1, "reward1": 2}}
 
 
 def test_defaults_are_filled_in():

@@ -1,4 +1,4 @@
-"""Pictures from elsewhere as groups: encoded as the model's own are, everything wrong told at once."""
+"""Importing images: encoded like sampled ones, and all problems reported at once."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from gdro_comfy.headless.console_host import ConsoleHost
 from gdro_comfy.importing.import_groups import ImportConfig, import_groups
 from gdro_comfy.importing.sources import from_folder, from_images
 from gdro_comfy.progress import Cancelled
-from gdro_comfy.rollouts.sample import RolloutConfig, generate
+from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.stages import STAGES
 from gdro_comfy.training.config import TrainConfig
@@ -27,29 +27,29 @@ CONFIG = ImportConfig(steps=1, run_name="mine")
 
 
 @pytest.fixture(scope="module")
-def drawn(bundled_model, tmp_path_factory):
-    """Groups of the model's own, to compare with: 2 prompts, 4 pictures each."""
-    host = RecordingHost(tmp_path_factory.mktemp("drawn"))
-    config = RolloutConfig(images_per_prompt=4, steps=8, guidance=1.5, run_name="drawn")
-    return generate(host, bundled_model, PROMPTS, config)
+def sampled(bundled_model, tmp_path_factory):
+    """A sampled rollout to compare with: 2 prompts, 4 images each."""
+    host = RecordingHost(tmp_path_factory.mktemp("sampled"))
+    config = RolloutConfig(images_per_prompt=4, steps=8, guidance=1.5, run_name="sampled")
+    return sample_rollout(host, bundled_model, PROMPTS, config)
 
 
 @pytest.fixture
-def taste(drawn, tmp_path):
-    """A folder as a creator has it: a sub-folder for each prompt with prompt.txt, 1.png the best."""
-    for group in drawn.groups():
+def taste(sampled, tmp_path):
+    """A folder to import: a sub-folder per prompt with prompt.txt and images 1 (best) to 4."""
+    for group in sampled.groups():
         folder = tmp_path / "input" / "taste" / group.prompt.text.replace(" ", "_")
         folder.mkdir(parents=True)
         (folder / "prompt.txt").write_text(group.prompt.text + "\n", encoding="utf-8")
-        for place in range(4):
-            shutil.copy(group.image_path(place), folder / f"{place + 1}.png")
+        for index in range(4):
+            shutil.copy(group.image_path(index), folder / f"{index + 1}.png")
     return tmp_path / "input" / "taste"
 
 
 def load(host, model, folder, prompts_from="caption files", typed="", **changes):
-    found = from_folder(folder, prompts_from, typed)
+    source = from_folder(folder, prompts_from, typed)
     return import_groups(
-        host, model, found, ImportConfig(**{"steps": 1, "run_name": "mine", **changes})
+        host, model, source, ImportConfig(**{"steps": 1, "run_name": "mine", **changes})
     )
 
 
@@ -58,7 +58,7 @@ def problems(error):
 
 
 def save(path, size=(64, 64), mode="RGB", seed=0, **kwargs):
-    """A picture of noise, so that no two are the same."""
+    """Save an image of noise that differs for each path and seed."""
     noise = np.random.default_rng([seed, *str(path)[-60:].encode()]).integers(
         0, 255, (*size[::-1], 3)
     )
@@ -73,31 +73,31 @@ def folder_of(tmp_path, **groups):
     return tmp_path / "set"
 
 
-def test_latents_are_those_that_drawing_gives(bundled_model, host, drawn, taste):
-    made = load(host, bundled_model, taste).rollout
-    assert made.images_per_prompt == 4
-    assert made.prompts == drawn.prompts
-    for mine, theirs in zip(made.groups(), drawn.groups(), strict=True):
-        # What is left is what the VAE loses: its latents have a deviation of about 1.
-        error = (mine.latents().float() - theirs.latents().float()).square().mean().sqrt()
-        assert error < 0.25 * theirs.latents().float().std()
-        for place in range(4):
-            assert mine.image(place).tobytes() == theirs.image(place).tobytes()
-        for name, tensor in theirs.conditioning().tensors.items():
-            assert torch.allclose(mine.conditioning().tensors[name], tensor, atol=1e-5)
+def test_latents_match_those_of_sampled_images(bundled_model, host, sampled, taste):
+    imported = load(host, bundled_model, taste).rollout
+    assert imported.images_per_prompt == 4
+    assert imported.prompts == sampled.prompts
+    for group, expected in zip(imported.groups(), sampled.groups(), strict=True):
+        # The difference is the VAE's loss; its latents have a standard deviation of about 1.
+        error = (group.latents().float() - expected.latents().float()).square().mean().sqrt()
+        assert error < 0.25 * expected.latents().float().std()
+        for index in range(4):
+            assert group.image(index).tobytes() == expected.image(index).tobytes()
+        for name, tensor in expected.conditioning().tensors.items():
+            assert torch.allclose(group.conditioning().tensors[name], tensor, atol=1e-5)
 
 
-def test_the_vae_gives_the_pictures_back(bundled_model, host, taste):
+def test_imported_latents_decode_to_the_images(bundled_model, host, taste):
     for group in load(host, bundled_model, taste).rollout.groups():
         decoded = bundled_model.decode(group.latents().float())
-        stored = np.stack([np.asarray(group.image(place)) for place in range(4)]) / 255
+        stored = np.stack([np.asarray(group.image(index)) for index in range(4)]) / 255
         assert np.abs(decoded.numpy() - stored).mean() < 0.03
 
 
-def test_the_order_of_the_names_trains_without_a_judge(bundled_model, host, taste):
-    made = load(host, bundled_model, taste)
-    assert "the reward is the order of their names" in made.summary
-    scored = score_rollout(host, made.rollout, made.reward)
+def test_the_order_of_the_file_names_is_a_reward_to_train_on(bundled_model, host, taste):
+    imported = load(host, bundled_model, taste)
+    assert "the reward is the order of the file names" in imported.summary
+    scored = score_rollout(host, imported.rollout, imported.reward)
     assert np.allclose(scored.scores(), [[1, 2 / 3, 1 / 3, 0]] * 2)
     result = train(
         host, bundled_model, scored, GDRO(group_size=4, temperature=0.0),
@@ -106,7 +106,7 @@ def test_the_order_of_the_names_trains_without_a_judge(bundled_model, host, tast
     assert result.path.is_file()
     assert len(list((result.folder / "samples").glob("*.png"))) == 1
     with pytest.raises(InputError, match="another reward for rounds"):
-        made.reward.check_prompts(made.rollout.prompts)
+        imported.reward.check_prompts(imported.rollout.prompts)
 
 
 @pytest.mark.parametrize(
@@ -117,25 +117,25 @@ def test_the_order_of_the_names_trains_without_a_judge(bundled_model, host, tast
         (["1.png", "1.webp", "7.png"], [1, 1, 0]),
     ],
 )
-def test_names_that_give_an_order(bundled_model, host, tmp_path, names, rewards):
-    made = load(host, bundled_model, folder_of(tmp_path, cat=names), "folder names")
-    assert score_rollout(host, made.rollout, made.reward).scores().tolist() == [rewards]
+def test_file_names_that_give_an_order(bundled_model, host, tmp_path, names, rewards):
+    imported = load(host, bundled_model, folder_of(tmp_path, cat=names), "folder names")
+    assert score_rollout(host, imported.rollout, imported.reward).scores().tolist() == [rewards]
 
 
 @pytest.mark.parametrize("names", [["a.png", "b.png"], ["1.png", "b.png"], ["1.png", "x_w.png"],
                                    ["a_w.png", "b_w.png"]])  # fmt: skip
-def test_names_without_an_order_say_so_when_the_reward_is_used(
+def test_file_names_without_an_order_are_reported_when_the_reward_is_used(
     bundled_model, host, tmp_path, names
 ):
-    made = load(host, bundled_model, folder_of(tmp_path, cat=names), "folder names")
-    assert "give no order" in made.summary
+    imported = load(host, bundled_model, folder_of(tmp_path, cat=names), "folder names")
+    assert "give no order" in imported.summary
     with pytest.raises(
         InputError, match=r"give no order.*Name the pictures of every prompt 1, 2, 3"
     ):
-        score_rollout(host, made.rollout, made.reward)
+        score_rollout(host, imported.rollout, imported.reward)
 
 
-def test_everything_wrong_is_told_at_once_and_nothing_made(bundled_model, host, taste):
+def test_all_problems_are_reported_at_once_and_nothing_is_written(bundled_model, host, taste):
     circles, squares = taste / "one_red_circle", taste / "two_blue_squares"
     (circles / "2.png").write_bytes((circles / "2.png").read_bytes()[:400])
     (circles / "3.png").write_bytes(b"")
@@ -149,12 +149,12 @@ def test_everything_wrong_is_told_at_once_and_nothing_made(bundled_model, host, 
     frames[0].save(taste / "one star" / "2.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(InputError, match="something is wrong with the pictures") as error:
         load(host, bundled_model, taste)
-    told = problems(error)
+    reported = problems(error)
     for expected in (
         "one_red_circle/2.png: it is damaged or cut short",
-        "one_red_circle/3.png: it is no picture of a known kind",
+        "one_red_circle/3.png: it is damaged, or not a picture of a supported format",
         "two_blue_squares/9.png: it is the same as one_red_circle/1.png",
-        "two_blue_squares/1.png: its .txt says 'three blue squares', prompt.txt 'two blue squares'",
+        "two_blue_squares/1.png: its .txt says 'three blue squares', but prompt.txt says 'two blue squares'",
         "two_blue_squares: its pictures have 2 prompts",
         "alone/prompt.txt is not text in UTF-8",
         "alone/1.png: there is no prompt.txt",
@@ -162,18 +162,18 @@ def test_everything_wrong_is_told_at_once_and_nothing_made(bundled_model, host, 
         "one star/1.png: 1 x 1 pixels would be enlarged 64 times",
         "one star/2.gif: it has 2 frames or pages",
     ):
-        assert [line for line in told if line.startswith(expected)], (expected, told)
+        assert [line for line in reported if line.startswith(expected)], (expected, reported)
     assert not (host.output_dir / "gdro").exists()
 
 
-def test_a_picture_alone_has_nothing_to_be_compared_with(bundled_model, host, tmp_path):
+def test_a_group_of_one_image_is_refused(bundled_model, host, tmp_path):
     folder = folder_of(tmp_path, cat=["a.png"], dog=["a.png", "b.png"])
     with pytest.raises(InputError) as error:
         load(host, bundled_model, folder, "folder names")
     assert problems(error) == ["cat: 1 picture leaves nothing to compare; 2 or more are needed"]
 
 
-def test_odd_files_come_in_as_they_look(bundled_model, host, tmp_path):
+def test_unusual_image_formats_are_imported_as_they_look(bundled_model, host, tmp_path):
     folder = tmp_path / "set" / "one red circle"
     folder.mkdir(parents=True)
     clear = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
@@ -188,14 +188,14 @@ def test_odd_files_come_in_as_they_look(bundled_model, host, tmp_path):
     turned.save(folder / "d.jpg", exif=exif)
     Image.new("P", (64, 64), 0).save(folder / "Größe 猫 🐈.png")
     [group] = load(host, bundled_model, tmp_path / "set", "folder names").rollout.groups()
-    a, b, c, d, _ = (np.asarray(group.image(place)) for place in range(5))
+    a, b, c, d, _ = (np.asarray(group.image(index)) for index in range(5))
     assert (a[0, 0].tolist(), a[1, 1].tolist()) == ([255] * 3, [255, 0, 0])
     assert (b == 100).all()
     assert (c == 200).all()
-    assert d[0, 32, 2] > 200 > d[63, 32, 2]  # turned upright: blue above yellow
+    assert d[0, 32, 2] > 200 > d[63, 32, 2]  # upright: blue above yellow
 
 
-def test_other_sizes_are_scaled_to_cover_and_cut_in_the_middle(bundled_model, host, tmp_path):
+def test_other_sizes_are_scaled_to_cover_and_cropped_to_the_centre(bundled_model, host, tmp_path):
     folder = tmp_path / "set" / "a_circle"
     wide = Image.new("RGB", (256, 64), "blue")
     wide.paste("red", (96, 0, 160, 64))
@@ -203,12 +203,14 @@ def test_other_sizes_are_scaled_to_cover_and_cut_in_the_middle(bundled_model, ho
     wide.save(folder / "wide.png")
     save(folder / "strip.png", (8192, 64))
     save(folder / "exact.png")
-    made = load(host, bundled_model, tmp_path / "set", "folder names")
-    pictures = {p: made.rollout.groups()[0].image(p) for p in range(3)}
-    assert {picture.size for picture in pictures.values()} == {(64, 64)}
-    assert (np.asarray(pictures[2]) == [255, 0, 0]).all()
-    assert "scaled to cover 64 x 64 and cut in the middle: " in made.summary
-    assert "more than half is cut off: a_circle/strip.png, a_circle/wide.png" in made.summary
+    imported = load(host, bundled_model, tmp_path / "set", "folder names")
+    images = [imported.rollout.groups()[0].image(index) for index in range(3)]
+    assert {image.size for image in images} == {(64, 64)}
+    assert (np.asarray(images[2]) == [255, 0, 0]).all()
+    assert "scaled to cover 64 x 64 and cropped to the centre: " in imported.summary
+    assert (
+        "more than half is cropped away: a_circle/strip.png, a_circle/wide.png" in imported.summary
+    )
     large = load(host, bundled_model, tmp_path / "set", "folder names", width=96, height=32)
     assert large.rollout.groups()[0].latents().shape == (3, 16, 4, 12)
     assert large.rollout.groups()[0].image(2).size == (96, 32)
@@ -216,18 +218,18 @@ def test_other_sizes_are_scaled_to_cover_and_cut_in_the_middle(bundled_model, ho
         load(host, bundled_model, tmp_path / "set", "folder names", width=60)
 
 
-def test_groups_become_alike(bundled_model, host, tmp_path):
+def test_groups_get_one_size(bundled_model, host, tmp_path):
     folder = folder_of(
         tmp_path, cat=[f"{n}.png" for n in range(1, 8)], dog=["1.png", "2.png", "3.png"],
         cow=["1.png", "2.png"],
     )  # fmt: skip
-    made = load(host, bundled_model, folder, "folder names", images_per_prompt=3)
-    assert [prompt.text for prompt in made.rollout.prompts] == ["cat", "dog"]
-    assert "left out, with fewer than 3 pictures: cow" in made.summary
-    assert "cut to 3 pictures: cat (7)" in made.summary
-    cats = made.rollout.groups()[0]
-    for place, name in enumerate(("1.png", "4.png", "7.png")):
-        assert cats.image(place).tobytes() == Image.open(folder / "cat" / name).tobytes()
+    imported = load(host, bundled_model, folder, "folder names", images_per_prompt=3)
+    assert [prompt.text for prompt in imported.rollout.prompts] == ["cat", "dog"]
+    assert "left out, with fewer than 3 pictures: cow" in imported.summary
+    assert "cut to 3 pictures: cat (7)" in imported.summary
+    cats = imported.rollout.groups()[0]
+    for index, name in enumerate(("1.png", "4.png", "7.png")):
+        assert cats.image(index).tobytes() == Image.open(folder / "cat" / name).tobytes()
     smallest = load(host, bundled_model, folder, "folder names").rollout
     assert (len(smallest.prompts), smallest.images_per_prompt) == (3, 2)
     with pytest.raises(InputError, match="no group has 8 pictures, the largest has 7"):
@@ -235,48 +237,60 @@ def test_groups_become_alike(bundled_model, host, tmp_path):
 
 
 def counting(model, monkeypatch):
-    """How many pictures are encoded from now on, as a list that grows."""
-    made, encode = [], model.encode_images
-    monkeypatch.setattr(model, "encode_images", lambda x: (made.append(len(x)), encode(x))[1])
-    return made
+    """Return a list that grows by the number of images of each later call of ``encode_images``."""
+    counts, encode = [], model.encode_images
+    monkeypatch.setattr(model, "encode_images", lambda x: (counts.append(len(x)), encode(x))[1])
+    return counts
 
 
-def test_the_same_again_makes_nothing_and_a_change_another_run(
+def test_importing_again_encodes_nothing_and_a_change_makes_another_run(
     bundled_model, host, taste, monkeypatch
 ):
     first = load(host, bundled_model, taste)
-    made = counting(bundled_model, monkeypatch)
+    counts = counting(bundled_model, monkeypatch)
     again = load(host, bundled_model, taste)
     assert again.rollout.run.folder == first.rollout.run.folder
     assert again.reward.settings == first.reward.settings
-    assert made == []
+    assert counts == []
     best, worst = taste / "one_red_circle" / "1.png", taste / "one_red_circle" / "4.png"
     best.rename(taste / "x")
     worst.rename(best)
     (taste / "x").rename(worst)
     other = load(host, bundled_model, taste).rollout
     assert other.run.folder != first.rollout.run.folder
-    assert sum(made) == 8
+    assert sum(counts) == 8
     record = json.loads((other.run.folder / "run.json").read_text())
-    assert record["pictures"] == other.run.settings.pictures
+    assert record["pictures"] == other.run.settings.source_digest
 
 
-def test_cancelling_keeps_what_is_encoded(bundled_model, tmp_path, taste, monkeypatch):
-    host = RecordingHost(tmp_path / "output", cancel_after=10)  # 8 to check, 1 for prompts, 1 group
+def test_a_cancelled_import_keeps_finished_groups(bundled_model, tmp_path, taste, monkeypatch):
+    # Checks of 8 images, before encoding prompts, and before one group.
+    host = RecordingHost(tmp_path / "output", cancel_after=10)
     with pytest.raises(Cancelled):
         load(host, bundled_model, taste)
     host.cancel_after = None
-    made = counting(bundled_model, monkeypatch)
+    counts = counting(bundled_model, monkeypatch)
     whole = load(host, bundled_model, taste).rollout
-    assert made == [4]
+    assert counts == [4]
     assert [group.count() for group in whole.groups()] == [4, 4]
 
 
-def test_a_picture_that_changes_meanwhile_is_not_mixed_in(bundled_model, host, taste):
-    found = from_folder(taste, "caption files")
+def test_a_group_encoded_in_several_batches_ends_up_in_one_file(
+    bundled_model, host, taste, monkeypatch
+):
+    monkeypatch.setattr(bundled_model, "batch_size", lambda size: 3)
+    counts = counting(bundled_model, monkeypatch)
+    for group in load(host, bundled_model, taste).rollout.groups():
+        assert [path.name for path in group.folder.glob("latents*")] == ["latents.safetensors"]
+        assert len(group.latents()) == 4
+    assert counts == [3, 1, 3, 1]
+
+
+def test_an_image_that_changes_during_the_import_is_refused(bundled_model, host, taste):
+    source = from_folder(taste, "caption files")
     save(taste / "one_red_circle" / "1.png", seed=5)
-    with pytest.raises(InputError, match="changed while the pictures were read"):
-        import_groups(host, bundled_model, found, CONFIG)
+    with pytest.raises(InputError, match="changed while the pictures were being read"):
+        import_groups(host, bundled_model, source, CONFIG)
 
 
 def with_graph(path, graph, seed=0):
@@ -294,16 +308,16 @@ def graph(text, **more):
     }
 
 
-def test_prompts_from_comfyui_s_own_pictures(bundled_model, host, tmp_path):
+def test_prompts_come_from_comfyuis_metadata(bundled_model, host, tmp_path):
     for number, text in enumerate(["one star", "two stars"] * 2):
         with_graph(tmp_path / "ComfyUI" / f"ComfyUI_{number:05d}_.png", graph(text))
-    made = load(host, bundled_model, tmp_path / "ComfyUI", "PNG metadata")
-    assert [prompt.text for prompt in made.rollout.prompts] == ["one star", "two stars"]
-    assert "4 pictures in 2 groups of 2" in made.summary
-    assert "give no order" in made.summary
+    imported = load(host, bundled_model, tmp_path / "ComfyUI", "PNG metadata")
+    assert [prompt.text for prompt in imported.rollout.prompts] == ["one star", "two stars"]
+    assert "4 pictures in 2 groups of 2" in imported.summary
+    assert "give no order" in imported.summary
 
 
-def test_metadata_that_does_not_say_it(bundled_model, host, tmp_path):
+def test_metadata_without_a_single_prompt_is_reported(bundled_model, host, tmp_path):
     folder = tmp_path / "ComfyUI"
     linked = {"9": {"class_type": "PrimitiveString", "inputs": {"value": "a star"}},
               "8": {"class_type": "FluxGuidance", "inputs": {"conditioning": ["6", 0], "guidance": 3}},
@@ -319,20 +333,20 @@ def test_metadata_that_does_not_say_it(bundled_model, host, tmp_path):
     save(folder / "none.png")
     with pytest.raises(InputError) as error:
         load(host, bundled_model, folder, "PNG metadata")
-    told = dict(line.split(": ", 1) for line in problems(error) if not line.startswith("'"))
-    assert told == {
-        "mixed.png": "its positive prompt comes from a ConditioningCombine, which is not understood here",
+    reported = dict(line.split(": ", 1) for line in problems(error) if not line.startswith("'"))
+    assert reported == {
+        "mixed.png": "its positive prompt comes from a ConditioningCombine, which is not supported",
         "two.png": "its metadata has several prompts: 'a star', 'blurry'",
-        "circle.png": "its positive prompt comes from a FluxGuidance, which is not understood here",
+        "circle.png": "its positive prompt comes from a FluxGuidance, which is not supported",
         "empty.png": "its metadata has no sampler with a positive prompt",
-        "none.png": "it has no metadata of ComfyUI",
+        "none.png": "it has no ComfyUI metadata",
     }
 
 
-def test_typed_prompts_are_for_the_folders_in_order(bundled_model, host, tmp_path):
+def test_typed_prompts_go_to_the_folders_in_order(bundled_model, host, tmp_path):
     folder = folder_of(tmp_path, **{"2": ["a.png", "b.png"], "10": ["a.png", "b.png"]})
-    made = load(host, bundled_model, folder, "typed", "one star\n\ntwo stars")
-    assert [prompt.text for prompt in made.rollout.prompts] == ["one star", "two stars"]
+    imported = load(host, bundled_model, folder, "typed", "one star\n\ntwo stars")
+    assert [prompt.text for prompt in imported.rollout.prompts] == ["one star", "two stars"]
     with pytest.raises(InputError) as error:
         load(host, bundled_model, folder, "typed", "one star")
     assert problems(error)[0] == "1 prompts are typed for 2 sub-folders (2, 10)"
@@ -340,22 +354,24 @@ def test_typed_prompts_are_for_the_folders_in_order(bundled_model, host, tmp_pat
         load(host, bundled_model, folder, "typed", "a star\na star")
 
 
-def test_batches_of_the_graph(bundled_model, host):
+def test_image_batches_of_the_graph_become_groups(bundled_model, host):
     noise = torch.rand(7, 64, 64, 3, generator=torch.Generator().manual_seed(0))
-    found = from_images([noise[:2], noise[2:3], noise[3:4]], ["one star", "two stars", "two stars"])
-    made = import_groups(host, bundled_model, found, CONFIG).rollout
-    assert made.images_per_prompt == 2
-    assert [prompt.text for prompt in made.prompts] == ["one star", "two stars"]
-    stored = torch.tensor(np.asarray(made.groups()[1].image(1)) / 255)
+    source = from_images(
+        [noise[:2], noise[2:3], noise[3:4]], ["one star", "two stars", "two stars"]
+    )
+    imported = import_groups(host, bundled_model, source, CONFIG).rollout
+    assert imported.images_per_prompt == 2
+    assert [prompt.text for prompt in imported.prompts] == ["one star", "two stars"]
+    stored = torch.tensor(np.asarray(imported.groups()[1].image(1)) / 255)
     assert (stored - noise[3]).abs().max() < 0.003
     grey, clear = noise[4:5, ..., :1], torch.cat([noise[5:6], torch.zeros(1, 64, 64, 1)], 3)
-    found = from_images([grey, clear], ["one star"])
-    assert import_groups(host, bundled_model, found, CONFIG).rollout.images_per_prompt == 2
+    source = from_images([grey, clear], ["one star"])
+    assert import_groups(host, bundled_model, source, CONFIG).rollout.images_per_prompt == 2
     with pytest.raises(InputError, match="2 prompts came for 3 batches of images"):
         from_images([noise] * 3, ["a", "b"])
     with pytest.raises(InputError, match="images: there are none"):
         from_images([noise[:0]], ["a"])
-    with pytest.raises(InputError, match=r"its prompt is empty(.|\n)*no finite numbers"):
+    with pytest.raises(InputError, match=r"its prompt is empty(.|\n)*not finite numbers"):
         import_groups(host, bundled_model, from_images([noise / 0], [" "]), CONFIG)
 
 
@@ -372,7 +388,7 @@ def test_only_folders_of_the_input_and_output_folder_are_listed(tmp_path, bundle
     for name, message in (
         ("../secret", "is not among the folders of pictures"),
         ("away", "is not among the folders of pictures"),
-        ("taste", "there are no pictures in 'taste'"),  # not those behind the link
+        ("taste", "there are no pictures in 'taste'"),  # the link is not followed
         ("made [output]", "there are no pictures in 'made'"),
     ):
         source = {"source": "folder", "folder": name, "prompt_from": "folder names"}

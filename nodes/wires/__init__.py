@@ -1,0 +1,1 @@
+"""ComfyUI's MODEL, CLIP and VAE behind the engine's FlowModel contract."""

@@ -1,0 +1,482 @@
+"""ComfyUI's MODEL, CLIP and VAE as a FlowModel: its samplers, memory management and offloading."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.sampler_helpers
+import comfy.samplers
+import torch
+from torch import Tensor, nn
+
+from ...gdro_comfy.data.conditioning import Conditioning, StructuredConditioning
+from ...gdro_comfy.data.runs import SamplerChoice
+from ...gdro_comfy.errors import InputError
+from ...gdro_comfy.models.base import AdapterConfig, StepCallback, seeded_noise, without_graph
+from . import checks, identity
+from .adapters import (
+    Adapters,
+    linear_layers,
+    recomputed_blocks,
+    saveable_weights,
+    training_mode,
+)
+
+if TYPE_CHECKING:
+    from ...gdro_comfy.data.lora_weights import LoRAWeights
+    from ...gdro_comfy.data.prompts import Prompt
+    from ...gdro_comfy.models.base import LoRAFile
+    from ...gdro_comfy.progress import Progress
+
+_ATTENTION = re.compile(r"attn|attention|qkv|to_[qkv]|to_out|(^|\.)[qkvo]_proj|linear1$")
+_MLP = re.compile(
+    r"mlp|ff|feed_forward|feedforward|linear2$|(^|\.)w[123]$|fc[12]$|(gate|up|down)_proj$"
+)
+_NEVER = re.compile(r"mod|adaln|norm|time|embed")
+"""Parts of the names of linear layers, below their block: what attention and MLPs are called by the
+networks that ComfyUI has, and what modulates them instead."""
+
+_SAME_FOR_EVERY_BATCH = frozenset(
+    {
+        "euler", "heun", "heunpp2", "exp_heun_2_x0", "dpm_2", "lms", "dpmpp_2m", "ipndm", "ipndm_v",
+        "deis", "res_multistep", "gradient_estimation", "ddim", "uni_pc", "uni_pc_bh2",
+    }
+)  # fmt: skip
+"""Samplers that draw no noise of their own and treat every image of a batch alike."""
+
+
+class NativeFlowModel:
+    """The model on the wires.
+
+    Args:
+        model, clip, vae: from ComfyUI's wires; never changed, but for what a context puts back.
+
+    Raises:
+        InputError: they cannot be aligned, or do not belong together.
+    """
+
+    def __init__(self, model: Any, clip: Any, vae: Any) -> None:
+        checks.check_model(model)
+        checks.check_vae(model, vae)
+        checks.warn_if_distilled(model)
+        self.patcher, self.clip, self.vae = model, clip, vae
+        self.network: nn.Module = model.model.diffusion_model
+        self.identity = identity.of_wires(model, clip, vae)
+        self.merged: tuple[str, ...] = ()
+        self.title = self.identity["pipeline"]
+        self.architecture = self.title.lower()
+        self.base_version = self.title.lower()
+        self.device = model.load_device
+        self.dtype = model.model.get_dtype_inference()
+        self.key_prefix = "diffusion_model."
+        self._config = model.model.model_config.unet_config
+        self.latent_downscale = _downscale(vae, model)
+        self.size_multiple = self.latent_downscale * max(
+            int(self._config.get("patch_size", 2) or 2), 1
+        )
+        self.default_size = getattr(vae, "default_size", (1024, 1024))
+        self.latent_scale = (1.0, 0.0)
+        self._adapters: Adapters | None = None
+        self._recomputed = False
+        self._negative: dict[str, Any] = {}
+
+    @property
+    def noise_shift(self) -> float | None:
+        return getattr(self.patcher.get_model_object("model_sampling"), "shift", None)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        with torch.inference_mode(False):
+            yield
+
+    def resolve_sampler(self, sampler: SamplerChoice | None) -> SamplerChoice:
+        """Return the sampler to use, ComfyUI's "euler" and "simple" unless others are chosen."""
+        chosen = sampler or SamplerChoice()
+        names = {
+            "sampler": (chosen.name, comfy.samplers.KSampler.SAMPLERS),
+            "scheduler": (chosen.scheduler, comfy.samplers.KSampler.SCHEDULERS),
+        }
+        for input_name, (name, known) in names.items():
+            if name not in known:
+                raise InputError(
+                    input_name, f"{name!r} is unknown", f"Use one of: {', '.join(known)}."
+                )
+        return chosen
+
+    def batch_size(self, size: tuple[int, int]) -> int:
+        """Return how many images ComfyUI expects to fit beside the network, 1 to 64."""
+        shape = [1, *self._empty_latent(size).shape[1:]]
+        need = self.patcher.model.memory_required(shape, cond_shapes={})
+        free = comfy.model_management.get_free_memory(self.device)
+        spare = free - self.patcher.model_size() * (self.device.type != "cpu")
+        pixels = max(1, min(64, 64 * 64 * 64 // (size[0] * size[1])))
+        return pixels if self.device.type == "cpu" else max(1, min(16, int(spare / (1.5 * need))))
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Accept any text: ComfyUI's text encoders read prompts of any length, in parts."""
+
+    @without_graph
+    def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
+        values = []
+        for prompt in prompts:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            values.append(self._encode_text(prompt.text))
+        checks.check_conditioning(self._text_width(), values[0])
+        return StructuredConditioning(tuple(values))
+
+    def _encode_text(self, text: str) -> list[Any]:
+        """Encode a prompt as CLIP Text Encode does, onto the CPU."""
+        conditioning = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+        return [_detached(item) for item in conditioning]
+
+    def _text_width(self) -> int | None:
+        for name in ("context_in_dim", "context_dim", "joint_attention_dim", "cap_feat_dim"):
+            if isinstance(self._config.get(name), int):
+                return self._config[name]
+        return None
+
+    @property
+    def _guidance_is_embedded(self) -> bool:
+        return bool(self._config.get("guidance_embed"))
+
+    def with_guidance(self, cond: Conditioning, guidance: float) -> Conditioning:
+        if not self._guidance_is_embedded:
+            return cond
+        return StructuredConditioning(
+            tuple(
+                [[tokens, {**options, "guidance": guidance}] for tokens, options in value]
+                for value in _values(cond)
+            )
+        )
+
+    @without_graph
+    def sample(
+        self,
+        cond: Conditioning,
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        size: tuple[int, int],
+        on_step: StepCallback | None = None,
+        sampler: SamplerChoice | None = None,
+    ) -> Tensor:
+        chosen = self.resolve_sampler(sampler)
+        cfg = 1.0 if self._guidance_is_embedded else guidance
+        positive = _values(self.with_guidance(cond, guidance))
+        negative = self._encoded_negative(chosen.negative_prompt)
+        deterministic = chosen.name in _SAME_FOR_EVERY_BATCH
+        latents: list[Tensor | None] = [None] * len(seeds)
+        calls = _calls(positive, together=deterministic)
+        for number, (indices, prompt) in enumerate(calls):
+            empty = self._empty_latent(size, len(indices))
+            noise = seeded_noise([seeds[i] for i in indices], empty.shape[1:])
+
+            def callback(
+                step: int, x0: Tensor, x: Tensor, total: int, number: int = number
+            ) -> None:
+                comfy.model_management.throw_exception_if_processing_interrupted()
+                if on_step is not None:
+                    on_step(number * total + step + 1, len(calls) * total, x0)
+
+            samples = comfy.sample.sample(
+                self.patcher, noise, steps, cfg, chosen.name, chosen.scheduler, prompt, negative, empty,
+                callback=callback, disable_pbar=True, seed=seeds[indices[0]],
+            )  # fmt: skip
+            samples = self.patcher.model.process_latent_in(samples.float())
+            for index, latent in zip(indices, samples, strict=True):
+                latents[index] = latent
+        return (
+            torch.stack([latent for latent in latents if latent is not None])
+            .clone()
+            .to(self.device)
+        )
+
+    def _encoded_negative(self, text: str) -> list[Any]:
+        if text not in self._negative:
+            self._negative[text] = self._encode_text(text)
+        return self._negative[text]
+
+    def _empty_latent(self, size: tuple[int, int], count: int = 1) -> Tensor:
+        """Return zeros of the shape that the network samples at."""
+        width, height = (side // self.latent_downscale for side in size)
+        channels = self.patcher.get_model_object("latent_format").latent_channels
+        return comfy.sample.fix_empty_latent_channels(
+            self.patcher, torch.zeros(count, channels, height, width)
+        )
+
+    @without_graph
+    def decode(self, latents: Tensor) -> Tensor:
+        samples = self.patcher.model.process_latent_out(latents.float().cpu())
+        images = self.vae.decode(samples)
+        if images.ndim == 5:
+            images = images.reshape(-1, *images.shape[-3:])
+        return images.float().cpu().clone()
+
+    @without_graph
+    def encode_images(self, images: Tensor) -> Tensor:
+        latents = self.vae.encode(images[..., :3])
+        latents = comfy.sample.fix_empty_latent_channels(self.patcher, latents)
+        return self.patcher.model.process_latent_in(latents.float()).clone().to(self.device)
+
+    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        base = self.patcher.model
+        parts: list[Tensor | None] = [None] * len(x)
+        for indices, prompt in _calls(_values(cond), together=True):
+            latents, levels = x[indices], sigma[indices].float()
+            conditions = self._conditions(prompt, latents)
+            denoised = base.apply_model(
+                latents.clone(),
+                levels,
+                transformer_options=self._transformer_options(levels),
+                **conditions,
+            )
+            shaped = levels.reshape(-1, *(1,) * (latents.ndim - 1))
+            velocity = (latents.float() - denoised.float()) / shaped
+            for index, row in zip(indices, velocity, strict=True):
+                parts[index] = row
+        return torch.stack([part for part in parts if part is not None])
+
+    def _conditions(self, prompt: list[Any], latents: Tensor) -> dict[str, Any]:
+        """Return what ``apply_model`` takes for a prompt and a batch of latents."""
+        conds = comfy.samplers.encode_model_conds(
+            self.patcher.model.extra_conds,
+            comfy.sampler_helpers.convert_cond(prompt),
+            latents,
+            latents.device,
+            "positive",
+        )
+        processed = {
+            key: value.process_cond(batch_size=len(latents), area=None).cond
+            for key, value in conds[0]["model_conds"].items()
+        }
+        return {key: _on_device(value, latents.device) for key, value in processed.items()}
+
+    def _transformer_options(self, sigma: Tensor) -> dict[str, Any]:
+        options = dict(self.patcher.model_options.get("transformer_options", {}))
+        return {**options, "cond_or_uncond": [0], "sigmas": sigma, "sample_sigmas": sigma}
+
+    @contextlib.contextmanager
+    def graph(self) -> Iterator[None]:
+        """Load the network and use differentiable kernels within this context."""
+        comfy.model_management.load_models_gpu([self.patcher])
+        # Blocks add residuals in place. Those that are recomputed guard what they save themselves.
+        guard = (
+            contextlib.nullcontext()
+            if self._recomputed
+            else torch.autograd.graph.allow_mutation_on_saved_tensors()
+        )
+        with training_mode(), saveable_weights(self.network), guard:
+            yield
+
+    @contextlib.contextmanager
+    def adapters(
+        self, config: AdapterConfig, seed: int = 0
+    ) -> Iterator[dict[str, torch.nn.Parameter]]:
+        layers = linear_layers(self.network)
+        generator = torch.Generator().manual_seed(seed)
+        parameters: dict[str, nn.Parameter] = {}
+        with torch.inference_mode(False):
+            for name in self.adapter_modules(config.target):
+                rows, columns = _shape(layers[name])
+                bound = columns**-0.5
+                down = torch.empty(config.rank, columns).uniform_(
+                    -bound, bound, generator=generator
+                )
+                parameters[f"{name}.lora_A"] = nn.Parameter(down.to(self.device))
+                parameters[f"{name}.lora_B"] = nn.Parameter(
+                    torch.zeros(rows, config.rank, device=self.device)
+                )
+        with self._attached(parameters, config.alpha / config.rank):
+            yield parameters
+
+    @contextlib.contextmanager
+    def _attached(self, tensors: dict[str, Any], scale: float) -> Iterator[None]:
+        if self._adapters is not None:
+            raise RuntimeError("an adapter is attached already")
+        comfy.model_management.load_models_gpu([self.patcher])
+        self._adapters = Adapters(self.network, scale)
+        try:
+            with self._adapters.attached(tensors):
+                yield
+        finally:
+            self._adapters = None
+
+    def adapter_modules(self, target: str) -> list[str]:
+        patterns = [_ATTENTION, *([_MLP] if target == "attention+mlp" else [])]
+        names = []
+        for name in linear_layers(self.network):
+            block, _, inside = _below_block(name)
+            if block and not _NEVER.search(inside) and any(p.search(inside) for p in patterns):
+                names.append(name)
+        if not names:
+            raise InputError(
+                "target",
+                f"no {target} layers are known in this {self.title} network",
+                "Report it with the name of the model: its layers have names that are new.",
+            )
+        return names
+
+    @contextlib.contextmanager
+    def reference(self) -> Iterator[None]:
+        if self._adapters is None:
+            yield
+            return
+        before, self._adapters.enabled = self._adapters.enabled, False
+        try:
+            yield
+        finally:
+            self._adapters.enabled = before
+
+    @contextlib.contextmanager
+    def with_lora(self, weights: LoRAWeights, strength: float = 1.0) -> Iterator[None]:
+        with torch.inference_mode(False):
+            tensors = {name: tensor.to(self.device) for name, tensor in weights.tensors.items()}
+        with self._attached(tensors, weights.scale * strength):
+            yield
+
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        return {name: _shape(module) for name, module in linear_layers(self.network).items()}
+
+    def merge(self, host: Progress, lora: LoRAFile) -> None:
+        raise InputError(
+            "loras", "a LoRA goes onto the MODEL", "Use a LoRA loader before this node."
+        )
+
+    def quantize(self, host: Progress, method: str) -> None:
+        if method != "none":
+            raise InputError(
+                "quantization", "the loader decides it", "Load a smaller file instead."
+            )
+
+    @contextlib.contextmanager
+    def checkpointed(self, on: bool = True) -> Iterator[None]:
+        self._recomputed = on
+        try:
+            with recomputed_blocks(self.network) if on else contextlib.nullcontext():
+                yield
+        finally:
+            self._recomputed = False
+
+    def compiled(self, on: bool = True) -> AbstractContextManager[None]:
+        if on:
+            raise InputError("torch_compile", "it is for diffusers models", "Turn it off.")
+        return contextlib.nullcontext()
+
+    def activations_in_bytes(self, size: tuple[int, int], checkpointed: bool) -> int:
+        """Estimate from ComfyUI's own figure for inference and the number of layers."""
+        shape = [1, *self._empty_latent(size).shape[1:]]
+        inference = self.patcher.model.memory_required(shape, cond_shapes={})
+        layers = len(linear_layers(self.network))
+        return int(inference * (1 if checkpointed else max(1, layers // 8)))
+
+    def weights_in_bytes(self) -> int:
+        return int(self.patcher.model_size())
+
+    def network_weights(self) -> dict[str, Tensor]:
+        raise InputError("model", "it is a ComfyUI MODEL already", "Use the MODEL from the wire.")
+
+    def text_tensors(self, cond: Conditioning) -> tuple[Tensor, Tensor]:
+        value = _values(cond)[0][0]
+        return value[0], value[1]["pooled_output"]
+
+
+def _downscale(vae: Any, model: Any) -> int:
+    """Return the pixels on one side of a latent cell."""
+    own = getattr(vae, "spacial_compression_decode", None)
+    ratio = own() if own is not None else None
+    if isinstance(ratio, int) and ratio > 0:
+        return ratio
+    return int(model.get_model_object("latent_format").spacial_downscale_ratio)
+
+
+def _values(cond: Conditioning) -> tuple[Any, ...]:
+    if not isinstance(cond, StructuredConditioning):
+        raise InputError(
+            "model",
+            "the prompts were encoded by another kind of model",
+            "Use one model throughout.",
+        )
+    return cond.values
+
+
+def _detached(item: Any) -> Any:
+    """Copy CONDITIONING to the CPU, free of inference mode, as lists and dicts."""
+    if isinstance(item, Tensor):
+        return item.detach().to("cpu", copy=True)
+    if isinstance(item, dict):
+        return {key: _detached(value) for key, value in item.items()}
+    if isinstance(item, (list, tuple)):
+        return [_detached(value) for value in item]
+    return item
+
+
+def _on_device(value: Any, device: torch.device) -> Any:
+    """Copy tensors to a device, so that autograd may save them."""
+    if isinstance(value, Tensor):
+        moved = value.to(device)
+        return moved.clone() if moved.is_inference() else moved
+    if isinstance(value, (list, tuple)):
+        return [_on_device(item, device) for item in value]
+    return value
+
+
+def _calls(prompts: Sequence[Any], together: bool) -> list[tuple[list[int], list[Any]]]:
+    """Group images by prompt: one call of the network takes one CONDITIONING.
+
+    Prompts that consist of tokens and a summary alone, of equal shapes, share a call.
+
+    Args:
+        together: whether images may share a call at all.
+
+    Returns:
+        For each call the indices of its images, and their CONDITIONING.
+    """
+    if not together:
+        return [([i], prompt) for i, prompt in enumerate(prompts)]
+    calls: dict[Any, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        calls.setdefault(_signature(prompt), []).append(index)
+    merged = []
+    for indices in calls.values():
+        first = prompts[indices[0]]
+        if all(prompts[i] is first for i in indices):
+            merged.append((indices, first))
+            continue
+        tokens = torch.cat([prompts[i][0][0] for i in indices])
+        options = dict(first[0][1])
+        if isinstance(options.get("pooled_output"), Tensor):
+            options["pooled_output"] = torch.cat(
+                [prompts[i][0][1]["pooled_output"] for i in indices]
+            )
+        merged.append((indices, [[tokens, options]]))
+    return merged
+
+
+def _signature(prompt: Any) -> Any:
+    """Return what prompts must have in common to share a call of the network."""
+    if len(prompt) != 1:
+        return id(prompt)
+    tokens, options = prompt[0]
+    others = {k: v for k, v in options.items() if k != "pooled_output"}
+    plain = all(v is None or isinstance(v, (bool, int, float, str)) for v in others.values())
+    if not plain or not isinstance(tokens, Tensor) or len(tokens) != 1:
+        return id(prompt)
+    pooled = options.get("pooled_output")
+    shape = tuple(pooled.shape) if isinstance(pooled, Tensor) else None
+    return tuple(tokens.shape), shape, tuple(sorted(others.items(), key=str))
+
+
+def _shape(module: nn.Module) -> tuple[int, int]:
+    return int(module.out_features), int(module.in_features)  # type: ignore[arg-type]
+
+
+def _below_block(name: str) -> tuple[str, str, str]:
+    """Split a module's name behind the last index of a list of blocks: "blocks.3", ".", "attn.qkv"."""
+    match = re.match(r"(.*?\.\d+)\.(.+)", name)
+    return (match[1], ".", match[2]) if match else ("", "", name)
