@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from .files import read_header, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Conditioning(ABC):
@@ -37,6 +38,8 @@ class Conditioning(ABC):
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
         """Concatenate along the prompts; the parts come from one model."""
+        import torch
+
         first = parts[0]
         if isinstance(first, StructuredConditioning):
             return StructuredConditioning(
@@ -70,6 +73,8 @@ class BatchedConditioning(Conditioning):
         return len(next(iter(self.tensors.values())))
 
     def select(self, index: Sequence[int] | Tensor) -> BatchedConditioning:
+        import torch
+
         indices = torch.as_tensor(index, dtype=torch.long)
         return BatchedConditioning({n: t[indices.to(t.device)] for n, t in self.tensors.items()})
 
@@ -141,6 +146,8 @@ class StructuredConditioning(Conditioning):
 
 def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """Apply a function to all tensors of a structure."""
+    from torch import Tensor
+
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
@@ -156,6 +163,8 @@ def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     Raises:
         TypeError: there is something else in it; the message says where.
     """
+    from torch import Tensor
+
     if isinstance(value, Tensor):
         tensors[name] = value
         return {"tensor": name}

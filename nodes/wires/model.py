@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from ...gdro_comfy.data.conditioning import Conditioning, StructuredConditioning
 from ...gdro_comfy.data.runs import SamplerChoice
 from ...gdro_comfy.errors import InputError
 from ...gdro_comfy.models.base import AdapterConfig, StepCallback, seeded_noise, without_graph
-from . import checks, identity
+from . import checks, identity, layers
 from .adapters import (
     Adapters,
     linear_layers,
@@ -27,20 +26,13 @@ from .adapters import (
     saveable_weights,
     training_mode,
 )
+from .conditioning import calls, detached, on_device, values
 
 if TYPE_CHECKING:
     from ...gdro_comfy.data.lora_weights import LoRAWeights
     from ...gdro_comfy.data.prompts import Prompt
     from ...gdro_comfy.models.base import LoRAFile
     from ...gdro_comfy.progress import Progress
-
-_ATTENTION = re.compile(r"attn|attention|qkv|to_[qkv]|to_out|(^|\.)[qkvo]_proj|linear1$")
-_MLP = re.compile(
-    r"mlp|ff|feed_forward|feedforward|linear2$|(^|\.)w[123]$|fc[12]$|(gate|up|down)_proj$"
-)
-_NEVER = re.compile(r"mod|adaln|norm|time|embed")
-"""Parts of the names of linear layers, below their block: what attention and MLPs are called by the
-networks that ComfyUI has, and what modulates them instead."""
 
 _SAME_FOR_EVERY_BATCH = frozenset(
     {
@@ -123,17 +115,17 @@ class NativeFlowModel:
 
     @without_graph
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
-        values = []
+        encoded = []
         for prompt in prompts:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            values.append(self._encode_text(prompt.text))
-        checks.check_conditioning(self._text_width(), values[0])
-        return StructuredConditioning(tuple(values))
+            encoded.append(self._encode_text(prompt.text))
+        checks.check_conditioning(self._text_width(), encoded[0])
+        return StructuredConditioning(tuple(encoded))
 
     def _encode_text(self, text: str) -> list[Any]:
         """Encode a prompt as CLIP Text Encode does, onto the CPU."""
         conditioning = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
-        return [_detached(item) for item in conditioning]
+        return [detached(item) for item in conditioning]
 
     def _text_width(self) -> int | None:
         for name in ("context_in_dim", "context_dim", "joint_attention_dim", "cap_feat_dim"):
@@ -151,7 +143,7 @@ class NativeFlowModel:
         return StructuredConditioning(
             tuple(
                 [[tokens, {**options, "guidance": guidance}] for tokens, options in value]
-                for value in _values(cond)
+                for value in values(cond)
             )
         )
 
@@ -168,12 +160,12 @@ class NativeFlowModel:
     ) -> Tensor:
         chosen = self.resolve_sampler(sampler)
         cfg = 1.0 if self._guidance_is_embedded else guidance
-        positive = _values(self.with_guidance(cond, guidance))
+        positive = values(self.with_guidance(cond, guidance))
         negative = self._encoded_negative(chosen.negative_prompt)
         deterministic = chosen.name in _SAME_FOR_EVERY_BATCH
         latents: list[Tensor | None] = [None] * len(seeds)
-        calls = _calls(positive, together=deterministic)
-        for number, (indices, prompt) in enumerate(calls):
+        jobs = calls(positive, together=deterministic)
+        for number, (indices, prompt) in enumerate(jobs):
             empty = self._empty_latent(size, len(indices))
             noise = seeded_noise([seeds[i] for i in indices], empty.shape[1:])
 
@@ -182,7 +174,7 @@ class NativeFlowModel:
             ) -> None:
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 if on_step is not None:
-                    on_step(number * total + step + 1, len(calls) * total, x0)
+                    on_step(number * total + step + 1, len(jobs) * total, x0)
 
             samples = comfy.sample.sample(
                 self.patcher, noise, steps, cfg, chosen.name, chosen.scheduler, prompt, negative, empty,
@@ -227,7 +219,7 @@ class NativeFlowModel:
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         base = self.patcher.model
         parts: list[Tensor | None] = [None] * len(x)
-        for indices, prompt in _calls(_values(cond), together=True):
+        for indices, prompt in calls(values(cond), together=True):
             latents, levels = x[indices], sigma[indices].float()
             conditions = self._conditions(prompt, latents)
             denoised = base.apply_model(
@@ -255,7 +247,7 @@ class NativeFlowModel:
             key: value.process_cond(batch_size=len(latents), area=None).cond
             for key, value in conds[0]["model_conds"].items()
         }
-        return {key: _on_device(value, latents.device) for key, value in processed.items()}
+        return {key: on_device(value, latents.device) for key, value in processed.items()}
 
     def _transformer_options(self, sigma: Tensor) -> dict[str, Any]:
         options = dict(self.patcher.model_options.get("transformer_options", {}))
@@ -278,12 +270,12 @@ class NativeFlowModel:
     def adapters(
         self, config: AdapterConfig, seed: int = 0
     ) -> Iterator[dict[str, torch.nn.Parameter]]:
-        layers = linear_layers(self.network)
+        modules = linear_layers(self.network)
         generator = torch.Generator().manual_seed(seed)
         parameters: dict[str, nn.Parameter] = {}
         with torch.inference_mode(False):
             for name in self.adapter_modules(config.target):
-                rows, columns = _shape(layers[name])
+                rows, columns = layers.shape(modules[name])
                 bound = columns**-0.5
                 down = torch.empty(config.rank, columns).uniform_(
                     -bound, bound, generator=generator
@@ -308,19 +300,7 @@ class NativeFlowModel:
             self._adapters = None
 
     def adapter_modules(self, target: str) -> list[str]:
-        patterns = [_ATTENTION, *([_MLP] if target == "attention+mlp" else [])]
-        names = []
-        for name in linear_layers(self.network):
-            block, _, inside = _below_block(name)
-            if block and not _NEVER.search(inside) and any(p.search(inside) for p in patterns):
-                names.append(name)
-        if not names:
-            raise InputError(
-                "target",
-                f"no {target} layers are known in this {self.title} network",
-                "Report it with the name of the model: its layers have names that are new.",
-            )
-        return names
+        return layers.targets(self.network, target, self.title)
 
     @contextlib.contextmanager
     def reference(self) -> Iterator[None]:
@@ -341,7 +321,7 @@ class NativeFlowModel:
             yield
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
-        return {name: _shape(module) for name, module in linear_layers(self.network).items()}
+        return {name: layers.shape(module) for name, module in linear_layers(self.network).items()}
 
     def merge(self, host: Progress, lora: LoRAFile) -> None:
         raise InputError(
@@ -372,8 +352,8 @@ class NativeFlowModel:
         """Estimate from ComfyUI's own figure for inference and the number of layers."""
         shape = [1, *self._empty_latent(size).shape[1:]]
         inference = self.patcher.model.memory_required(shape, cond_shapes={})
-        layers = len(linear_layers(self.network))
-        return int(inference * (1 if checkpointed else max(1, layers // 8)))
+        count = len(linear_layers(self.network))
+        return int(inference * (1 if checkpointed else max(1, count // 8)))
 
     def weights_in_bytes(self) -> int:
         return int(self.patcher.model_size())
@@ -382,7 +362,7 @@ class NativeFlowModel:
         raise InputError("model", "it is a ComfyUI MODEL already", "Use the MODEL from the wire.")
 
     def text_tensors(self, cond: Conditioning) -> tuple[Tensor, Tensor]:
-        value = _values(cond)[0][0]
+        value = values(cond)[0][0]
         return value[0], value[1]["pooled_output"]
 
 
@@ -393,90 +373,3 @@ def _downscale(vae: Any, model: Any) -> int:
     if isinstance(ratio, int) and ratio > 0:
         return ratio
     return int(model.get_model_object("latent_format").spacial_downscale_ratio)
-
-
-def _values(cond: Conditioning) -> tuple[Any, ...]:
-    if not isinstance(cond, StructuredConditioning):
-        raise InputError(
-            "model",
-            "the prompts were encoded by another kind of model",
-            "Use one model throughout.",
-        )
-    return cond.values
-
-
-def _detached(item: Any) -> Any:
-    """Copy CONDITIONING to the CPU, free of inference mode, as lists and dicts."""
-    if isinstance(item, Tensor):
-        return item.detach().to("cpu", copy=True)
-    if isinstance(item, dict):
-        return {key: _detached(value) for key, value in item.items()}
-    if isinstance(item, (list, tuple)):
-        return [_detached(value) for value in item]
-    return item
-
-
-def _on_device(value: Any, device: torch.device) -> Any:
-    """Copy tensors to a device, so that autograd may save them."""
-    if isinstance(value, Tensor):
-        moved = value.to(device)
-        return moved.clone() if moved.is_inference() else moved
-    if isinstance(value, (list, tuple)):
-        return [_on_device(item, device) for item in value]
-    return value
-
-
-def _calls(prompts: Sequence[Any], together: bool) -> list[tuple[list[int], list[Any]]]:
-    """Group images by prompt: one call of the network takes one CONDITIONING.
-
-    Prompts that consist of tokens and a summary alone, of equal shapes, share a call.
-
-    Args:
-        together: whether images may share a call at all.
-
-    Returns:
-        For each call the indices of its images, and their CONDITIONING.
-    """
-    if not together:
-        return [([i], prompt) for i, prompt in enumerate(prompts)]
-    calls: dict[Any, list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        calls.setdefault(_signature(prompt), []).append(index)
-    merged = []
-    for indices in calls.values():
-        first = prompts[indices[0]]
-        if all(prompts[i] is first for i in indices):
-            merged.append((indices, first))
-            continue
-        tokens = torch.cat([prompts[i][0][0] for i in indices])
-        options = dict(first[0][1])
-        if isinstance(options.get("pooled_output"), Tensor):
-            options["pooled_output"] = torch.cat(
-                [prompts[i][0][1]["pooled_output"] for i in indices]
-            )
-        merged.append((indices, [[tokens, options]]))
-    return merged
-
-
-def _signature(prompt: Any) -> Any:
-    """Return what prompts must have in common to share a call of the network."""
-    if len(prompt) != 1:
-        return id(prompt)
-    tokens, options = prompt[0]
-    others = {k: v for k, v in options.items() if k != "pooled_output"}
-    plain = all(v is None or isinstance(v, (bool, int, float, str)) for v in others.values())
-    if not plain or not isinstance(tokens, Tensor) or len(tokens) != 1:
-        return id(prompt)
-    pooled = options.get("pooled_output")
-    shape = tuple(pooled.shape) if isinstance(pooled, Tensor) else None
-    return tuple(tokens.shape), shape, tuple(sorted(others.items(), key=str))
-
-
-def _shape(module: nn.Module) -> tuple[int, int]:
-    return int(module.out_features), int(module.in_features)  # type: ignore[arg-type]
-
-
-def _below_block(name: str) -> tuple[str, str, str]:
-    """Split a module's name behind the last index of a list of blocks: "blocks.3", ".", "attn.qkv"."""
-    match = re.match(r"(.*?\.\d+)\.(.+)", name)
-    return (match[1], ".", match[2]) if match else ("", "", name)
