@@ -349,9 +349,34 @@ def identities():
     }
 
 
+def bundled():
+    """The velocities of the bundled SD3 through diffusers and through wires."""
+    from gdro_pack.gdro_comfy.models import loading
+    from gdro_pack.nodes import native
+
+    with torch.inference_mode(False):
+        model = loading.load(loading.bundled_folder("tiny SD3"), torch.device("cpu"))
+        wires = native.parts(model)
+    with torch.inference_mode():
+        wired = NativeFlowModel(*wires)
+    prompts = [Prompt("one red circle"), Prompt("two blue squares")]
+    x = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([0.35, 0.8])
+    with torch.no_grad(), model.active():
+        one = model.velocity(x, sigma, model.encode(prompts))
+        with wired.active(), wired.graph():
+            other = wired.velocity(x, sigma, wired.encode(prompts))
+    return {
+        "difference": float((one - other).abs().max()),
+        "scale": float(one.abs().mean()),
+        "size": list(wired.default_size),
+        "downscale": wired.latent_downscale,
+    }
+
+
 torch.set_num_threads(1)
 for name in families:
-    row = {"refusals": refusals, "identities": identities}.get(
+    row = {"refusals": refusals, "identities": identities, "bundled": bundled}.get(
         name, lambda name=name: measure(name)
     )()
     print("GDRO " + json.dumps(row), flush=True)

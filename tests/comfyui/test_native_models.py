@@ -84,6 +84,13 @@ def test_wires_that_cannot_be_aligned_are_refused_by_name(comfy_python):
     assert row["clip"].startswith("clip: it encodes text into 49 numbers a token")
 
 
+def test_the_bundled_model_has_the_same_velocities_on_both_roads(comfy_python):
+    (row,) = run(comfy_python, "bundled")
+    assert row["scale"] > 0.1
+    assert row["difference"] < 1e-4
+    assert (row["size"], row["downscale"]) == ([64, 64], 8)
+
+
 def wired(graph):
     """The quickstart with ComfyUI's MODEL, CLIP and VAE between the loader and GDRO's nodes."""
     graph = json.loads(json.dumps(graph))
