@@ -1,10 +1,10 @@
-"""Take the picture of each node in use for its help page, in ComfyUI's real front end.
+"""Take the screenshot of each node for its help page, in ComfyUI's real front end.
 
     python tools/make_pictures.py --url http://127.0.0.1:8188 [--only GDRO_Generate ...]
 
-Needs a running ComfyUI with this pack, in English, and Playwright with Chromium. Nodes of the shipped
-workflows are taken from there, where the workflow is in ``RUNS`` after a short run of it; any other node
-is put on the canvas between the nodes that it is connected to. Then run ``make_docs.py``.
+Needs a running ComfyUI with this pack, in English, and Playwright with Chromium. A node of a shipped workflow
+is taken in that workflow, after a short run if the workflow is in ``RUNS``; any other node is put on the
+canvas between nodes that it can be connected to. Then run ``make_docs.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-from pathlib import Path
 
 from make_workflows import FOLDER, open_page
 from PIL import Image
@@ -20,10 +19,10 @@ from playwright.sync_api import Page, sync_playwright
 
 from gdro_comfy.stages import STAGES
 
-PICTURES = FOLDER.parent / "web" / "docs" / "images"
+SCREENSHOTS = FOLDER.parent / "web" / "docs" / "images"
 MARGIN = 90
 _ROLLOUT = {"GDRO_GroupRollout": {"images_per_prompt": 8}, "GDRO_PromptSet": {"limit": 24}}
-# Enough to see something on every panel, in a few minutes.
+# Values of the workflows that are run, by node type: every panel shows something after a few minutes.
 RUNS = {
     "quickstart": {
         **_ROLLOUT,
@@ -38,6 +37,7 @@ RUNS = {
     "custom_reward_from_graph": {**_ROLLOUT, "GDRO_TrainLoRA": {"steps": 20}},
     "rate_by_hand": _ROLLOUT,
 }
+# Opens a shipped workflow and sets widgets.
 OPEN = """
 async ([name, values]) => {
   const answer = await fetch(`/api/workflow_templates/ComfyUI-GDRO/${name}.json`);
@@ -50,6 +50,7 @@ async ([name, values]) => {
     }
 }
 """
+# Puts a node on an empty canvas, linked to sources of its inputs and users of its outputs.
 SURROUND = """
 ([type, sources, users]) => {
   const graph = app.graph;
@@ -73,14 +74,15 @@ SURROUND = """
     y += source.size[1] + 60;
   }
   y = 200;
-  for (const [place, output] of node.outputs.entries()) {
+  for (const [slot, output] of node.outputs.entries()) {
     if (!users[output.type]) continue;
     const user = add(users[output.type], 600 + node.size[0] + 70, y);
-    node.connect(place, user, user.inputs.findIndex(input => input.type === output.type));
+    node.connect(slot, user, user.inputs.findIndex(input => input.type === output.type));
     y += user.size[1] + 60;
   }
 }
 """
+# Types of nodes, by the type of the link; of several, each input takes the next.
 SOURCES = {
     "GDRO_MODEL": ["GDRO_LoadBaseModel"],
     "GDRO_PROMPTS": ["GDRO_PromptSet"],
@@ -99,16 +101,16 @@ USERS = {
     "MODEL": "KSampler",
     "IMAGE": "PreviewImage",
 }
-# Brings a node to the middle of the page; where it is then, with the margin.
+# Moves a node to the middle of the page and returns its rectangle there, with a margin.
 CENTRE = """
 async ([type, margin]) => {
   const { canvas, graph } = app;
   const node = graph.nodes.find(node => node.type === type);
   node.title = node.constructor.title;
-  // The node's last message, where it is progress or a path of this machine.
+  // The server's text on the node may be progress or a path of this machine.
   const text = node.widgets?.find(widget => widget.name === '$$node-text-preview');
   if (text && String(text.value).includes('/')) node.removeWidget(text);
-  // A panel takes its room once it has read what it shows.
+  // The node grows once its panel has read what it shows.
   for (let before = 0; before !== node.size[1]; ) {
     before = node.size[1];
     await new Promise(resolve => setTimeout(resolve, 3000));
@@ -134,7 +136,7 @@ async ([type, margin]) => {
 
 
 def run(page: Page, url: str) -> None:
-    """Run the open workflow, and wait for its end."""
+    """Run the open workflow and wait until it has ended."""
     page.get_by_test_id("queue-button").click()
     page.wait_for_timeout(5000)
     while any(page.request.get(f"{url}/queue").json().values()):
@@ -143,12 +145,13 @@ def run(page: Page, url: str) -> None:
 
 
 def shoot(page: Page, node_id: str) -> None:
-    """The picture of a node on the canvas, in few colours."""
-    shot = page.screenshot(clip=page.evaluate(CENTRE, [node_id, MARGIN]))
-    whole = Image.open(io.BytesIO(shot)).convert("RGB")
-    picture = whole.quantize(256, kmeans=3, dither=Image.Dither.NONE)
-    PICTURES.mkdir(exist_ok=True)
-    picture.save(PICTURES / f"{node_id}.png", optimize=True)
+    """Save a screenshot of a node on the canvas, in 256 colours."""
+    png = page.screenshot(clip=page.evaluate(CENTRE, [node_id, MARGIN]))
+    screenshot = Image.open(io.BytesIO(png)).convert("RGB")
+    SCREENSHOTS.mkdir(exist_ok=True)
+    screenshot.quantize(256, kmeans=3, dither=Image.Dither.NONE).save(
+        SCREENSHOTS / f"{node_id}.png", optimize=True
+    )
 
 
 def main() -> None:
@@ -158,24 +161,24 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8188")
     parser.add_argument("--only", nargs="+", choices=STAGES, metavar="NODE", default=list(STAGES))
     options = parser.parse_args()
-    wanted = options.only
+    remaining = set(options.only)
     others = (path.stem for path in sorted(FOLDER.glob("*.json")) if path.stem not in RUNS)
     with sync_playwright() as play:
         page = open_page(play, options.url)
         page.set_viewport_size({"width": 1600, "height": 1300})
         page.evaluate("app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
         for name in (*RUNS, *others):
-            workflow = json.loads(Path(FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-            shown = {node["type"] for node in workflow["nodes"]} & set(wanted)
-            if not shown:
+            workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+            present = remaining & {node["type"] for node in workflow["nodes"]}
+            if not present:
                 continue
             page.evaluate(OPEN, [name, RUNS.get(name, {})])
             if name in RUNS:
                 run(page, options.url)
-            for node_id in shown:
+            for node_id in present:
                 shoot(page, node_id)
-                wanted.remove(node_id)
-        for node_id in wanted:
+            remaining -= present
+        for node_id in remaining:
             page.evaluate(SURROUND, [node_id, SOURCES, USERS])
             page.wait_for_timeout(500)
             shoot(page, node_id)

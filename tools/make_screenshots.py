@@ -1,9 +1,9 @@
-"""Take the README's pictures of the panels, from runs of the bundled model in ComfyUI's front end.
+"""Take the README's screenshots of the panels, of runs of the bundled model in ComfyUI's front end.
 
     python tools/make_screenshots.py --url http://127.0.0.1:8188
 
-Needs a running ComfyUI with this pack, in English, and Playwright with Chromium. What the
-server has of these runs already is not made again.
+Needs a running ComfyUI with this pack, in English, and Playwright with Chromium. Whatever the server
+already has of these runs is used again.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from make_workflows import FOLDER, open_page
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-PICTURES = FOLDER.parent / "docs"
+SCREENSHOTS = FOLDER.parent / "docs"
 SCALE = 1.6
 EDGE = 12
-LARGEST = 150_000
-# A training that measures itself on the way.
+MAX_BYTES = 150_000
+# A training with validation.
 CURVES = {
     "GDRO_PromptSet": {"limit": 48},
     "GDRO_GroupRollout": {"images_per_prompt": 8, "run_name": "curves"},
@@ -34,7 +34,7 @@ CURVES = {
 }
 BY_HAND = {"GDRO_PromptSet": {"limit": 24}, "GDRO_GroupRollout": {"images_per_prompt": 8}}
 STARS = "32414213" + "14352211" + "1332"
-# Prompts on which the training measures itself on the way: the curves of its reward.
+# Links the first prompts of the evaluation to the training as its validation prompts.
 VALIDATE = """
 ([limit]) => {
   const of = (type) => app.graph.nodes.filter(node => node.type === type);
@@ -45,15 +45,15 @@ VALIDATE = """
   prompts.connect(0, train, train.inputs.findIndex(input => input.name === 'validation_prompts'));
 }
 """
-# Makes room for a node's panel, in the upper left of the page, and marks it.
+# Shows a node alone with its panel in the upper left of the page, and marks the panel.
 SHOW = """
-([type, width, more, scale]) => {
+([type, width, extra, scale]) => {
   const { canvas, graph } = app;
   const node = graph.nodes.find(node => node.type === type);
   const text = node.widgets.find(widget => widget.name === '$$node-text-preview');
   if (text) node.removeWidget(text);
   const panel = node.widgets.find(widget => widget.name === 'gdro_panel');
-  node.setSize([width, node.computeSize()[1] + more]);
+  node.setSize([width, node.computeSize()[1] + extra]);
   for (const other of graph.nodes) other.pos = other === node ? [0, 0] : [-9000, -9000];
   for (const group of [...graph.groups]) graph.remove(group);
   canvas.deselectAll();
@@ -63,18 +63,26 @@ SHOW = """
   panel.element.dataset.shot = type;
 }
 """
+# Whether a training is close to its end.
 LATE = """
 () => {
-  const said = document.querySelector('.gdro-training .gdro-status')?.textContent ?? '';
-  const [, step, total] = said.match(/Step (\\d+) of (\\d+)/) ?? [];
+  const status = document.querySelector('.gdro-training .gdro-status')?.textContent ?? '';
+  const [, step, total] = status.match(/Step (\\d+) of (\\d+)/) ?? [];
   return step >= 0.9 * total;
 }
 """
 
 
-def shoot(page: Page, node_id: str, name: str, width: int, more: int, hover: str = "") -> None:
-    """The picture of a node's panel of this width, and so much higher than it has to be."""
-    page.evaluate(SHOW, [node_id, width, more, SCALE])
+def shoot(page: Page, node_id: str, name: str, width: int, extra: int, hover: str = "") -> None:
+    """Save a screenshot of a node's panel.
+
+    Args:
+        name: of the file.
+        width: of the node, in units of the canvas.
+        extra: height beyond the node's minimum.
+        hover: selector of an element in the panel that the pointer is on.
+    """
+    page.evaluate(SHOW, [node_id, width, extra, SCALE])
     panel = page.locator(f'[data-shot="{node_id}"]')
     page.wait_for_function("!document.querySelector('.p-toast-message')")
     page.wait_for_timeout(1500)
@@ -83,19 +91,19 @@ def shoot(page: Page, node_id: str, name: str, width: int, more: int, hover: str
         page.wait_for_timeout(500)
     box = panel.bounding_box()
     assert box
-    around = {"x": box["x"] - EDGE, "y": box["y"] - EDGE}
-    around |= {"width": box["width"] + 2 * EDGE, "height": box["height"] + 2 * EDGE}
-    picture = Image.open(io.BytesIO(page.screenshot(clip=around))).convert("RGB")
-    path = PICTURES / f"{name}.webp"
-    picture.save(path, quality=82, method=6)
+    clip = {"x": box["x"] - EDGE, "y": box["y"] - EDGE}
+    clip |= {"width": box["width"] + 2 * EDGE, "height": box["height"] + 2 * EDGE}
+    screenshot = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    path = SCREENSHOTS / f"{name}.webp"
+    screenshot.save(path, quality=82, method=6)
     size = path.stat().st_size
-    if size > LARGEST:
-        raise SystemExit(f"{path.name} has {size} bytes, more than {LARGEST}")
-    print(f"{path.name}: {picture.width} x {picture.height}, {size} bytes")
+    if size > MAX_BYTES:
+        raise SystemExit(f"{path.name} has {size} bytes; at most {MAX_BYTES} are allowed")
+    print(f"{path.name}: {screenshot.width} x {screenshot.height}, {size} bytes")
 
 
 def rate(page: Page) -> None:
-    """Give stars to the first groups, with the keyboard."""
+    """Rate the first groups with stars, by the keyboard."""
     gallery = page.locator(".gdro-rating")
     gallery.get_by_text("groups rated").wait_for(state="attached")
     gallery.evaluate("gallery => gallery.focus()")
@@ -105,7 +113,7 @@ def rate(page: Page) -> None:
 
 
 def go_to_a_change(page: Page) -> None:
-    """Show the first prompt on which base and aligned got different rewards."""
+    """Go to the first prompt for which base and aligned have different rewards."""
     view = page.locator(".gdro-compare")
     while True:
         base, aligned = view.locator("output").inner_text().split(" · ")[0].split(" → ")

@@ -1,14 +1,18 @@
-/** Small line charts, drawn as SVG: raw and smoothed, linear or logarithmic, with a shared cursor. */
+/** Small line charts in SVG: raw and smoothed, linear or logarithmic, with a shared cursor. */
 
-import { el, figure } from "./dom.js";
-import { t } from "./words.js";
+import { el } from "./dom.js";
+import { formatNumber } from "./format.js";
+import { t } from "./i18n.js";
 
 const WIDTH = 300;
 const HEIGHT = 100;
-const MOST_POINTS = 400;
+const MARGIN = 4;
+const CHECKPOINT_HEIGHT = 6;
+const MAX_POINTS = 400;
+const COLORS = 3;
 
-/** Exponential average with weight `smoothing` on the past, corrected for its start. */
-export function smoothed(points, smoothing) {
+/** Return the exponential moving average with weight `smoothing` on the past, corrected for its start. */
+export function smooth(points, smoothing) {
   let sum = 0;
   let weight = 0;
   return points.map(([x, y]) => {
@@ -18,44 +22,45 @@ export function smoothed(points, smoothing) {
   });
 }
 
-/** Fewer points that look the same: the smallest and the largest of each part. */
-export function thinned(points, most = MOST_POINTS) {
-  if (points.length <= most) return points;
-  const size = Math.ceil(points.length / (most / 2));
-  const kept = [];
+/** Return at most about `limit` points that draw the same line: the lowest and highest of each bin. */
+export function thin(points, limit = MAX_POINTS) {
+  if (points.length <= limit) return points;
+  const size = Math.ceil(points.length / (limit / 2));
+  const thinned = [];
   for (let start = 0; start < points.length; start += size) {
-    const bunch = points.slice(start, start + size);
-    let low = bunch[0];
-    let high = bunch[0];
-    for (const point of bunch) {
+    const bin = points.slice(start, start + size);
+    let low = bin[0];
+    let high = bin[0];
+    for (const point of bin) {
       if (point[1] < low[1]) low = point;
       if (point[1] > high[1]) high = point;
     }
-    kept.push(...(low[0] < high[0] ? [low, high] : low === high ? [low] : [high, low]));
+    thinned.push(...(low[0] < high[0] ? [low, high] : low === high ? [low] : [high, low]));
   }
-  return kept;
+  return thinned;
 }
 
-/** The point whose x is nearest; null where there is none. */
+/** Return the point whose x is nearest, or null if there are none; `points` are sorted by x. */
 export function nearest(points, x) {
-  let from = 0;
-  let to = points.length - 1;
-  if (to < 0) return null;
-  while (to - from > 1) {
-    const middle = (from + to) >> 1;
-    if (points[middle][0] <= x) from = middle;
-    else to = middle;
+  let low = 0;
+  let high = points.length - 1;
+  if (high < 0) return null;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (points[middle][0] <= x) low = middle;
+    else high = middle;
   }
-  return Math.abs(points[from][0] - x) <= Math.abs(points[to][0] - x) ? points[from] : points[to];
+  return Math.abs(points[low][0] - x) <= Math.abs(points[high][0] - x) ? points[low] : points[high];
 }
 
 export class Chart {
   /**
    * @param {string} title
-   * @param {(step: number|null) => void} onCursor told where the pointer is
+   * @param {(step: number|null) => void} onCursor called with the step under the pointer
    */
   constructor(title, onCursor) {
     this.title = title;
+    this.onCursor = onCursor;
     this.series = [];
     this.values = el("span", { class: "gdro-chart-values" });
     this.top = el("span", { class: "gdro-chart-top" });
@@ -71,22 +76,10 @@ export class Chart {
         class: "gdro-chart-area",
         tabindex: 0,
         role: "img",
-        pointermove: (event) => {
-          const box = this.area.getBoundingClientRect();
-          const place = (event.clientX - box.left) / box.width;
-          onCursor(this.from + place * (this.to - this.from));
-        },
+        pointermove: (event) => this.#onPointer(event),
         pointerleave: () => onCursor(null),
         blur: () => onCursor(null),
-        keydown: (event) => {
-          const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-          if (!move) return;
-          event.preventDefault();
-          event.stopPropagation();
-          const far = (this.to - this.from) / 50;
-          const now = this.cursor ?? (move > 0 ? this.from : this.to);
-          onCursor(Math.min(this.to, Math.max(this.from, now + move * Math.max(1, far))));
-        },
+        keydown: (event) => this.#onKey(event),
       },
       this.plot,
       this.top,
@@ -94,7 +87,7 @@ export class Chart {
     );
     this.element = el(
       "figure",
-      { class: "gdro-chart" },
+      { class: "gdro-chart", hidden: true },
       el("figcaption", {}, el("span", { text: title }), this.values),
       this.area,
     );
@@ -102,59 +95,31 @@ export class Chart {
 
   /**
    * @param {{name: string, points: [number, number][], dashed?: boolean}[]} series
-   * @param {{from: number, to: number, smoothing: number, log: boolean, mark: number|null,
-   *   checkpoints?: number[]}} how
+   * @param {{from: number, to: number, smoothing: number, log: boolean, best: number|null,
+   *   checkpoints: number[]}} options steps at both ends, and those that are marked
    */
-  draw(series, how) {
-    this.series = series.filter((one) => one.points.length);
-    Object.assign(this, { from: how.from, to: how.to, mark: how.mark });
-    const all = this.series.flatMap((one) => one.points.map((point) => point[1]));
-    const log = how.log && all.length > 0 && all.every((y) => y > 0);
-    const scale = log ? Math.log : (y) => y;
-    let low = Infinity;
-    let high = -Infinity;
-    for (const y of all) {
-      low = Math.min(low, scale(y));
-      high = Math.max(high, scale(y));
-    }
-    if (low === high) [low, high] = [low - 0.5, high + 0.5];
-    const x = (step) => ((step - this.from) / (this.to - this.from || 1)) * WIDTH;
-    const y = (value) => HEIGHT - 4 - ((scale(value) - low) / (high - low)) * (HEIGHT - 8);
-    const path = (points) =>
-      thinned(points)
-        .map((point, i) => `${i ? "L" : "M"}${x(point[0]).toFixed(1)} ${y(point[1]).toFixed(1)}`)
-        .join("");
-    const lines = [];
-    for (const [place, one] of this.series.entries()) {
-      const look = `gdro-line gdro-line-${place % 3}${one.dashed ? " gdro-dashed" : ""}`;
-      const smooth = how.smoothing > 0 && !one.dashed && one.points.length > 2;
-      if (smooth) {
-        lines.push(el("path", { class: `${look} gdro-raw`, d: path(one.points) }));
-        one.smooth = smoothed(one.points, how.smoothing);
-      } else {
-        delete one.smooth;
-      }
-      if (one.points.length === 1) {
-        const [px, py] = [x(one.points[0][0]), y(one.points[0][1])];
-        lines.push(el("path", { class: look, d: `M${px - 3} ${py}h6` }));
-      }
-      lines.push(el("path", { class: look, d: path(one.smooth ?? one.points) }));
-    }
-    this.x = x;
+  draw(series, { from, to, smoothing, log, best, checkpoints }) {
+    Object.assign(this, { from, to });
+    this.series = series
+      .filter(({ points }) => points.length)
+      .map((one) => ({
+        ...one,
+        smoothed:
+          smoothing > 0 && !one.dashed && one.points.length > 2
+            ? smooth(one.points, smoothing)
+            : null,
+      }));
+    const [low, high, y] = this.#scale(log);
+    this.x = (step) => ((step - from) / (to - from || 1)) * WIDTH;
     this.line = el("line", { class: "gdro-cursor", y1: 0, y2: HEIGHT, visibility: "hidden" });
-    for (const step of how.checkpoints ?? []) {
-      const title = el("title", { text: t("Checkpoint: a cancelled training goes on from here") });
-      const place = { x1: x(step), x2: x(step), y1: HEIGHT - 6, y2: HEIGHT };
-      lines.push(el("line", { class: "gdro-checkpoint", ...place }, title));
-    }
-    if (this.mark != null) {
-      lines.push(
-        el("line", { class: "gdro-best", x1: x(this.mark), x2: x(this.mark), y1: 0, y2: HEIGHT }),
-      );
-    }
-    this.plot.replaceChildren(...lines, this.line);
-    this.top.textContent = all.length ? figure(log ? Math.exp(high) : high) : "";
-    this.bottom.textContent = all.length ? figure(log ? Math.exp(low) : low) : "";
+    this.plot.replaceChildren(
+      ...this.series.flatMap((one, index) => this.#curve(one, index % COLORS, y)),
+      ...checkpoints.map((step) => this.#checkpoint(step)),
+      ...(best == null ? [] : [this.#vertical("gdro-best", best, 0)]),
+      this.line,
+    );
+    this.top.textContent = this.series.length ? formatNumber(high) : "";
+    this.bottom.textContent = this.series.length ? formatNumber(low) : "";
     this.element.hidden = !this.series.length;
     this.setCursor(this.cursor ?? null);
   }
@@ -162,30 +127,92 @@ export class Chart {
   /** Show the values at a step; null shows the last ones. */
   setCursor(step) {
     this.cursor = step;
-    const shown = [];
-    let at = null;
-    for (const one of this.series) {
-      const points = one.smooth ?? one.points;
-      const point = step == null ? points.at(-1) : nearest(points, step);
-      const raw = step == null ? one.points.at(-1) : nearest(one.points, step);
-      if (!point) continue;
-      at ??= point[0];
-      const both = one.smooth ? `${figure(point[1])} (${figure(raw[1])})` : figure(point[1]);
-      shown.push(this.series.length > 1 ? `${one.name} ${both}` : both);
+    const texts = [];
+    let shownStep = null;
+    for (const { name, points, smoothed } of this.series) {
+      const at = (line) => (step == null ? line.at(-1) : nearest(line, step));
+      const [x, y] = at(smoothed ?? points);
+      shownStep ??= x;
+      const value = smoothed ? `${formatNumber(y)} (${formatNumber(at(points)[1])})` : formatNumber(y);
+      texts.push(this.series.length > 1 ? `${name} ${value}` : value);
     }
-    this.values.textContent = shown.join(", ");
+    const values = texts.join(", ");
     const chart = this.title;
+    this.values.textContent = values;
     this.area.setAttribute(
       "aria-label",
-      shown.length
-        ? t("{chart}: {values} at step {step}", { chart, values: shown.join(", "), step: at })
+      values
+        ? t("{chart}: {values} at step {step}", { chart, values, step: shownStep })
         : t("{chart}: no values", { chart }),
     );
     if (!this.line) return;
-    this.line.setAttribute("visibility", step == null || at == null ? "hidden" : "visible");
-    if (step != null && at != null) {
-      this.line.setAttribute("x1", this.x(at));
-      this.line.setAttribute("x2", this.x(at));
+    const isVisible = step != null && shownStep != null;
+    this.line.setAttribute("visibility", isVisible ? "visible" : "hidden");
+    if (isVisible) {
+      this.line.setAttribute("x1", this.x(shownStep));
+      this.line.setAttribute("x2", this.x(shownStep));
     }
+  }
+
+  /** Return the lowest and the highest value, and a function from a value to its height in the plot. */
+  #scale(log) {
+    const values = this.series.flatMap(({ points }) => points.map((point) => point[1]));
+    const isLog = log && values.every((value) => value > 0);
+    const scale = isLog ? Math.log : (value) => value;
+    let low = Infinity;
+    let high = -Infinity;
+    for (const value of values) {
+      low = Math.min(low, scale(value));
+      high = Math.max(high, scale(value));
+    }
+    if (low === high) [low, high] = [low - 0.5, high + 0.5];
+    const height = HEIGHT - 2 * MARGIN;
+    const y = (value) => HEIGHT - MARGIN - ((scale(value) - low) / (high - low)) * height;
+    return isLog ? [Math.exp(low), Math.exp(high), y] : [low, high, y];
+  }
+
+  #curve({ points, smoothed, dashed }, color, y) {
+    const style = `gdro-line gdro-line-${color}${dashed ? " gdro-dashed" : ""}`;
+    const path = (line) =>
+      thin(line)
+        .map((point, i) => `${i ? "L" : "M"}${this.x(point[0]).toFixed(1)} ${y(point[1]).toFixed(1)}`)
+        .join("");
+    if (points.length === 1) {
+      const [[step, value]] = points;
+      return [el("path", { class: style, d: `M${this.x(step) - 3} ${y(value)}h6` })];
+    }
+    if (!smoothed) return [el("path", { class: style, d: path(points) })];
+    return [
+      el("path", { class: `${style} gdro-raw`, d: path(points) }),
+      el("path", { class: style, d: path(smoothed) }),
+    ];
+  }
+
+  #checkpoint(step) {
+    const title = t("Checkpoint: a cancelled training resumes from here");
+    return this.#vertical(
+      "gdro-checkpoint", step, HEIGHT - CHECKPOINT_HEIGHT, el("title", { text: title }),
+    );
+  }
+
+  #vertical(style, step, top, ...children) {
+    const x = this.x(step);
+    return el("line", { class: style, x1: x, x2: x, y1: top, y2: HEIGHT }, ...children);
+  }
+
+  #onPointer(event) {
+    const box = this.area.getBoundingClientRect();
+    const fraction = (event.clientX - box.left) / box.width;
+    this.onCursor(this.from + fraction * (this.to - this.from));
+  }
+
+  #onKey(event) {
+    const direction = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!direction) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const distance = Math.max(1, (this.to - this.from) / 50);
+    const start = this.cursor ?? (direction > 0 ? this.from : this.to);
+    this.onCursor(Math.min(this.to, Math.max(this.from, start + direction * distance)));
   }
 }

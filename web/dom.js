@@ -1,60 +1,36 @@
-/** Making elements. Data gets in as text and attributes only, never as markup. */
+/** Elements, and a window over the page. Data enters as text and attributes only, never as markup. */
 
-import { t } from "./words.js";
+import { t } from "./i18n.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "path", "line", "rect", "g", "title"]);
 
 /**
- * An element.
+ * Create an element.
  * @param {string} tag
- * @param {object} given attributes; functions become listeners ("click"), "text" the text content
- * @param {...(Node|string|null)} children
+ * @param {object} attributes functions become listeners ("click"), "text" becomes the text content
+ * @param {...(Node|string|null)} children null is left out
  */
-export function el(tag, given = {}, ...children) {
-  const made = SVG_TAGS.has(tag)
+export function el(tag, attributes = {}, ...children) {
+  const element = SVG_TAGS.has(tag)
     ? document.createElementNS(SVG, tag)
     : document.createElement(tag);
-  for (const [name, value] of Object.entries(given)) {
-    if (typeof value === "function") made.addEventListener(name, value);
-    else if (name === "text") made.textContent = value;
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value != null) made.setAttribute(name, String(value));
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (name === "text") element.textContent = value;
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, String(value));
   }
-  made.append(...children.filter((child) => child != null));
-  return made;
+  element.append(...children.filter((child) => child != null));
+  return element;
 }
 
-/** A number as people read it: three digits that say something. */
-export function figure(value) {
-  if (value == null || !Number.isFinite(value)) return "–";
-  const size = Math.abs(value);
-  if (size !== 0 && (size < 0.001 || size >= 1e5)) return value.toExponential(2);
-  return String(Number(value.toPrecision(size >= 1 ? 4 : 3)));
+/** Create a button; `attributes` are those of `el`. */
+export function button(text, onClick, attributes = {}) {
+  return el("button", { type: "button", text, click: onClick, ...attributes });
 }
 
-/** A difference with its sign, as the report writes it. */
-export function difference(value) {
-  return (value > 0 ? "+" : "") + value.toFixed(3);
-}
-
-/** Seconds as "3 min 20 s". */
-export function duration(seconds) {
-  if (!Number.isFinite(seconds)) return "–";
-  const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
-}
-
-/** Bytes as "12 MB". */
-export function fileSize(bytes) {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let place = 0;
-  for (; bytes >= 1000 && place < units.length - 1; place++) bytes /= 1000;
-  return `${bytes < 10 && place ? bytes.toFixed(1) : Math.round(bytes)} ${units[place]}`;
-}
-
-/** Calls `work` at most once in `wait` milliseconds, the last time after the last call. */
+/** Return a function that calls `work` at most once per `wait` milliseconds, and after the last call. */
 export function throttled(work, wait) {
   let timer = null;
   let last = 0;
@@ -71,7 +47,7 @@ export function throttled(work, wait) {
   };
 }
 
-/** A window over the page with `content`; Escape and the button close it. */
+/** Show `content` in a window over the page, which Escape and its button close. */
 export function openWindow(title, content, onClose = () => {}) {
   const dialog = el(
     "dialog",
@@ -80,11 +56,11 @@ export function openWindow(title, content, onClose = () => {}) {
       "header",
       {},
       el("h2", { text: title }),
-      el("button", { type: "button", "aria-label": t("Close"), text: "✕", click: () => dialog.close() }),
+      button("✕", () => dialog.close(), { "aria-label": t("Close") }),
     ),
     content,
   );
-  // ComfyUI listens for keys on the page: what is typed here is not meant for the graph.
+  // ComfyUI listens for keys on the page; those pressed in the window are not meant for the graph.
   dialog.addEventListener("keydown", (event) => event.stopPropagation());
   dialog.addEventListener("close", () => {
     dialog.remove();

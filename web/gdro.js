@@ -5,14 +5,15 @@ import { app } from "../../scripts/app.js";
 import { CompareView } from "./compare_view.js";
 import { el } from "./dom.js";
 import { GroupsView } from "./groups_view.js";
-import { isOpen, learn, nodeOf, placesOf } from "./places.js";
+import { t, translateChoices } from "./i18n.js";
+import { findNode, isOpen, recordLocation } from "./location.js";
+import { Panel } from "./panel.js";
 import { RatingView } from "./rating_view.js";
-import { restore } from "./restore.js";
+import { restoreValues } from "./restore.js";
 import { RunsTab } from "./runs_tab.js";
 import { SETTINGS } from "./settings.js";
 import { toast } from "./toast.js";
 import { TrainingView } from "./training_view.js";
-import { t, translateChoices } from "./words.js";
 
 /** The view on each node; nodes/stage_node.py has the same names. */
 const VIEWS = {
@@ -24,146 +25,84 @@ const VIEWS = {
   GDRO_EvaluateAlignment: CompareView,
 };
 const EVENTS = ["rollout", "training", "train_step", "preview", "evaluation"];
-const MARGIN = 10;
+const ROLLOUT_EVENTS = ["rollout", "preview"];
+const WORK_EVENTS = ["train_step", "preview"];
 
-const panels = new WeakMap();
-const worked = new Set(); // nodes that did something in this execution: a cached one has no news
-let running = null; // what the node that runs now is called, and in which workflow
+const panels = new WeakMap(); // by node
+const workingNodes = new Set(); // execution ids of nodes that did something; a cached node has no news
+let current = null; // node and workflow of the latest message
 
-/** A view inside of a node, with a choice of instance where the node's subgraph is used more than once. */
-class Panel {
-  constructor(node, View) {
-    this.node = node;
-    this.view = new View(() => this.#resize());
-    this.chooser = el("select", {
-      "aria-label": t("Which use of this subgraph"), hidden: true, change: () => this.#select(),
-    });
-    this.element = el("div", { class: "gdro-panel" }, this.chooser, this.view.element);
-    const widget = node.addDOMWidget("gdro_panel", "gdro", this.element, {
-      serialize: false,
-      hideOnZoom: false,
-      margin: MARGIN,
-      getMinHeight: () => this.view.height + 2 * MARGIN,
-      getValue: () => "",
-      setValue: () => {},
-    });
-    widget.serialize = false;
-    this.#resize();
-  }
-
-  #resize() {
-    const height = `${this.view.height}px`;
-    if (this.element.style.minHeight === height) return;
-    this.element.style.minHeight = height;
-    const { node } = this;
-    const least = node.computeSize?.();
-    if (least && node.size[1] < least[1]) node.setSize([node.size[0], least[1]]);
-    node.setDirtyCanvas?.(true, true);
-  }
-
-  /** Look up what the node stands for, and show it; `id` says which instance. */
-  async refresh(id = this.chooser.value) {
-    const places = placesOf(this.node);
-    this.chooser.hidden = places.size < 2;
-    this.chooser.replaceChildren(
-      ...[...places.keys()].map((key) =>
-        el("option", { value: key, text: t("Node {key}", { key }) }),
-      ),
-    );
-    if (!places.size) return;
-    this.chooser.value = places.has(id) ? id : places.keys().next().value;
-    await this.#select();
-  }
-
-  async #select() {
-    const place = placesOf(this.node).get(this.chooser.value);
-    const shown = JSON.stringify(place);
-    if (!place || shown === this.shown) return;
-    this.shown = shown;
-    await this.view.show(place);
-  }
-
-  /** Take a message about one instance, which is shown from now on. */
-  async receive(event, detail) {
-    await this.refresh(String(detail.node));
-    await this.view.receive(event, detail);
-  }
-}
-
-function attach(node) {
+function attachPanel(node) {
   if (!node.comfyClass?.startsWith("GDRO_")) return;
   const View = VIEWS[node.comfyClass];
   const panel = View && new Panel(node, View);
   if (panel) panels.set(node, panel);
-  const configured = node.onConfigure;
-  node.onConfigure = function (...given) {
-    configured?.apply(this, given);
-    restore(this, given[0]);
-    // Only once the whole graph is there is it known where in it this node is.
+  const { onConfigure } = node;
+  node.onConfigure = function (saved, ...rest) {
+    onConfigure?.call(this, saved, ...rest);
+    restoreValues(this, saved);
+    // Where the node is in the graph is not known before the whole graph is loaded.
     if (panel) setTimeout(() => panel.refresh(), 0);
   };
 }
 
-const queue = new WeakMap(); // panel -> the work on its messages, one after the other
-
-function tell(event, detail) {
-  const node = hear(event, detail);
-  if (event !== "end") {
-    running = { node: detail.node, workflow: detail.workflow };
-    if (event === "train_step" || event === "preview") worked.add(String(detail.node));
-  }
-  if (event !== "rollout" && event !== "preview") return;
-  for (const next of node?.getOutputNodes?.(0) ?? []) {
-    if (!VIEWS[next.comfyClass]?.follows) continue;
-    const id = [...String(detail.node).split(":").slice(0, -1), next.id].join(":");
-    hear(event, { ...detail, node: id });
-  }
-}
-
-/** Hand a message to the panel of its node; the node, if it is here. */
-function hear(event, detail) {
-  const node = learn(detail);
-  const panel = node && panels.get(node);
-  if (!panel) return node;
-  const work = (queue.get(panel) ?? Promise.resolve()).then(() => panel.receive(event, detail));
-  queue.set(panel, work.catch((error) => console.error("GDRO", error)));
+/** Give a message to the panel of its node; return the node if it is on the open canvas. */
+function deliver(event, message) {
+  const node = recordLocation(message);
+  panels.get(node ?? {})?.receive(event, message);
   return node;
 }
 
-/** Say in the corner of the page that a long piece of work is done, once its panel has the news. */
-async function announce(node) {
-  const panel = node && panels.get(node);
-  if (!panel?.view.announces) return;
-  await queue.get(panel);
-  toast("success", node.title, panel.view.status.textContent);
+function onMessage(event, message) {
+  const node = deliver(event, message);
+  current = { node: message.node, workflow: message.workflow };
+  if (WORK_EVENTS.includes(event)) workingNodes.add(String(message.node));
+  if (ROLLOUT_EVENTS.includes(event)) deliverToFollowers(node, event, message);
 }
 
-function end() {
-  worked.clear();
-  if (running && isOpen(running.workflow)) {
-    const panel = panels.get(nodeOf(running.node) ?? {});
-    if (panel) tell("end", running);
+/** Give a rollout's message to the nodes after it whose views follow a rollout. */
+function deliverToFollowers(node, event, message) {
+  const path = String(message.node).split(":").slice(0, -1);
+  for (const follower of node?.getOutputNodes?.(0) ?? []) {
+    if (!VIEWS[follower.comfyClass]?.followsRollout) continue;
+    deliver(event, { ...message, node: [...path, follower.id].join(":") });
   }
-  running = null;
+}
+
+function onExecuted({ output, display_node: displayNode, node }) {
+  const executionId = displayNode ?? node;
+  const [location] = output?.gdro ?? [];
+  if (location) deliver("end", { ...location, node: executionId });
+  if (workingNodes.delete(String(executionId))) announceEnd(findNode(executionId));
+}
+
+/** Say in the corner of the page how a long piece of work ended, once its panel shows it. */
+async function announceEnd(node) {
+  const panel = panels.get(node ?? {});
+  await panel?.messages;
+  const outcome = panel?.view.outcome;
+  if (outcome) toast(outcome.severity, node.title, outcome.text);
+}
+
+/** Let the panel of the node that was working show how far it came. */
+function onInterrupted() {
+  workingNodes.clear();
+  if (current && isOpen(current.workflow)) deliver("end", current);
+  current = null;
 }
 
 app.registerExtension({
   name: "GDRO.Canvas",
   settings: SETTINGS,
   setup() {
-    const link = el("link", { rel: "stylesheet", href: new URL("./gdro.css", import.meta.url).href });
-    document.head.append(link);
+    const stylesheet = new URL("./gdro.css", import.meta.url).href;
+    document.head.append(el("link", { rel: "stylesheet", href: stylesheet }));
     for (const event of EVENTS) {
-      api.addEventListener(`gdro.${event}`, ({ detail }) => tell(event, detail));
+      api.addEventListener(`gdro.${event}`, ({ detail }) => onMessage(event, detail));
     }
-    api.addEventListener("executed", ({ detail }) => {
-      const [place] = detail.output?.gdro ?? [];
-      const node = detail.display_node ?? detail.node;
-      if (place) tell("end", { ...place, node });
-      if (worked.delete(String(node))) announce(nodeOf(node));
-    });
+    api.addEventListener("executed", ({ detail }) => onExecuted(detail));
     for (const event of ["execution_error", "execution_interrupted"]) {
-      api.addEventListener(event, end);
+      api.addEventListener(event, onInterrupted);
     }
     const runs = new RunsTab();
     app.extensionManager.registerSidebarTab({
@@ -176,5 +115,5 @@ app.registerExtension({
     });
   },
   beforeRegisterNodeDef: (_, definition) => translateChoices(definition),
-  nodeCreated: attach,
+  nodeCreated: attachPanel,
 });

@@ -1,68 +1,91 @@
-/** The groups of a run: pictures with their rewards, sorted and filtered; only what is in sight is made. */
+/** The groups of a run: images with their rewards, sorted and filtered. Only visible rows exist. */
 
-import { el, figure, openWindow, throttled } from "./dom.js";
+import { button, el, throttled } from "./dom.js";
+import { formatNumber } from "./format.js";
+import { t } from "./i18n.js";
+import { ImageWindow, Preview } from "./images.js";
 import * as routes from "./routes.js";
-import { t } from "./words.js";
 
-const PAGE = 50;
+const PAGE = 50; // groups in one request
+const REFRESH = 1500; // milliseconds between two requests while a node runs
+// Sizes in pixels, as in gdro.css.
+const PADDING = 8;
 const GAP = 4;
-const CELL = 72 + GAP;
-const LINE = 96;
-const HEAD = 26;
+const IMAGE_WIDTH = 72;
+const IMAGE_HEIGHT = 96;
+const PROMPT_HEIGHT = 26;
+const HISTOGRAM = { width: 240, height: 30 };
+
+const SCORE_ORDERS = ["spread", "mean", "best"];
+/** The orders by what the server calls them; without scores, those of the scores are not offered. */
 const orders = () => [
   ["spread", t("Largest spread first")],
   ["mean", t("Highest mean first")],
   ["best", t("Highest reward first")],
-  ["arrival", t("As they were made")],
+  ["latest", t("Newest first")],
+  ["arrival", t("Oldest first")],
   ["prompt", t("By prompt")],
 ];
 
-/** What a reward says of an image, in words. */
-export function inWords(details) {
+/** Return a reward's details of an image as text. */
+function describe(details) {
   if (details == null || typeof details !== "object") return String(details ?? "");
   return Object.entries(details)
     .map(([name, value]) => {
       if (Array.isArray(value)) {
-        return `${name}: ${value.map((one) => (typeof one === "object" ? inWords(one) : one)).join("; ")}`;
+        const items = value.map((item) => (typeof item === "object" ? describe(item) : item));
+        return `${name}: ${items.join("; ")}`;
       }
-      if (typeof value === "number") return `${name}: ${figure(value)}`;
-      return `${name}: ${typeof value === "object" ? inWords(value) : value}`;
+      if (typeof value === "number") return `${name}: ${formatNumber(value)}`;
+      return `${name}: ${typeof value === "object" ? describe(value) : value}`;
     })
     .join(", ");
 }
 
 export class GroupsView {
-  constructor(onResize = () => {}) {
+  /** @param {{onResize?: () => void}} callbacks called when the view needs another height */
+  constructor({ onResize = () => {} } = {}) {
     this.onResize = onResize;
-    this.place = {};
-    this.pages = new Map();
+    this.location = {};
+    this.chosenOrder = null;
+    this.chosenScores = null;
+    this.version = 0; // of the list; an answer to an older request is dropped
+    this.pages = new Map(); // page number -> groups; an empty list while they are requested
+    this.rows = new Map(); // group id -> {content, element} of the rows on the page
+    this.total = 0;
     this.matching = 0;
-    this.most = 1;
-    const redo = () => {
-      this.list.scrollTop = 0;
-      this.reload();
-    };
+    this.largestGroup = 1;
     this.order = el(
       "select",
-      { "aria-label": t("Order of the groups"), change: redo },
+      {
+        "aria-label": t("Sort groups"),
+        change: () => {
+          this.chosenOrder = this.order.value;
+          this.#restart();
+        },
+      },
       ...orders().map(([value, text]) => el("option", { value, text })),
     );
-    this.scores = el("select", { "aria-label": t("Reward"), change: redo });
-    this.least = el("input", {
-      type: "number", min: 0, step: 0.05, value: 0, "aria-label": t("Smallest spread"), change: redo,
+    this.scores = el("select", {
+      "aria-label": t("Reward"),
+      change: () => {
+        this.chosenScores = this.scores.value;
+        this.#restart();
+      },
     });
+    this.leastSpread = el("input", {
+      type: "number", min: 0, step: 0.05, value: 0, change: () => this.#restart(),
+    });
+    this.spreadFilter = el("label", {}, `${t("Minimum spread")} `, this.leastSpread);
     this.status = el("p", { class: "gdro-status", text: t("The groups appear here.") });
     this.histogram = el("svg", {
-      class: "gdro-histogram", viewBox: "0 0 240 30", preserveAspectRatio: "none", role: "img",
+      class: "gdro-histogram", role: "img", preserveAspectRatio: "none", hidden: true,
+      viewBox: `0 0 ${HISTOGRAM.width} ${HISTOGRAM.height}`,
     });
     this.bar = el(
-      "div",
-      { class: "gdro-bar", hidden: true },
-      this.order,
-      this.scores,
-      el("label", {}, `${t("Spread at least")} `, this.least),
+      "div", { class: "gdro-bar", hidden: true }, this.order, this.scores, this.spreadFilter,
     );
-    this.preview = el("img", { class: "gdro-sheet", alt: t("The latest pictures"), hidden: true });
+    this.preview = new Preview();
     this.space = el("div", { class: "gdro-space" });
     this.list = el(
       "div",
@@ -79,200 +102,204 @@ export class GroupsView {
       this.status,
       this.bar,
       this.histogram,
-      this.preview,
+      this.preview.element,
       el("div", { class: "gdro-frame" }, this.list),
       this.details,
     );
-    this.refresh = throttled(() => this.reload(), 1500);
-    this.resized = throttled(() => this.#fill(), 100);
-    new ResizeObserver(() => this.resized()).observe(this.list);
+    this.refresh = throttled(() => this.reload(), REFRESH);
+    const onListResize = throttled(() => this.#fill(), 100);
+    new ResizeObserver(onListResize).observe(this.list);
   }
 
   get height() {
-    return this.matching || this.total ? 420 : this.preview.hidden ? 60 : 260;
+    if (this.total) return 420;
+    return this.preview.hidden ? 60 : 260;
   }
 
-  async show(place) {
-    if (!place.run) return;
-    const other = place.run !== this.place.run || place.scores !== this.place.scores;
-    this.place = { run: place.run, scores: place.scores };
-    if (other) this.chosen = false;
+  async show(location) {
+    if (!location.run) return;
+    const { run, scores } = location;
+    if (run !== this.location.run || scores !== this.location.scores) this.chosenScores = null;
+    this.location = { run, scores };
     await this.reload();
   }
 
-  receive(event, detail) {
+  /** Take a message of the server: "rollout", "preview" or "end". */
+  receive(event, message) {
     if (event === "preview") {
-      // Pictures of a run with groups to show are in the list in a moment.
-      if (!this.total && detail.picture?.startsWith("data:image/jpeg;base64,")) {
-        this.preview.src = detail.picture;
-        this.preview.hidden = false;
-        this.onResize();
-      }
-      this.refresh();
+      // Once there is a list, the images of the preview are about to appear in it.
+      if (!this.total) this.preview.show(message);
+      this.onResize();
     }
-    if (event === "rollout") this.refresh();
-    if (event === "end") this.reload();
+    if (event === "rollout" || event === "preview") this.refresh();
+    if (event === "end") return this.reload();
   }
 
-  /** Read the first page again, and then what is in sight. */
+  /** Request the first page again, and then the pages that are in sight. */
   async reload() {
-    const { place } = this;
-    if (!place.run) return;
-    const asked = (this.asked = {});
-    let found;
+    if (!this.location.run) return;
+    const version = ++this.version;
+    let answer;
     try {
-      found = await this.#page(0);
+      answer = await this.#request(0);
     } catch (error) {
-      if (asked === this.asked) this.status.textContent = error.message;
+      if (version === this.version) this.status.textContent = error.message;
       return;
     }
-    if (asked !== this.asked) return;
-    this.pages = new Map([[0, found.groups]]);
-    this.total = found.total;
-    this.matching = found.matching;
-    this.most = Math.max(1, ...found.groups.map((group) => group.images.length));
-    this.preview.hidden = true;
-    this.bar.hidden = this.list.hidden = !found.total;
-    this.#offerScores(found);
-    this.#drawHistogram(found);
-    const { matching, total, run } = found;
-    this.status.textContent =
-      matching < total
+    if (version !== this.version) return;
+    const { groups, matching, total, run } = answer;
+    this.pages = new Map([[0, groups]]);
+    this.total = total;
+    this.matching = matching;
+    this.largestGroup = Math.max(1, ...groups.map((group) => group.images.length));
+    if (total) this.preview.hide();
+    this.bar.hidden = this.list.hidden = !total;
+    this.#offerScores(answer);
+    this.#drawHistogram(answer);
+    this.status.textContent = !total
+      ? t("No pictures in {run} yet", { run })
+      : matching < total
         ? t("{matching} of {total} groups in {run}", { matching, total, run })
         : t("{total} groups in {run}", { total, run });
-    for (const row of [...this.space.children]) row.remove();
     this.onResize();
     this.#fill();
   }
 
-  #page(number) {
-    const query = { offset: number * PAGE, limit: PAGE, order: this.order.value };
-    query.least_spread = Math.max(0, Number(this.least.value) || 0);
-    const scores = this.chosen ? this.scores.value : this.place.scores;
+  #restart() {
+    this.list.scrollTop = 0;
+    this.reload();
+  }
+
+  #request(page) {
+    const query = {
+      offset: page * PAGE,
+      limit: PAGE,
+      order: this.chosenOrder ?? "spread",
+      least_spread: Math.max(0, Number(this.leastSpread.value) || 0),
+    };
+    const scores = this.chosenScores ?? this.location.scores;
     if (scores) query.scores = scores;
-    return routes.readGroups(this.place.run, query);
+    return routes.readGroups(this.location.run, query);
   }
 
-  #offerScores(found) {
-    this.scores.hidden = found.all_scores.length < 2;
+  #offerScores({ scores, all_scores: all }) {
+    this.scores.hidden = all.length < 2;
     this.scores.replaceChildren(
-      ...found.all_scores.map((name) =>
-        el("option", { value: name, text: name, selected: name === found.scores }),
-      ),
+      ...all.map((name) => el("option", { value: name, text: name, selected: name === scores })),
     );
-    this.scores.onchange = () => (this.chosen = true);
+    this.spreadFilter.hidden = !scores;
+    for (const option of this.order.options) {
+      option.hidden = option.disabled = !scores && SCORE_ORDERS.includes(option.value);
+    }
+    const order = this.chosenOrder ?? "spread";
+    // This is what the server does too.
+    this.order.value = !scores && SCORE_ORDERS.includes(order) ? "latest" : order;
   }
 
-  #drawHistogram(found) {
-    this.histogram.toggleAttribute("hidden", !found.histogram.length);
-    this.histogram.style.display = found.histogram.length ? "" : "none";
-    if (!found.range) return;
-    const tallest = Math.max(...found.histogram, 1);
-    const width = 240 / found.histogram.length;
+  #drawHistogram({ histogram, range }) {
+    this.histogram.toggleAttribute("hidden", !range);
+    if (!range) return;
+    const tallest = Math.max(...histogram, 1);
+    const width = HISTOGRAM.width / histogram.length;
     this.histogram.replaceChildren(
-      ...found.histogram.map((count, i) => {
-        const height = (count / tallest) * 30;
-        return el("rect", { x: i * width, y: 30 - height, width: width - 1, height });
+      ...histogram.map((count, bin) => {
+        const height = (count / tallest) * HISTOGRAM.height;
+        return el("rect", { x: bin * width, y: HISTOGRAM.height - height, width: width - 1, height });
       }),
     );
-    const [low, high] = found.range.map(figure);
-    const label = t("How often each reward occurs, from {low} to {high}", { low, high });
+    const [low, high] = range.map(formatNumber);
+    const label = t("Histogram of the rewards, from {low} to {high}", { low, high });
     this.histogram.setAttribute("aria-label", label);
   }
 
-  /** Make the groups that are in sight, and ask for the pages that they are on. */
+  /** Put the rows that are in sight on the page, and request the pages that lack. */
   #fill() {
     if (this.list.hidden) return;
-    const columns = Math.max(1, Math.floor((this.list.clientWidth - 8 + GAP) / CELL));
-    const height = HEAD + Math.ceil(this.most / columns) * LINE;
+    const width = this.list.clientWidth - PADDING;
+    const columns = Math.max(1, Math.floor((width + GAP) / (IMAGE_WIDTH + GAP)));
+    const height = PROMPT_HEIGHT + Math.ceil(this.largestGroup / columns) * IMAGE_HEIGHT;
     this.space.style.height = `${this.matching * height}px`;
-    const first = Math.max(0, Math.floor(this.list.scrollTop / height) - 1);
-    const last = Math.min(
-      this.matching - 1,
-      Math.ceil((this.list.scrollTop + this.list.clientHeight) / height) + 1,
-    );
-    const present = new Map();
-    for (const row of [...this.space.children]) {
-      const place = Number(row.dataset.place);
-      if (place < first || place > last) row.remove();
-      else present.set(place, row);
-    }
-    for (let place = first; place <= last; place++) {
-      const page = Math.floor(place / PAGE);
-      const group = this.pages.get(page)?.[place % PAGE];
+    const { scrollTop, clientHeight } = this.list;
+    const first = Math.max(0, Math.floor(scrollTop / height) - 1);
+    const last = Math.min(this.matching - 1, Math.ceil((scrollTop + clientHeight) / height) + 1);
+    const rows = new Map();
+    for (let index = first; index <= last; index++) {
+      const page = Math.floor(index / PAGE);
       if (!this.pages.has(page)) this.#fetch(page);
+      const group = this.pages.get(page)[index % PAGE];
       if (!group) continue;
-      let row = present.get(place);
-      if (!row) {
-        row = this.#row(group, place);
-        this.space.append(row);
-      }
-      row.style.top = `${place * height}px`;
-      row.style.height = `${height}px`;
+      const row = this.#row(group);
+      row.element.style.top = `${index * height}px`;
+      row.element.style.height = `${height}px`;
+      rows.set(group.group, row);
     }
+    for (const [id, row] of this.rows) {
+      if (rows.get(id) !== row) row.element.remove();
+    }
+    // A row that is in its place is not moved: it may have the focus.
+    let next = this.space.firstChild;
+    for (const { element } of rows.values()) {
+      if (element === next) next = next.nextSibling;
+      else this.space.insertBefore(element, next);
+    }
+    this.rows = rows;
   }
 
   async #fetch(page) {
-    const { asked } = this;
+    const { version } = this;
     this.pages.set(page, []);
     try {
-      const found = await this.#page(page);
-      if (asked !== this.asked) return;
-      this.pages.set(page, found.groups);
+      const { groups } = await this.#request(page);
+      if (version !== this.version) return;
+      this.pages.set(page, groups);
       this.#fill();
     } catch {
-      if (asked === this.asked) this.pages.delete(page);
+      // It is requested again when the list is scrolled.
+      if (version === this.version) this.pages.delete(page);
     }
   }
 
-  #row(group, place) {
-    const row = el(
+  /** Return the row of a group; the one on the page stays as long as its content is the same. */
+  #row(group) {
+    const content = JSON.stringify([this.location.run, group]);
+    const present = this.rows.get(group.group);
+    if (present?.content === content) return present;
+    const element = el(
       "div",
       { class: "gdro-group", role: "listitem" },
       el("p", { class: "gdro-prompt", title: group.prompt, text: group.prompt }),
       el("div", { class: "gdro-images" }, ...group.images.map((image) => this.#image(group, image))),
     );
-    row.dataset.place = place;
-    return row;
+    return { content, element };
   }
 
   #image(group, image) {
-    const value = image.value == null ? "" : figure(image.value);
-    const tell = () => {
-      this.details.textContent =
-        `${group.prompt} · ${t("image {number}", { number: image.image })}` +
-        (value ? ` · ${value}` : "") +
-        (image.details && Object.keys(image.details).length ? ` · ${inWords(image.details)}` : "");
+    const { run } = this.location;
+    const { image: number, value, details } = image;
+    const reward = value == null ? "" : formatNumber(value);
+    const values = { number, prompt: group.prompt, value: reward };
+    const label = reward
+      ? t("Image {number} of {prompt}, reward {value}", values)
+      : t("Image {number} of {prompt}", values);
+    const showDetails = () => {
+      const parts = [group.prompt, t("image {number}", values), reward, describe(details)];
+      this.details.textContent = parts.filter(Boolean).join(" · ");
     };
-    const named = { number: image.image, prompt: group.prompt, value };
-    const label = value
-      ? t("Image {number} of {prompt}, reward {value}", named)
-      : t("Image {number} of {prompt}", named);
-    return el(
-      "button",
-      {
-        type: "button", class: "gdro-image", "aria-label": label, pointerenter: tell, focus: tell,
-        click: () => this.#open(group, image, label),
-      },
+    const open = () => {
+      const caption = [label, describe(details)].filter(Boolean).join(". ");
+      const url = routes.imageUrl(run, group.group, number);
+      new ImageWindow(group.prompt).show(group.prompt, url, caption);
+    };
+    const element = button("", open, {
+      class: "gdro-image", "aria-label": label, pointerenter: showDetails, focus: showDetails,
+    });
+    element.append(
       el("img", {
-        src: routes.imageUrl(this.place.run, group.group, image.image, true),
-        alt: "", loading: "lazy", decoding: "async",
+        src: routes.thumbnailUrl(run, group.group, number), alt: "", loading: "lazy",
+        decoding: "async",
       }),
-      el("span", { text: value }),
+      el("span", { text: reward }),
     );
-  }
-
-  #open(group, image, label) {
-    const url = routes.imageUrl(this.place.run, group.group, image.image);
-    const words = inWords(image.details);
-    openWindow(
-      group.prompt,
-      el(
-        "div",
-        { class: "gdro-large" },
-        el("img", { src: url, alt: label }),
-        el("p", { text: [label, words].filter(Boolean).join(". ") }),
-      ),
-    );
+    return element;
   }
 }

@@ -1,72 +1,79 @@
-/** What stands below a picture that is rated: stars, best and worst, or its place in the order. */
+/** The controls below an image that is rated: stars, best and worst, or its rank. */
 
-import { el } from "./dom.js";
-import { t } from "./words.js";
+import { button, el } from "./dom.js";
+import { t } from "./i18n.js";
 
-/** Five stars; `rate(star)` is called with 1 to 5, or null to take the rating back. */
-export function stars(name, rating, rate) {
-  const buttons = [1, 2, 3, 4, 5].map((star) =>
-    el("button", {
-      type: "button", role: "radio", class: star <= (rating ?? 0) ? "gdro-lit" : "",
-      "aria-checked": String(star === rating), "aria-label": t("{picture}: {star} of 5", { picture: name, star }),
-      text: star <= (rating ?? 0) ? "★" : "☆",
-      click: () => rate(star === rating ? null : star),
-    }),
-  );
-  return el("div", { class: "gdro-stars", role: "radiogroup", "aria-label": name }, ...buttons);
+const STARS = [1, 2, 3, 4, 5];
+const DRAG_TYPE = "application/x-gdro-image";
+
+/** Five stars; `rate` is called with 1 to 5, or with null to take the rating back. */
+export function starControls(name, rating, rate) {
+  const stars = STARS.map((star) => {
+    const isLit = star <= (rating ?? 0);
+    return button(isLit ? "★" : "☆", () => rate(star === rating ? null : star), {
+      role: "radio", class: isLit ? "gdro-lit" : "", "aria-checked": star === rating ? "true" : "false",
+      "aria-label": t("{picture}: {star} of 5", { picture: name, star }),
+    });
+  });
+  return el("div", { class: "gdro-stars", role: "radiogroup", "aria-label": name }, ...stars);
 }
 
-/** Two buttons; `picked` has the places {best, worst}, `pick` is called with one of these words. */
-export function ends(name, place, picked, pick) {
+/**
+ * Two buttons that pick an image as the best or the worst of its group.
+ * @param {number} index of the image
+ * @param {{best: number|null, worst: number|null}} picked indices of the picked images
+ * @param {(extreme: "best"|"worst") => void} pick
+ */
+export function extremeControls(name, index, picked, pick) {
   const values = { picture: name };
-  const button = (end, text, words) =>
-    el("button", {
-      type: "button", class: picked[end] === place ? "gdro-lit" : "", text,
-      "aria-pressed": String(picked[end] === place), "aria-label": words,
-      click: () => pick(end),
+  const choice = (extreme, text, label) =>
+    button(text, () => pick(extreme), {
+      class: picked[extreme] === index ? "gdro-lit" : "", "aria-label": label,
+      "aria-pressed": picked[extreme] === index ? "true" : "false",
     });
   return el(
     "div",
-    { class: "gdro-ends" },
-    button("best", t("Best"), t("{picture} is the best", values)),
-    button("worst", t("Worst"), t("{picture} is the worst", values)),
+    { class: "gdro-controls" },
+    choice("best", t("Best"), t("{picture} is the best", values)),
+    choice("worst", t("Worst"), t("{picture} is the worst", values)),
   );
 }
 
-/** The place in the order, from 0; `move` is called with -1 (better) or 1 (worse). */
-export function position(name, at, kept, move) {
-  const button = (by, text, words) =>
-    el("button", { type: "button", text, "aria-label": words, click: () => move(by) });
+/**
+ * The rank of an image, and buttons that change it.
+ * @param {boolean} isRanked false while the order is only proposed
+ * @param {(distance: -1|1) => void} move called with -1 for a better rank, 1 for a worse one
+ */
+export function rankControls(name, rank, isRanked, move) {
+  const values = { picture: name };
   return el(
     "div",
-    { class: "gdro-ends" },
-    button(-1, "‹", t("{picture}: better", { picture: name })),
-    el("span", { class: kept ? "gdro-lit" : "gdro-faint", text: String(at + 1) }),
-    button(1, "›", t("{picture}: worse", { picture: name })),
+    { class: "gdro-controls" },
+    button("‹", () => move(-1), { "aria-label": t("{picture}: move up", values) }),
+    el("span", { class: isRanked ? "gdro-lit" : "gdro-faint", text: String(rank) }),
+    button("›", () => move(1), { "aria-label": t("{picture}: move down", values) }),
   );
 }
 
-const KIND = "application/x-gdro-picture";
-
-/** Let a card be dragged onto another one; `drop(place)` is called on the one below. */
-export function makeDraggable(card, place, drop) {
+/** Let a card be dragged onto other cards; `onDrop` is called with the index of the one dropped here. */
+export function makeDraggable(card, index, onDrop) {
   card.draggable = true;
   // The canvas would move the node.
   card.addEventListener("pointerdown", (event) => event.stopPropagation());
   card.addEventListener("dragstart", (event) => {
     event.stopPropagation();
     event.dataTransfer.effectAllowed = "move";
-    event.dataTransfer.setData(KIND, String(place));
+    event.dataTransfer.setData(DRAG_TYPE, String(index));
   });
-  const over = (event) => {
-    if (!event.dataTransfer.types.includes(KIND)) return;
+  const accept = (event) => {
+    if (!event.dataTransfer.types.includes(DRAG_TYPE)) return;
     event.preventDefault();
     event.stopPropagation();
   };
-  card.addEventListener("dragover", over);
+  card.addEventListener("dragover", accept);
   card.addEventListener("drop", (event) => {
-    over(event);
-    const dragged = Number(event.dataTransfer.getData(KIND));
-    if (dragged !== place) drop(dragged);
+    accept(event);
+    const dragged = Number(event.dataTransfer.getData(DRAG_TYPE));
+    if (dragged !== index) onDrop(dragged);
   });
 }

@@ -1,24 +1,35 @@
-/** Rating by hand, a group at a time: with stars, by picking the best and the worst, or in order. */
+/** Rating by hand, one group at a time: with stars, by picking the best and the worst, or in order. */
 
-import { el, figure, openWindow, throttled } from "./dom.js";
-import { ends, makeDraggable, position, stars } from "./rating_cards.js";
+import { button, el, throttled } from "./dom.js";
+import { formatNumber } from "./format.js";
+import { t } from "./i18n.js";
+import { ImageWindow } from "./images.js";
+import { extremeControls, makeDraggable, rankControls, starControls } from "./rating_cards.js";
+import { keyCommand } from "./rating_keys.js";
 import { RatingSession } from "./rating_session.js";
 import * as routes from "./routes.js";
-import { t } from "./words.js";
 
-/** The ways to rate: a name and the keys of each. */
+const REFRESH = 2000; // milliseconds between two requests while the rollout runs
+
+/** The ways to rate, each with its name and its keys. */
 const modes = () => ({
   stars: [t("Stars"), t("1–5 rate · 0 clear")],
-  ends: [t("Best and worst"), t("B best · W worst")],
+  extremes: [t("Best and worst"), t("B best · W worst")],
   order: [t("Order"), t("drag, or Shift+←→ to move · Enter keeps the order")],
 });
 
 export class RatingView {
-  /** Its node shows what a rollout before it draws, while it draws. */
-  static follows = true;
+  /** Its node also gets the messages of a rollout that it is linked to. */
+  static followsRollout = true;
 
-  constructor(onResize = () => {}) {
-    this.onResize = onResize;
+  /**
+   * @param {object} callbacks
+   * @param {() => void} callbacks.onResize called when the view needs another height
+   * @param {() => void} callbacks.onChange called when a rating changed
+   * @param {() => number|null} callbacks.neededGroups how many groups a training needs
+   */
+  constructor({ onResize = () => {}, onChange = () => {}, neededGroups = () => null } = {}) {
+    Object.assign(this, { onResize, onChange, neededGroups });
     this.status = el("p", {
       class: "gdro-status", "aria-live": "polite", text: t("Groups to rate appear here."),
     });
@@ -29,18 +40,17 @@ export class RatingView {
       { "aria-label": t("How to rate"), change: () => this.#draw() },
       ...Object.entries(modes()).map(([value, [text]]) => el("option", { value, text })),
     );
-    const button = (text, click) => el("button", { type: "button", text, click });
-    this.keep = button(t("Keep order"), () => this.#keep());
+    this.keepButton = button(t("Keep order"), () => this.#keepOrder());
     this.bar = el(
       "div",
       { class: "gdro-bar", hidden: true },
       this.mode,
-      button(t("‹ Group"), () => this.#go(-1)),
-      button(t("Group ›"), () => this.#go(1)),
-      button(t("Next unrated"), () => this.#unrated()),
-      button(t("Undo"), () => this.#undo()),
-      this.keep,
-      el("label", { title: t("Hides numbers and scores") }, this.blind, ` ${t("Blind")}`),
+      button(t("‹ Group"), () => this.#act((session) => session.stepGroup(-1))),
+      button(t("Group ›"), () => this.#act((session) => session.stepGroup(1))),
+      button(t("Next unrated"), () => this.#act((session) => session.goToUnrated())),
+      button(t("Undo"), () => this.#act((session) => session.undo())),
+      this.keepButton,
+      el("label", { title: t("Hide image numbers and scores") }, this.blind, ` ${t("Blind")}`),
       this.progress,
     );
     this.prompt = el("p", { class: "gdro-prompt" });
@@ -49,7 +59,8 @@ export class RatingView {
     this.element = el(
       "section",
       {
-        class: "gdro-rating", "aria-label": t("Rating"), tabindex: 0, keydown: (event) => this.#key(event),
+        class: "gdro-rating", "aria-label": t("Rating"), tabindex: 0,
+        keydown: (event) => this.#onKey(event),
       },
       this.status,
       this.bar,
@@ -57,30 +68,26 @@ export class RatingView {
       this.cards,
       this.hint,
     );
-    this.refresh = throttled(() => this.load(), 2000);
-    this.#open("");
+    this.window = null; // with the current image at full size
+    this.refresh = throttled(() => this.load(), REFRESH);
+    this.#startSession("");
   }
 
   get height() {
     return this.session.groups.length ? 440 : 60;
   }
 
-  #open(run) {
-    this.session = new RatingSession(run, () => this.#say());
-    this.group = this.picture = 0;
-    this.drawn = null;
-  }
-
-  async show(place) {
-    if (!place.run) return;
-    const other = place.run !== this.session.run;
-    if (other) this.#open(place.run);
+  async show({ run }) {
+    if (!run) return;
+    const isNew = run !== this.session.run;
+    if (isNew) this.#startSession(run);
     await this.load();
-    if (other) this.#unrated();
+    if (isNew) this.#act((session) => session.goToUnrated());
   }
 
+  /** Take a message of the server: "rollout", "preview" or "end". */
   receive(event) {
-    if (event === "end" || event === "rollout" || event === "preview") this.refresh();
+    if (["rollout", "preview", "end"].includes(event)) this.refresh();
   }
 
   async load() {
@@ -95,228 +102,200 @@ export class RatingView {
     if (session === this.session) this.#draw();
   }
 
-  #go(by) {
-    const { length } = this.session.groups;
-    if (!length) return;
-    this.group = (this.group + by + length) % length;
-    this.picture = 0;
+  #startSession(run) {
+    this.session = new RatingSession(run, () => this.onChange(), () => this.#showStatus());
+    this.drawn = null; // what the cards show
+  }
+
+  /** Do something in the session, and show what has become of it. */
+  #act(action) {
+    action(this.session);
     this.#draw();
   }
 
-  #unrated() {
-    const { groups } = this.session;
-    for (let far = 0; far < groups.length; far++) {
-      const place = (this.group + far) % groups.length;
-      if (!this.session.isDone(groups[place])) {
-        this.group = place;
-        this.picture = 0;
-        break;
-      }
-    }
-    this.#draw();
+  /** Return the indices of the group's images in the order in which they are shown. */
+  #shownOrder() {
+    const { session } = this;
+    if (this.mode.value === "order") return session.order(session.group);
+    return session.group.images.map((_, index) => index);
   }
 
-  #undo() {
-    const last = this.session.undo();
-    if (last) {
-      this.group = last.place;
-      this.picture = last.picture;
-    }
-    this.#draw();
+  #stepImage(distance) {
+    const order = this.#shownOrder();
+    const position = order.indexOf(this.session.imageIndex) + distance;
+    this.#goTo(order[(position + order.length) % order.length]);
   }
 
-  #star(picture, star) {
-    this.session.rate(this.group, picture, star);
-    this.#choose(picture);
+  #goTo(imageIndex) {
+    this.#act((session) => session.goTo(session.groupIndex, imageIndex));
   }
 
-  #pick(picture, end) {
-    this.session.pick(this.group, picture, end);
-    if (this.session.isDone(this.session.groups[this.group])) this.#unrated();
-    else this.#choose(picture);
+  /** Rate the current image and go to the next one, or after the last to the next unrated group. */
+  #rateAndAdvance(star) {
+    this.#act((session) => {
+      session.rate(session.imageIndex, star);
+      if (star == null) return;
+      const next = session.imageIndex + 1;
+      if (next < session.group.images.length) session.goTo(session.groupIndex, next);
+      else if (session.isComplete(session.group)) session.goToUnrated();
+    });
   }
 
-  /** Put a picture before (or behind) another one in the order. */
-  #move(picture, at) {
-    const order = this.session.order(this.session.groups[this.group]);
-    if (at < 0 || at >= order.length || !order.includes(picture)) return;
-    order.splice(order.indexOf(picture), 1);
-    order.splice(at, 0, picture);
-    this.session.rank(this.group, picture, order);
-    this.#choose(picture);
+  #pick(imageIndex, extreme) {
+    this.#act((session) => {
+      session.pick(imageIndex, extreme);
+      if (session.isComplete(session.group)) session.goToUnrated();
+    });
   }
 
-  #keep() {
-    const group = this.session.groups[this.group];
-    this.session.rank(this.group, this.picture, this.session.order(group));
-    this.#unrated();
+  #move(imageIndex, position) {
+    this.#act((session) => session.move(imageIndex, position));
   }
 
-  /** Places of the group's pictures as they are shown. */
-  #shown() {
-    const group = this.session.groups[this.group];
-    return this.mode.value === "order" ? this.session.order(group) : group.images.map((_, i) => i);
+  #keepOrder() {
+    this.#act((session) => {
+      session.keepOrder();
+      session.goToUnrated();
+    });
   }
 
-  #step(by) {
-    const shown = this.#shown();
-    const next = shown.indexOf(this.picture) + by;
-    this.#choose(shown[(next + shown.length) % shown.length]);
-  }
-
-  #key(event) {
-    if (!this.session.groups.length || event.ctrlKey || event.metaKey || event.altKey) return;
-    const inField = event.target instanceof HTMLSelectElement;
+  #onKey(event) {
+    if (!this.session.group || event.ctrlKey || event.metaKey || event.altKey) return;
+    const inSelect = event.target instanceof HTMLSelectElement;
     const onButton = event.target instanceof HTMLButtonElement || event.target === this.blind;
-    if (inField || (onButton && ["Enter", " "].includes(event.key))) return;
-    const action = this.#action(event);
-    if (action) {
-      action();
+    if (inSelect || (onButton && ["Enter", " "].includes(event.key))) return;
+    const command = keyCommand(event, this.mode.value);
+    if (command) {
+      this.#execute(...command);
       event.preventDefault();
-      // What was clicked may be gone now.
-      if (!this.large && this.element.isConnected) this.element.focus({ preventScroll: true });
+      // The element that was clicked may be gone now.
+      if (!this.window && this.element.isConnected) this.element.focus({ preventScroll: true });
     }
-    // A letter that means nothing here would mean something to the graph, such as deleting this node.
-    if (action || event.key.length === 1) event.stopPropagation();
+    // A letter without a meaning here may have one for the graph, such as deleting this node.
+    if (command || event.key.length === 1) event.stopPropagation();
   }
 
-  #action(event) {
-    const { picture } = this;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const move = (by) => () => this.#move(picture, this.#shown().indexOf(picture) + by);
-    const common = {
-      ArrowLeft: () => this.#step(-1),
-      ArrowRight: () => this.#step(1),
-      ArrowUp: () => this.#go(-1),
-      ArrowDown: () => this.#go(1),
-      Enter: () => this.#go(1),
-      s: () => this.#go(1),
-      u: () => this.#undo(),
-      z: () => this.#large(),
+  #execute(command, argument) {
+    const { imageIndex } = this.session;
+    const commands = {
+      image: () => this.#stepImage(argument),
+      group: () => this.#act((session) => session.stepGroup(argument)),
+      undo: () => this.#act((session) => session.undo()),
+      enlarge: () => this.#toggleWindow(),
+      star: () => this.#rateAndAdvance(argument),
+      pick: () => this.#pick(imageIndex, argument),
+      move: () => this.#move(imageIndex, this.#shownOrder().indexOf(imageIndex) + argument),
+      keepOrder: () => this.#keepOrder(),
     };
-    const clear = () => this.#star(picture, null);
-    const own = {
-      stars: { 0: clear, Delete: clear, Backspace: clear },
-      ends: { b: () => this.#pick(picture, "best"), w: () => this.#pick(picture, "worst") },
-      order: {
-        Enter: () => this.#keep(),
-        ...(event.shiftKey ? { ArrowLeft: move(-1), ArrowRight: move(1) } : {}),
-      },
-    }[this.mode.value];
-    const star = Number(key);
-    if (this.mode.value === "stars" && star >= 1 && star <= 5) return () => this.#starAndGoOn(star);
-    return own[key] ?? common[key];
+    commands[command]();
   }
 
-  #starAndGoOn(star) {
-    const group = this.session.groups[this.group];
-    this.#star(this.picture, star);
-    if (this.picture + 1 < group.images.length) this.#choose(this.picture + 1);
-    else if (this.session.isDone(group)) this.#unrated();
-  }
-
-  #choose(picture) {
-    this.picture = picture;
-    this.#draw();
-  }
-
-  /** The chosen picture in a window, where the same keys work. */
-  #large() {
-    if (this.large) return this.large.close();
-    const content = el("div", { class: "gdro-large" });
-    this.large = openWindow(t("Large picture"), content, () => {
-      this.large = null;
+  /** Open the current image in a window, where the same keys work, or close it. */
+  #toggleWindow() {
+    if (this.window) return this.window.dialog.close();
+    this.window = new ImageWindow(t("Large picture"), () => {
+      this.window = null;
       this.element.focus();
     });
-    this.large.addEventListener("keydown", (event) => this.#key(event));
-    this.large.content = content;
-    this.#draw(true);
+    this.window.dialog.addEventListener("keydown", (event) => this.#onKey(event));
+    this.#drawWindow();
   }
 
-  #drawLarge(group) {
-    const { image } = group.images[this.picture];
-    const name = this.#named(group, this.picture);
-    this.large.querySelector("h2").textContent = group.prompt;
-    this.large.content.replaceChildren(
-      el("img", { src: routes.imageUrl(this.session.run, group.group, image), alt: name }),
-      el("p", { text: name }),
-    );
+  #drawWindow() {
+    const { run, group, imageIndex } = this.session;
+    const url = routes.imageUrl(run, group.group, group.images[imageIndex].image);
+    this.window?.show(group.prompt, url, this.#caption(group, imageIndex));
   }
 
-  /** A picture and what it was given, in words. */
-  #named(group, place) {
-    const { ranked, numbers } = this.session.of(group);
-    const values = {
-      picture: t("Picture {number}", { number: place + 1 }), rating: numbers[place],
-    };
-    if (numbers[place] == null) return t("{picture}, not rated", values);
-    return ranked ? t("{picture}, number {rating}", values) : t("{picture}, rated {rating}", values);
+  #caption(group, index) {
+    const { isRanked, values } = this.session.rating(group);
+    const texts = { picture: t("Picture {number}", { number: index + 1 }), rating: values[index] };
+    if (texts.rating == null) return t("{picture}, not rated", texts);
+    return isRanked ? t("{picture}, ranked {rating}", texts) : t("{picture}, rated {rating}", texts);
   }
 
-  #say() {
-    const { groups, problem } = this.session;
-    const done = groups.filter((group) => this.session.counts(group)).length;
-    const alike = groups.filter((g) => this.session.isDone(g) && !this.session.counts(g)).length;
-    this.progress.max = groups.length || 1;
-    this.progress.value = done;
-    const parts = [t("{done} of {total} groups rated", { done, total: groups.length })];
-    if (groups.length) parts.push(t("group {number}", { number: this.group + 1 }));
-    if (alike) parts.push(t("{alike} all alike, which teach nothing", { alike }));
+  #showStatus() {
+    const { groups, groupIndex, problem } = this.session;
+    const { length: total } = groups;
+    const { rated, equal } = this.session.counts();
+    const needed = this.neededGroups();
+    this.progress.max = total || 1;
+    this.progress.value = rated;
+    const parts = total
+      ? [
+          t("{done} of {total} groups rated", { done: rated, total }),
+          t("group {number}", { number: groupIndex + 1 }),
+        ]
+      : [t("Groups to rate appear here.")];
+    if (rated < needed && needed <= total) parts.push(t("{count} needed to train", { count: needed }));
+    if (equal) parts.push(t("{count} with equal ratings, which teach nothing", { count: equal }));
     if (problem) parts.push(problem);
     const text = parts.join(" · ");
     if (this.status.textContent !== text) this.status.textContent = text;
   }
 
-  #draw(again = false) {
+  #draw() {
     const { session } = this;
-    const group = session.groups[this.group];
-    this.bar.hidden = this.hint.hidden = !group;
-    this.#say();
-    if (!group) return;
+    const { group, imageIndex } = session;
+    this.bar.hidden = this.hint.hidden = this.prompt.hidden = this.cards.hidden = !group;
+    this.#showStatus();
+    if (!group) return this.onResize();
     const mode = this.mode.value;
-    // Pictures that are looked at are not made anew when more groups arrive.
-    const now = JSON.stringify([group, session.of(group), mode, this.picture, this.blind.checked]);
-    if (now === this.drawn && !again) return;
-    this.drawn = now;
+    // Cards that someone looks at are not created anew when more groups arrive.
+    const state = [group, session.rating(group), mode, imageIndex, this.blind.checked];
+    const drawn = JSON.stringify(state);
+    if (drawn === this.drawn) return;
+    this.drawn = drawn;
     const keys = t("←→ picture · ↑↓ group · U undo · S skip · Z large");
     this.hint.textContent = `${modes()[mode][1]} · ${keys}`;
-    this.keep.hidden = mode !== "order";
+    this.keepButton.hidden = mode !== "order";
     this.prompt.textContent = this.prompt.title = group.prompt;
-    const focused = this.cards.contains(document.activeElement);
+    const hadFocus = this.cards.contains(document.activeElement);
     this.cards.replaceChildren(
-      ...this.#shown().map((place, at) => this.#card(group, place, at, mode)),
+      ...this.#shownOrder().map((index, position) => this.#card(group, index, position)),
     );
-    if (focused) this.element.focus({ preventScroll: true });
-    if (this.large) this.#drawLarge(group);
+    if (hadFocus) this.element.focus({ preventScroll: true });
+    if (this.window) this.#drawWindow();
     this.onResize();
   }
 
-  #card(group, place, at, mode) {
-    const { image, value } = group.images[place];
-    const name = t("Picture {number}", { number: place + 1 });
-    const score = value == null ? "" : ` · ${figure(value)}`;
+  #card(group, index, position) {
     const { session } = this;
-    const controls = {
-      stars: () =>
-        stars(name, session.stars(group)[place], (star) => this.#star(place, star)),
-      ends: () => ends(name, place, session.ends(group), (end) => this.#pick(place, end)),
-      order: () =>
-        position(name, at, session.of(group).ranked, (by) => this.#move(place, at + by)),
-    }[mode]();
+    const { image, value } = group.images[index];
+    const score = value == null ? "" : ` · ${formatNumber(value)}`;
     const card = el(
       "div",
-      { class: `gdro-card${place === this.picture ? " gdro-now" : ""}` },
+      { class: `gdro-card${index === session.imageIndex ? " gdro-current" : ""}` },
       el("img", {
         src: routes.imageUrl(session.run, group.group, image),
-        alt: this.#named(group, place), draggable: "false",
-        click: () => this.#choose(place), dblclick: () => this.#large(),
+        alt: this.#caption(group, index), draggable: "false",
+        click: () => this.#goTo(index), dblclick: () => this.#toggleWindow(),
       }),
-      controls,
+      this.#controls(group, index, position),
       el("span", { class: "gdro-faint", text: `${image}${score}`, hidden: this.blind.checked }),
     );
-    if (mode === "order") {
-      makeDraggable(card, place, (dragged) => this.#move(dragged, at));
+    if (this.mode.value === "order") {
+      makeDraggable(card, index, (dragged) => this.#move(dragged, position));
     }
     return card;
+  }
+
+  #controls(group, index, position) {
+    const { session } = this;
+    const name = t("Picture {number}", { number: index + 1 });
+    switch (this.mode.value) {
+      case "stars":
+        return starControls(name, session.stars(group)[index], (star) =>
+          this.#act(() => session.rate(index, star)),
+        );
+      case "extremes":
+        return extremeControls(name, index, session.extremes(group), (extreme) =>
+          this.#pick(index, extreme),
+        );
+      default:
+        return rankControls(name, position + 1, session.rating(group).isRanked, (distance) =>
+          this.#move(index, position + distance),
+        );
+    }
   }
 }

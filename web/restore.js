@@ -1,29 +1,31 @@
 /**
- * The values of a saved node, put back by their names. ComfyUI goes by their places: an input that came
- * with a newer version of this pack would move all values behind it to the wrong widgets.
+ * Restore the widget values of a saved node by name.
+ *
+ * ComfyUI restores them by position: an input that a newer version of this pack added would move all
+ * values after it to the wrong widgets.
  */
 
-/** @param {object} node with its widgets @param {object} saved as it stands in the workflow */
-export function restore(node, saved) {
-  const named = saved.widgets_values_named;
-  const declared = node.constructor.nodeData?.input;
-  if (named && declared) put(node, declared, named, "");
+/** @param {object} node with its widgets @param {object} saved the node as the workflow stores it */
+export function restoreValues(node, saved) {
+  const values = saved.widgets_values_named;
+  const inputs = node.constructor.nodeData?.input;
+  if (values && inputs) restoreInputs(node, inputs, values, "");
 }
 
-function put(node, declared, named, prefix) {
-  for (const inputs of [declared.required, declared.optional]) {
-    for (const [name, [, given = {}]] of Object.entries(inputs ?? {})) {
+function restoreInputs(node, inputs, values, prefix) {
+  for (const group of [inputs.required, inputs.optional]) {
+    for (const [name, [, options = {}]] of Object.entries(group ?? {})) {
       const path = prefix + name;
-      const widget = node.widgets?.find((one) => one.name === path);
+      const widget = node.widgets?.find((candidate) => candidate.name === path);
       if (!widget) continue;
-      const choices = given.options;
-      const value = named[path] ?? given.default ?? choices?.[0]?.key ?? choices?.[0];
+      const choices = options.options;
+      const value = values[path] ?? options.default ?? choices?.[0]?.key ?? choices?.[0];
       if (value !== undefined && widget.value !== value) {
         widget.value = value;
         widget.callback?.(value);
       }
-      const choice = choices?.find?.((one) => one?.key === widget.value);
-      if (choice) put(node, choice.inputs, named, `${path}.`);
+      const choice = choices?.find?.((option) => option?.key === widget.value);
+      if (choice) restoreInputs(node, choice.inputs, values, `${path}.`);
     }
   }
 }

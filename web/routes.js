@@ -1,18 +1,21 @@
-/** What the server's routes under /gdro/ give. */
+/** Requests to the server's routes under /gdro/. */
 
 import { api } from "../../scripts/api.js";
 
-const part = encodeURIComponent;
-const run = (name) => `/gdro/runs/${part(name)}`;
-const training = (place) => `${run(place.run)}/trainings/${part(place.training)}`;
-const evaluation = (place) => `${training(place)}/evaluations/${part(place.evaluation)}`;
+const encode = encodeURIComponent;
+const runPath = (name) => `/gdro/runs/${encode(name)}`;
+const trainingPath = (location) =>
+  `${runPath(location.run)}/trainings/${encode(location.training)}`;
+const evaluationPath = (location) =>
+  `${trainingPath(location)}/evaluations/${encode(location.evaluation)}`;
 
-async function ask(path, options) {
-  const answer = await api.fetchApi(path, options);
-  const value = await answer.json().catch(() => ({}));
-  if (!answer.ok) {
-    const error = new Error(value.error ?? `the server answered ${answer.status}`);
-    error.status = answer.status;
+/** Return the JSON of a response; one that is not a success is an Error with its `status`. */
+async function request(path, options) {
+  const response = await api.fetchApi(path, options);
+  const value = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    const error = new Error(value.error ?? `the server answered with status ${response.status}`);
+    error.status = response.status;
     throw error;
   }
   return value;
@@ -20,28 +23,33 @@ async function ask(path, options) {
 
 function send(path, method, body) {
   const headers = { "Content-Type": "application/json" };
-  return ask(path, { method, headers, body: JSON.stringify(body) });
+  return request(path, { method, headers, body: JSON.stringify(body) });
 }
 
-export const listRuns = () => ask("/gdro/runs");
-export const deleteRun = (name) => ask(run(name), { method: "DELETE" });
-export const readWorkflow = (name) => ask(`${run(name)}/workflow`);
+export const listRuns = () => request("/gdro/runs");
+export const deleteRun = (name) => request(runPath(name), { method: "DELETE" });
+export const readWorkflow = (name) => request(`${runPath(name)}/workflow`);
 export const readGroups = (name, query) =>
-  ask(`${run(name)}/groups?${new URLSearchParams(query)}`);
-export const readTraining = (place) => ask(training(place));
-export const wish = (place, what) => send(`${training(place)}/wish`, "POST", { wish: what });
-export const readEvaluation = (place) => ask(evaluation(place));
-export const readRatings = (name) => ask(`${run(name)}/ratings`);
-/** `given` is {ratings: [...]} or {ranks: [...]}. */
-export const writeRatings = (name, group, given) =>
-  send(`${run(name)}/ratings`, "PUT", { group, ...given });
+  request(`${runPath(name)}/groups?${new URLSearchParams(query)}`);
+export const readTraining = (location) => request(trainingPath(location));
+/** @param {"stop"|"save"} command for a running training */
+export const sendCommand = (location, command) =>
+  send(`${trainingPath(location)}/wish`, "POST", { wish: command });
+export const readEvaluation = (location) => request(evaluationPath(location));
+export const readRatings = (name) => request(`${runPath(name)}/ratings`);
+/** @param {{ratings: Array}|{ranks: Array}} rating */
+export const writeRating = (name, group, rating) =>
+  send(`${runPath(name)}/ratings`, "PUT", { group, ...rating });
 
-export const imageUrl = (name, group, image, small = false) =>
-  api.apiURL(
-    `${run(name)}/groups/${part(group)}/images/${image}${small ? "/thumbnail" : ""}`,
-  );
-export const sampleUrl = (place, kind, step) =>
-  api.apiURL(`${training(place)}/pictures/${kind}/${step}`);
-export const reportUrl = (place) => api.apiURL(`${evaluation(place)}/report`);
-export const pairUrl = (place, pair, model) =>
-  api.apiURL(`${evaluation(place)}/pairs/${pair}/${model}`);
+const imagePath = (name, group, index) =>
+  `${runPath(name)}/groups/${encode(group)}/images/${index}`;
+export const imageUrl = (name, group, index) => api.apiURL(imagePath(name, group, index));
+export const thumbnailUrl = (name, group, index) =>
+  api.apiURL(`${imagePath(name, group, index)}/thumbnail`);
+/** @param {"samples"|"validation"} kind @param {number|"base"} step */
+export const trainingImageUrl = (location, kind, step) =>
+  api.apiURL(`${trainingPath(location)}/pictures/${kind}/${step}`);
+export const reportUrl = (location) => api.apiURL(`${evaluationPath(location)}/report`);
+/** @param {number} model 0 is the base, 1 the first LoRA */
+export const pairUrl = (location, pair, model) =>
+  api.apiURL(`${evaluationPath(location)}/pairs/${pair}/${model}`);

@@ -1,13 +1,14 @@
 /** The sidebar's list of runs. */
 
 import { app } from "../../scripts/app.js";
-import { el, fileSize, openWindow } from "./dom.js";
+import { button, el, openWindow } from "./dom.js";
+import { formatBytes } from "./format.js";
 import { GroupsView } from "./groups_view.js";
+import { t } from "./i18n.js";
 import { RatingView } from "./rating_view.js";
 import * as routes from "./routes.js";
 import { toast } from "./toast.js";
 import { TrainingView } from "./training_view.js";
-import { t } from "./words.js";
 
 export class RunsTab {
   constructor() {
@@ -20,7 +21,7 @@ export class RunsTab {
         "header",
         { class: "gdro-bar" },
         el("h2", { text: t("GDRO runs") }),
-        el("button", { type: "button", text: t("Refresh"), click: () => this.load() }),
+        button(t("Refresh"), () => this.load()),
       ),
       this.status,
       this.list,
@@ -37,8 +38,8 @@ export class RunsTab {
       const runs = await routes.listRuns();
       const size = runs.reduce((sum, run) => sum + run.bytes, 0);
       this.status.textContent = runs.length
-        ? t("{count} runs, {size}", { count: runs.length, size: fileSize(size) })
-        : t("No runs yet: a GDRO Group Rollout makes one.");
+        ? t("{count} runs, {size}", { count: runs.length, size: formatBytes(size) })
+        : t("No runs yet. GDRO Group Rollout creates one.");
       this.list.replaceChildren(...runs.map((run) => this.#row(run)));
     } catch (error) {
       this.status.textContent = error.message;
@@ -46,96 +47,95 @@ export class RunsTab {
   }
 
   #row(run) {
-    const { trainings } = run;
-    const finished = trainings.filter((training) => training.state === "finished").length;
-    const state = !run.scores.length
-      ? t("no scores yet")
-      : !trainings.length
-        ? t("scored, not trained")
-        : t("{finished} of {total} trainings finished", { finished, total: trainings.length });
-    const rewards = [...new Set(run.scores.map((name) => name.replace(/-[0-9a-f]+\.jsonl$/, "")))];
-    const loras = trainings.map((training) => training.lora).filter(Boolean);
+    const rewards = new Set(run.scores.map((name) => name.replace(/-[0-9a-f]+\.jsonl$/, "")));
+    const facts = [
+      t("{count} groups", { count: run.groups }), [...rewards].join(", "), formatBytes(run.bytes),
+    ];
     return el(
       "li",
       { class: "gdro-run" },
       run.picture
-        ? el("img", { src: routes.imageUrl(run.run, run.picture, 0, true), alt: "", loading: "lazy" })
+        ? el("img", { src: routes.thumbnailUrl(run.run, run.picture, 0), alt: "", loading: "lazy" })
         : el("span", { class: "gdro-nothing" }),
       el(
         "div",
         {},
         el("h3", { text: run.name }),
         el("p", { text: `${run.run} · ${run.model}` }),
-        el("p", {
-          text: [t("{count} groups", { count: run.groups }), rewards.join(", "), fileSize(run.bytes)]
-            .filter(Boolean)
-            .join(" · "),
-        }),
-        el("p", { text: state }),
-        el(
-          "div",
-          { class: "gdro-bar" },
-          el("button", { type: "button", text: t("Open"), click: () => openRun(run) }),
-          run.workflow
-            ? el("button", {
-                type: "button", text: t("Go on"),
-                title: t("Opens the workflow that made this run; Run goes on where it stopped"),
-                click: () => goOn(run),
-              })
-            : null,
-          el("button", { type: "button", text: t("Rate"), click: () => rateRun(run) }),
-          ...loras.map((name) =>
-            el("button", {
-              type: "button", text: t("Copy LoRA name"), title: name, click: () => copy(`gdro/${name}`),
-            }),
-          ),
-          el("button", {
-            type: "button", text: t("Delete"), "aria-label": t("Delete {name}", { name: run.name }),
-            click: () => this.#delete(run),
-          }),
-        ),
+        el("p", { text: facts.filter(Boolean).join(" · ") }),
+        el("p", { text: progressOf(run) }),
+        this.#actions(run),
       ),
     );
   }
 
+  #actions(run) {
+    const loras = run.trainings.map((training) => training.lora).filter(Boolean);
+    return el(
+      "div",
+      { class: "gdro-bar" },
+      button(t("Open"), () => openRun(run)),
+      run.workflow
+        ? button(t("Continue"), () => openWorkflow(run), {
+            title: t("Opens the workflow that made this run; Run continues where it stopped"),
+          })
+        : null,
+      button(t("Rate"), () => rateRun(run)),
+      ...loras.map((name) =>
+        button(t("Copy LoRA name"), () => copyName(`gdro/${name}`), { title: name }),
+      ),
+      button(t("Delete"), () => this.#delete(run), {
+        "aria-label": t("Delete {name}", { name: run.name }),
+      }),
+    );
+  }
+
   async #delete(run) {
-    const sure = await app.extensionManager.dialog.confirm({
+    const isConfirmed = await app.extensionManager.dialog.confirm({
       title: t("Delete {name}?", { name: run.name }),
       message: t(
-        "Deletes {run}: {count} groups, their scores and trainings, {size}. Finished LoRA files stay.",
-        { run: run.run, count: run.groups, size: fileSize(run.bytes) },
+        "This deletes {run}: {count} groups with their scores and trainings, {size}. Finished LoRA files are kept.",
+        { run: run.run, count: run.groups, size: formatBytes(run.bytes) },
       ),
       type: "delete",
     });
-    if (!sure) return;
+    if (!isConfirmed) return;
     try {
       await routes.deleteRun(run.run);
     } catch (error) {
-      toast("error", t("Not deleted"), error.message);
+      toast("error", t("The run could not be deleted"), error.message);
     }
     await this.load();
   }
 }
 
-/** A window with a run's groups and its trainings. */
+/** Return how far a run has come, in words. */
+function progressOf({ scores, trainings }) {
+  if (!scores.length) return t("no scores yet");
+  if (!trainings.length) return t("scored, not trained");
+  const finished = trainings.filter((training) => training.state === "finished").length;
+  return t("{finished} of {total} trainings finished", { finished, total: trainings.length });
+}
+
+/** Show a run's trainings and groups in a window. */
 function openRun(run) {
-  const groups = new GroupsView();
   const trainings = run.trainings.map((training) => {
     const view = new TrainingView();
     view.show({ run: run.run, training: training.training });
     return view.element;
   });
+  const groups = new GroupsView();
   openWindow(run.name, el("div", { class: "gdro-run-page" }, ...trainings, groups.element));
   groups.show({ run: run.run });
 }
 
-/** Open the graph that worked on a run last, in a tab of its own. */
-async function goOn(run) {
+/** Open the workflow that last worked on a run, in a new tab of the canvas. */
+async function openWorkflow(run) {
   try {
     const workflow = await routes.readWorkflow(run.run);
     await app.loadGraphData(workflow, true, true, run.name);
   } catch (error) {
-    toast("error", t("The workflow cannot be opened"), error.message);
+    toast("error", t("The workflow could not be opened"), error.message);
   }
 }
 
@@ -145,12 +145,12 @@ function rateRun(run) {
   view.show({ run: run.run });
 }
 
-async function copy(name) {
+async function copyName(name) {
   try {
     await navigator.clipboard.writeText(name);
     toast("success", t("Copied"), name);
   } catch {
-    // A page that is not served safely has no clipboard: show the name to be copied by hand.
+    // Outside a secure context there is no clipboard: show the name, so that it can be copied by hand.
     openWindow(
       t("LoRA name"),
       el("input", { value: name, readonly: true, "aria-label": t("LoRA name") }),

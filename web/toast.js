@@ -1,4 +1,4 @@
-/** A short message in the corner of the page. */
+/** Short messages in the corner of the page. */
 
 import { app } from "../../scripts/app.js";
 

@@ -1,14 +1,18 @@
-/** A training: curves, step, speed, time left, pictures on the way, and wishes while it runs. */
+/** A training: curves, step, speed and images, and commands while it runs. */
 
 import { Chart } from "./charts.js";
-import { duration, el, fileSize, throttled } from "./dom.js";
+import { button, el, throttled } from "./dom.js";
+import { formatBytes } from "./format.js";
+import { t } from "./i18n.js";
 import * as routes from "./routes.js";
-import { t } from "./words.js";
+import { TrainingImages } from "./training_images.js";
+
+const SPEED_STEPS = 20; // the latest steps, which the speed is the mean of
 
 const validation = (name) => (row) => row.validation?.[name];
 const base = (name) => (row) => row.validation?.base?.[name];
 
-/** Charts, each with its curves: name, value of a row, and whether it is a reference. */
+/** The charts: a title, and curves of a name, a function of a row, and whether it is a reference. */
 const charts = () => [
   [t("Validation reward"), [t("aligned"), validation("reward")], [t("base"), base("reward"), true]],
   [t("Corrected score"), [t("aligned"), validation("corrected")], [t("base"), base("corrected"), true]],
@@ -24,285 +28,202 @@ const charts = () => [
 ];
 
 export class TrainingView {
-  /** The end of its work is worth a message. */
-  announces = true;
-
-  /** @param {() => void} onResize told when the view needs more or less room */
-  constructor(onResize = () => {}) {
+  /** @param {{onResize?: () => void}} callbacks called when the view needs another height */
+  constructor({ onResize = () => {} } = {}) {
     this.onResize = onResize;
-    this.status = el("p", { class: "gdro-status", text: t("The curves appear here once it trains.") });
+    this.status = el("p", {
+      class: "gdro-status", text: t("The curves appear here once training starts."),
+    });
     this.curves = charts();
-    this.charts = this.curves.map(([title]) => new Chart(title, (step) => this.#point(step)));
+    this.charts = this.curves.map(([title]) => new Chart(title, (step) => this.#setCursor(step)));
     this.smoothing = el("input", {
       type: "range", min: 0, max: 0.98, step: 0.02, value: 0.8, input: () => this.#draw(),
     });
     this.log = el("input", { type: "checkbox", change: () => this.#draw() });
-    this.stop = this.#wishButton("stop", t("Stop and keep best"), t("it ends after this step"));
-    this.save = this.#wishButton("save", t("Save now"), t("a LoRA of this step is written"));
+    this.stopButton = button(t("Stop and keep best"), () =>
+      this.#send("stop", t("stopping after this step")),
+    );
+    this.saveButton = button(t("Save now"), () =>
+      this.#send("save", t("saving a LoRA of this step")),
+    );
     this.controls = el(
       "div",
       { class: "gdro-bar", hidden: true },
       el("label", {}, `${t("Smoothing")} `, this.smoothing),
       el("label", {}, this.log, ` ${t("Log scale")}`),
-      this.stop,
-      this.save,
+      this.stopButton,
+      this.saveButton,
     );
-    this.grid = el("div", { class: "gdro-charts" }, ...this.charts.map((chart) => chart.element));
-    for (const chart of this.charts) chart.element.hidden = true;
-    this.pictures = new Pictures();
+    this.images = new TrainingImages();
     this.element = el(
       "section",
       { class: "gdro-training", "aria-label": t("Training") },
       this.status,
       this.controls,
-      this.grid,
-      this.pictures.element,
+      el("div", { class: "gdro-charts" }, ...this.charts.map((chart) => chart.element)),
+      this.images.element,
     );
     this.redraw = throttled(() => this.#draw(), 250);
-    this.#forget();
+    this.reload = throttled(() => this.load(), 1000);
+    this.#clear();
   }
 
   get height() {
-    return this.rows.length ? (this.pictures.element.hidden ? 400 : 560) : 60;
+    if (!this.rows.length) return 60;
+    return this.images.hidden ? 400 : 560;
   }
 
-  #forget() {
-    this.place = {};
-    this.rows = [];
-    this.total = null;
-    this.live = false;
-    this.state = null;
-    this.pictures.clear();
+  /** How the training ended, for a message in the corner of the page. */
+  get outcome() {
+    if (!this.rows.length) return null;
+    const severity = this.state === "finished" ? "success" : "info";
+    return { severity, text: this.status.textContent };
   }
 
-  #wishButton(what, label, promise) {
-    const button = el("button", {
-      type: "button",
-      text: label,
-      hidden: true,
-      click: async () => {
-        try {
-          await routes.wish(this.place, what);
-          this.note = promise;
-        } catch (error) {
-          this.note = error.message;
-        }
-        this.#say();
-      },
-    });
-    return button;
+  #clear() {
+    this.location = {};
+    this.rows = []; // of the history, one a step
+    this.total = null; // steps
+    this.isRunning = false;
+    this.state = null; // "finished" or "unfinished", as the server calls it
+    this.lora = null; // file name
+    this.note = null; // on the last command
+    this.hasNewImages = false;
+    this.images.clear();
   }
 
-  /** Show the training of a place {run, training}. */
-  async show(place) {
-    if (!place.training) return;
-    if (place.run !== this.place.run || place.training !== this.place.training) {
-      this.#forget();
-      this.place = { run: place.run, training: place.training };
+  async #send(command, note) {
+    try {
+      await routes.sendCommand(this.location, command);
+      this.note = note;
+    } catch (error) {
+      this.note = error.message;
+    }
+    this.#showStatus();
+  }
+
+  async show({ run, training }) {
+    if (!training) return;
+    if (run !== this.location.run || training !== this.location.training) {
+      this.#clear();
+      this.location = { run, training };
       this.#draw();
     }
     await this.load();
   }
 
-  /** Read the history again; steps that came meanwhile stay. */
+  /** Read the history again; steps taken meanwhile are kept. */
   async load() {
-    const { place } = this;
-    let found;
+    const { location } = this;
+    let history;
     try {
-      found = await routes.readTraining(place);
+      history = await routes.readTraining(location);
     } catch (error) {
-      // Its folder is made a moment after it was announced.
-      if (place === this.place && !this.rows.length) {
+      // The folder of a training is created a moment after the training was announced.
+      if (location === this.location && !this.rows.length) {
         this.status.textContent =
-          error.status === 404 ? t("This training is not on disk (any more).") : error.message;
+          error.status === 404 ? t("This training is not on disk.") : error.message;
       }
       return;
     }
-    if (place !== this.place) return;
-    const last = found.rows.at(-1)?.step ?? 0;
-    this.rows = [...found.rows, ...this.rows.filter((row) => row.step > last)];
-    this.total = found.asked ?? this.total;
-    this.state = found.state;
-    this.lora = found.lora;
-    this.pictures.set(place, found);
+    if (location !== this.location) return;
+    const last = history.rows.at(-1)?.step ?? 0;
+    this.rows = [...history.rows, ...this.rows.filter((row) => row.step > last)];
+    this.total = history.asked ?? this.total;
+    this.state = history.state;
+    this.lora = history.lora;
+    this.images.set(location, history);
     this.#draw();
   }
 
-  /** A message of the run: "training", "train_step", "preview", "end". */
-  receive(event, detail) {
+  /** Take a message of the server: "training", "train_step", "preview" or "end". */
+  receive(event, message) {
     if (event === "training") {
       this.note = null;
-      return;
-    }
-    if (event === "end") {
-      this.live = false;
+    } else if (event === "preview") {
+      this.hasNewImages = true; // of the step whose message comes next, or of a round
+    } else if (event === "train_step" && message.training === this.location.training) {
+      this.#addStep(message);
+    } else if (event === "end") {
+      this.isRunning = false;
       this.note = null;
-      return this.place.training ? this.load() : null;
+      if (this.location.training) return this.load();
     }
-    if (event === "preview") {
-      this.sampled = true;
-      return;
-    }
-    if (event !== "train_step" || detail.training !== this.place.training) return;
-    this.live = true;
+  }
+
+  #addStep(row) {
+    this.isRunning = true;
     this.state = "unfinished";
-    this.total = detail.steps ?? this.total;
-    while (this.rows.length && this.rows.at(-1).step >= detail.step) this.rows.pop();
-    this.rows.push(detail);
-    if (this.sampled || detail.validation) {
-      this.pictures.add(detail.validation ? "validation" : "samples", detail.step);
-      this.sampled = false;
-    }
+    this.total = row.steps ?? this.total;
+    // A training that resumes from its checkpoint takes some steps again.
+    while (this.rows.length && this.rows.at(-1).step >= row.step) this.rows.pop();
+    this.rows.push(row);
+    if (this.hasNewImages || row.validation) this.reload();
+    this.hasNewImages = false;
     this.redraw();
   }
 
-  #point(step) {
+  #setCursor(step) {
     for (const chart of this.charts) chart.setCursor(step);
   }
 
-  #best() {
+  /** Return the step with the highest validated score, or null. */
+  #bestStep() {
     let best = null;
-    for (const row of this.rows) {
-      const score = row.validation?.corrected ?? row.validation?.reward;
-      if (score != null && (best == null || score > best.score)) best = { score, step: row.step };
+    for (const { step, validation } of this.rows) {
+      const score = validation?.corrected ?? validation?.reward;
+      if (score != null && (best == null || score > best.score)) best = { score, step };
     }
     return best?.step ?? null;
   }
 
   #draw() {
     const { rows } = this;
-    const how = {
+    const options = {
       from: rows[0]?.step ?? 0,
       to: Math.max(rows.at(-1)?.step ?? 1, 2),
       smoothing: Number(this.smoothing.value),
       log: this.log.checked,
-      mark: this.#best(),
+      best: this.#bestStep(),
       checkpoints: rows.filter((row) => row.checkpoint || row.saved).map((row) => row.step),
     };
-    for (const [place, [, ...curves]] of this.curves.entries()) {
-      const series = curves.map(([name, value, dashed]) => ({
+    for (const [index, [, ...curves]] of this.curves.entries()) {
+      const series = curves.map(([name, value, dashed = false]) => ({
         name,
-        dashed: !!dashed,
-        points: rows.flatMap((row) => {
-          const y = value(row);
-          return typeof y === "number" && Number.isFinite(y) ? [[row.step, y]] : [];
-        }),
+        dashed,
+        points: rows.map((row) => [row.step, value(row)]).filter(([, y]) => Number.isFinite(y)),
       }));
-      this.charts[place].draw(series[0].points.length ? series : [], how);
+      this.charts[index].draw(series[0].points.length ? series : [], options);
     }
     this.controls.hidden = !rows.length;
-    this.stop.hidden = this.save.hidden = !this.live;
-    this.#say();
+    this.stopButton.hidden = this.saveButton.hidden = !this.isRunning;
+    this.#showStatus();
     this.onResize();
   }
 
-  #say() {
+  #showStatus() {
     const last = this.rows.at(-1);
     if (!last) {
-      this.status.textContent = this.place.training
+      this.status.textContent = this.location.training
         ? t("Waiting for the first step.")
-        : t("The curves appear here once it trains.");
+        : t("The curves appear here once training starts.");
       return;
     }
+    const { total } = this;
+    const recent = this.rows.slice(-SPEED_STEPS).filter((row) => row.seconds > 0);
+    const seconds = recent.reduce((sum, row) => sum + row.seconds, 0) / (recent.length || 1);
+    const best = this.#bestStep();
+    const isFinished = this.state === "finished";
     const parts = [
-      this.total
-        ? t("Step {step} of {total}", { step: last.step, total: this.total })
-        : t("Step {step}", { step: last.step }),
+      total ? t("Step {step} of {total}", { step: last.step, total }) : t("Step {step}", last),
+      last.groups && t("on {count} groups", { count: last.groups }),
+      recent.length && t("{seconds} s/step", { seconds: seconds.toPrecision(2) }),
+      last.memory && t("{size} of memory", { size: formatBytes(last.memory) }),
+      best != null && t("best at step {step}", { step: best }),
+      !this.isRunning && this.state && (isFinished ? t("finished") : t("unfinished")),
+      !this.isRunning && this.lora,
+      this.note,
     ];
-    if (last.groups) parts.push(t("on {count} groups", { count: last.groups }));
-    const recent = this.rows.slice(-20).filter((row) => row.seconds > 0);
-    const speed = recent.reduce((sum, row) => sum + row.seconds, 0) / (recent.length || 1);
-    if (recent.length) parts.push(t("{seconds} s a step", { seconds: speed.toPrecision(2) }));
-    if (this.live && this.total) {
-      parts.push(t("{time} left", { time: duration((this.total - last.step) * speed) }));
-    }
-    if (last.memory) parts.push(t("{size} of memory", { size: fileSize(last.memory) }));
-    const best = this.#best();
-    if (best != null) parts.push(t("best at step {step}", { step: best }));
-    if (!this.live && this.state) {
-      parts.push(this.state === "finished" ? t("finished") : t("unfinished"));
-    }
-    if (!this.live && this.lora) parts.push(this.lora);
-    if (this.note) parts.push(this.note);
-    this.status.textContent = parts.join(" · ");
+    this.status.textContent = parts.filter(Boolean).join(" · ");
   }
-}
-
-/** Pictures on the way, with a slider over the steps; those of validations with the base beside. */
-class Pictures {
-  constructor() {
-    this.kind = el(
-      "select",
-      { "aria-label": t("Which pictures"), change: () => this.#draw() },
-      el("option", { value: "validation", text: t("Validation") }),
-      el("option", { value: "samples", text: t("Training prompts") }),
-    );
-    this.slider = el("input", {
-      type: "range", min: 0, step: 1, "aria-label": t("Step of the picture"), input: () => this.#show(),
-    });
-    this.label = el("output", {});
-    this.base = el("img", { alt: t("Base model"), class: "gdro-sheet" });
-    this.now = el("img", { alt: "", class: "gdro-sheet" });
-    this.element = el(
-      "div",
-      { class: "gdro-pictures", hidden: true },
-      el("div", { class: "gdro-bar" }, this.kind, this.slider, this.label),
-      el("div", { class: "gdro-sheets" }, this.base, this.now),
-    );
-    this.clear();
-  }
-
-  clear() {
-    this.steps = { samples: [], validation: [] };
-    this.hasBase = false;
-    this.element.hidden = true;
-  }
-
-  set(place, found) {
-    this.place = place;
-    this.steps = { samples: found.samples, validation: found.validations };
-    this.hasBase = found.base;
-    if (!found.validations.length && found.samples.length) this.kind.value = "samples";
-    this.#draw();
-  }
-
-  add(kind, step) {
-    if (!this.place) return;
-    if (!this.steps[kind].includes(step)) this.steps[kind].push(step);
-    if (kind === "validation" && !this.hasBase) {
-      this.hasBase = true;
-      this.kind.value = kind;
-    }
-    if (!this.steps[this.kind.value].length) this.kind.value = kind;
-    this.#draw();
-  }
-
-  #draw() {
-    const steps = this.steps[this.kind.value];
-    const other = this.steps[this.kind.value === "samples" ? "validation" : "samples"];
-    this.element.hidden = !steps.length;
-    this.kind.hidden = !other.length;
-    if (!steps.length) return;
-    const atEnd = this.slider.value === this.slider.max || !this.shown;
-    this.slider.max = steps.length - 1;
-    if (atEnd) this.slider.value = steps.length - 1;
-    this.#show();
-  }
-
-  #show() {
-    const kind = this.kind.value;
-    const step = this.steps[kind][Number(this.slider.value)];
-    if (step == null) return;
-    this.shown = true;
-    this.label.textContent = t("step {step}", { step });
-    this.slider.setAttribute("aria-valuetext", t("step {step}", { step }));
-    this.base.hidden = kind === "samples" || !this.hasBase;
-    if (!this.base.hidden) setSource(this.base, routes.sampleUrl(this.place, kind, "base"));
-    this.now.alt = t("Pictures of step {step}", { step });
-    setSource(this.now, routes.sampleUrl(this.place, kind, step));
-  }
-}
-
-function setSource(image, url) {
-  if (image.getAttribute("src") !== url) image.setAttribute("src", url);
 }

@@ -1,10 +1,11 @@
-"""The real front end in Chromium, in front of the real ComfyUI of ``comfyui_server``."""
+"""ComfyUI's real front end in Chromium, on the real server of ``comfyui_server``."""
 
 import contextlib
 import shutil
 
 import comfyui_server
 import pytest
+from comfyui_page import READY, use_vue_nodes
 
 _FLAGS = [
     "--no-sandbox",
@@ -16,8 +17,7 @@ _FLAGS = [
     "--disable-sync",
 ]
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_READY = "window.app?.canvas && window.app.graph?.nodes?.length > 0"
-# What the server does not have, the canvas asks for all the same; and our own waits look before it is ready.
+# The canvas requests files that no server has, and our own waits look at the graph before it is there.
 _HARMLESS = ("Failed to load resource", "ComfyApp graph accessed before initialization")
 
 
@@ -28,7 +28,7 @@ def pytest_configure(config) -> None:
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A running Chromium."""
+    """Start Chromium."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="no Playwright: pip install playwright"
     )
@@ -43,34 +43,34 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def open_page(chromium, server):
-    """ComfyUI's page, ready to load a workflow; ``page_errors`` looks after what goes wrong in it."""
+    """Open ComfyUI's page, ready to load a workflow."""
     context = chromium.new_context(viewport={"width": 1800, "height": 1200})
     context.set_default_timeout(120_000)
     page = context.new_page()
     page.request.post(f"{server.url}/settings/Comfy.TutorialCompleted", data="true")
     page.goto(server.url)
-    page.wait_for_function(_READY)
+    page.wait_for_function(READY)
     yield page
     context.close()
 
 
 @contextlib.contextmanager
 def _watched(page):
-    """Fail at the end on an error in the page or in its console, or on a dialog of a script."""
-    seen = []
+    """Fail at the end if the page had an error, logged one, or opened a dialog."""
+    problems = []
 
     def on_error(error):
-        seen.append(f"{error.message}\n{error.stack}")
+        problems.append(f"{error.message}\n{error.stack}")
 
     def on_console(message):
         if message.type == "error" and not message.text.startswith(_HARMLESS):
-            seen.append(message.text)
+            problems.append(message.text)
 
     def on_dialog(dialog):
-        if dialog.type == "beforeunload":  # the canvas's own question at a reload
+        if dialog.type == "beforeunload":  # the canvas asks before a reload
             dialog.accept()
             return
-        seen.append(f"{dialog.type}: {dialog.message}")
+        problems.append(f"{dialog.type}: {dialog.message}")
         dialog.dismiss()
 
     listeners = {"pageerror": on_error, "console": on_console, "dialog": on_dialog}
@@ -79,22 +79,30 @@ def _watched(page):
     yield page
     for event, listener in listeners.items():
         page.remove_listener(event, listener)
-    assert not seen
+    assert not problems
 
 
 @pytest.fixture
 def page(open_page):
-    """The page of this file; the test fails on errors in it."""
+    """Return the page of this module's tests; errors in it fail the test."""
     with _watched(open_page) as page:
         yield page
 
 
 @pytest.fixture
 def other_tab(open_page, server):
-    """A second tab of the same browser; the test fails on errors in it."""
+    """Open a second tab of the same browser; errors in it fail the test."""
     page = open_page.context.new_page()
     page.goto(server.url)
-    page.wait_for_function(_READY)
+    page.wait_for_function(READY)
     with _watched(page):
         yield page
     page.close()
+
+
+@pytest.fixture(params=[False, True], ids=["classic", "nodes 2.0"])
+def renderer(page, request):
+    """Switch to the classic canvas, or to Vue components; True for the latter."""
+    use_vue_nodes(page, request.param)
+    yield request.param
+    use_vue_nodes(page, False)

@@ -1,4 +1,4 @@
-"""GDRO Import Groups on the canvas: the sockets of a choice, and a file that runs without ComfyUI too."""
+"""GDRO Import Groups on the canvas: the sockets of a choice, and a file that also runs without ComfyUI."""
 
 import pytest
 
@@ -35,26 +35,29 @@ async (source) => {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def taste(server):
-    (server.base / "input" / "taste").mkdir()
+def image_folder(server):
+    """Add a folder that the node offers."""
+    folder = server.base / "input" / "taste"
+    folder.mkdir()
     yield
-    (server.base / "input" / "taste").rmdir()
+    folder.rmdir()
 
 
-def plain(value):
-    link = isinstance(value, workflow_file.Link)
-    return [value.node_id, value.slot] if link else value
+def as_queued(value):
+    """Return an input as ``POST /prompt`` takes it."""
+    is_link = isinstance(value, workflow_file.Link)
+    return [value.node_id, value.slot] if is_link else value
 
 
 @pytest.mark.parametrize("source", ["folder", "images of the graph"])
 def test_what_the_canvas_queues_is_what_the_console_reads(page, source):
-    made = page.evaluate(BUILD, source)
-    inputs = made["inputs"]
+    built = page.evaluate(BUILD, source)
+    inputs = built["inputs"]
     expected = {
         "folder": {"source.folder", "source.prompt_from", "source.prompts"},
         "images of the graph": {"source.images", "source.prompt"},
     }
     assert {name for name in inputs if name.startswith("source.")} == expected[source]
-    graph = workflow_file.parse(made["file"], workflow.all_stages())
-    read = {name: plain(value) for name, value in graph[made["id"]].inputs.items()}
+    graph = workflow_file.parse(built["file"], workflow.all_stages())
+    read = {name: as_queued(value) for name, value in graph[built["id"]].inputs.items()}
     assert read == inputs

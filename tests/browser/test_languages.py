@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from comfyui_page import OPEN
+from comfyui_page import READY, open_workflow, status, use_vue_nodes
 from comfyui_server import PACK
 
 NODE = "GDRO_TrainLoRA"
-READY = "window.app?.canvas && window.app.graph?.nodes?.length > 0"
 SHOW = """
 (type) => {
   const node = app.graph.nodes.find(node => node.type === type);
@@ -16,8 +15,8 @@ SHOW = """
   app.canvas.selectNode(node);
 }
 """
-# Where a widget is on the page, with the old canvas.
-PLACE = """
+# Where a widget of the classic canvas is on the page.
+WIDGET_POSITION = """
 ([type, name]) => {
   const node = app.graph.nodes.find(node => node.type === type);
   const widget = node.widgets.find(widget => widget.name === name);
@@ -27,21 +26,33 @@ PLACE = """
   return [left + x, top + y];
 }
 """
+TITLE_AND_LABELS = """
+(type) => {
+  const node = app.graph.nodes.find(node => node.type === type);
+  return [node.title, Object.fromEntries(node.widgets.map(w => [w.name, w.label]))];
+}
+"""
+# Help pages as the canvas renders them: how many table rows, and the text.
 RENDERED = """
 async ([urls]) => {
   const pages = await Promise.all(urls.map(async url => (await fetch(url)).text()));
   return pages.map(text => {
-    const shown = document.createElement('div');
-    shown.innerHTML = app.extensionManager.renderMarkdownToHtml(text, '/docs/');
-    return [shown.querySelectorAll('table tr').length, shown.textContent];
+    const page = document.createElement('div');
+    page.innerHTML = app.extensionManager.renderMarkdownToHtml(text, '/docs/');
+    return [page.querySelectorAll('table tr').length, page.textContent];
   });
 }
 """
+# A text on an empty panel, the title of the tab, and a button in it.
+PANEL_TEXTS = {
+    "zh": ("开始训练后，曲线将显示在这里。", "GDRO 运行记录", "刷新"),
+    "ja": ("学習が始まると、曲線がここに表示されます。", "GDRO の記録", "更新"),
+}
 
 
 @pytest.fixture(params=["zh", "ja"])
-def words(page, server, request):
-    """The page in a language; the words of the nodes in it."""
+def locale(page, server, request):
+    """Set the page to a language; return that language and its ``nodeDefs.json``."""
 
     def choose(language):
         page.request.post(f"{server.url}/settings/Comfy.Locale", data=json.dumps(language))
@@ -51,76 +62,61 @@ def words(page, server, request):
     choose(request.param)
     path = PACK / "locales" / request.param / "nodeDefs.json"
     yield {"language": request.param, **json.loads(path.read_text(encoding="utf-8"))}
-    page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+    use_vue_nodes(page, False)
     choose("en")
 
 
-def test_a_node_its_tooltips_and_its_help_are_in_the_language(page, words, tmp_path):
-    own = words[NODE]
-    page.evaluate(OPEN, "quickstart")
-    title, labels = page.evaluate(
-        """(type) => {
-          const node = app.graph.nodes.find(node => node.type === type);
-          return [node.title, Object.fromEntries(node.widgets.map(w => [w.name, w.label]))];
-        }""",
-        NODE,
-    )
-    assert title == own["display_name"]
+def test_a_node_its_tooltips_and_its_help_are_in_the_language(page, locale, tmp_path):
+    node = locale[NODE]
+    open_workflow(page, "quickstart")
+    title, labels = page.evaluate(TITLE_AND_LABELS, NODE)
+    assert title == node["display_name"]
     for name in ("steps", "learning_rate", "algorithm.temperature"):
-        assert labels[name] == own["inputs"][name.replace(".", "_")]["name"] != name
+        assert labels[name] == node["inputs"][name.replace(".", "_")]["name"] != name
     page.evaluate(SHOW, NODE)
     for name in ("learning_rate", "algorithm.temperature"):
-        page.mouse.move(*page.evaluate(PLACE, [NODE, name]), steps=3)
-        said = own["inputs"][name.replace(".", "_")]["tooltip"]
-        page.locator(".node-tooltip", has_text=said).wait_for()
+        page.mouse.move(*page.evaluate(WIDGET_POSITION, [NODE, name]), steps=3)
+        tooltip = node["inputs"][name.replace(".", "_")]["tooltip"]
+        page.locator(".node-tooltip", has_text=tooltip).wait_for()
     page.get_by_test_id("info-button").click()
-    shown = page.locator(".node-help-content")
-    shown.get_by_role("heading", name=own["display_name"], exact=True).wait_for()
-    shown.get_by_text(own["inputs"]["learning_rate"]["tooltip"], exact=True).wait_for()
-    picture = shown.get_by_role("img", name=own["display_name"])
+    help_page = page.locator(".node-help-content")
+    help_page.get_by_role("heading", name=node["display_name"], exact=True).wait_for()
+    help_page.get_by_text(node["inputs"]["learning_rate"]["tooltip"], exact=True).wait_for()
+    image = help_page.get_by_role("img", name=node["display_name"])
     page.wait_for_function(
-        "image => image.complete && image.naturalWidth > 200", arg=picture.element_handle()
+        "image => image.complete && image.naturalWidth > 200", arg=image.element_handle()
     )
     page.screenshot(path=tmp_path / "help.png")
 
 
-def test_tooltips_inside_of_choices_are_in_the_language_with_nodes_2(page, words):
-    page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
-    page.evaluate(OPEN, "quickstart")
+def test_tooltips_inside_of_choices_are_in_the_language_with_nodes_2(page, locale):
+    use_vue_nodes(page, True)
+    open_workflow(page, "quickstart")
     page.evaluate(SHOW, NODE)
-    inner = words[NODE]["inputs"]["algorithm_temperature"]
-    page.locator(".lg-node", has_text=words[NODE]["display_name"]).get_by_text(
+    inner = locale[NODE]["inputs"]["algorithm_temperature"]
+    page.locator(".lg-node", has_text=locale[NODE]["display_name"]).get_by_text(
         inner["name"], exact=True
     ).hover()
     page.locator(".p-tooltip", has_text=inner["tooltip"]).wait_for()
 
 
-def test_the_panels_are_in_the_language(page, words, tmp_path):
-    said = {
-        "zh": ("开始训练后，曲线将显示在这里。", "GDRO 运行记录", "刷新"),
-        "ja": ("学習が始まると、曲線がここに表示されます。", "GDRO の記録", "更新"),
-    }
-    empty, tab, refresh = said[words["language"]]
-    page.evaluate(OPEN, "quickstart")
-    text = page.evaluate(
-        """(type) => app.graph.nodes.find(node => node.type === type)
-          .widgets.find(widget => widget.name === 'gdro_panel').element.textContent""",
-        NODE,
-    )
-    assert empty in text
+def test_the_panels_are_in_the_language(page, locale):
+    empty, tab, refresh = PANEL_TEXTS[locale["language"]]
+    open_workflow(page, "quickstart")
+    assert status(page, NODE) == empty
     page.get_by_role("button", name=tab).click()
     page.get_by_role("heading", name=tab).wait_for()
     page.get_by_role("button", name=refresh, exact=True).wait_for()
     page.get_by_role("button", name=tab).click()
 
 
-def test_all_pages_are_served_and_hold_no_broken_markup(page, words):
-    nodes = [name for name in words if name.startswith("GDRO_")]
+def test_all_pages_are_served_and_have_no_broken_markup(page, locale):
+    nodes = [name for name in locale if name.startswith("GDRO_")]
     docs = "/extensions/ComfyUI-GDRO/docs"
     english = page.evaluate(RENDERED, [[f"{docs}/{name}.md" for name in nodes]])
-    pages = page.evaluate(RENDERED, [[f"{docs}/{name}/{words['language']}.md" for name in nodes]])
+    pages = page.evaluate(RENDERED, [[f"{docs}/{name}/{locale['language']}.md" for name in nodes]])
     for name, (rows, plain), (same_rows, text) in zip(nodes, english, pages, strict=True):
-        assert text.startswith(words[name]["display_name"])
+        assert text.startswith(locale[name]["display_name"])
         assert same_rows == rows > 4, name
         assert "**" not in text, name
         assert text.count("|") == plain.count("|"), name

@@ -1,7 +1,7 @@
-"""The shipped workflows on the canvas: they open whole, run from the Run button, and show text as text."""
+"""The shipped workflows on the canvas: they open intact, run from the Run button, and show text as text."""
 
 import pytest
-from comfyui_page import OPEN, SET, run
+from comfyui_page import open_workflow, run, set_values
 from comfyui_server import SMALL, WORKFLOWS, to_api
 
 from gdro_comfy.headless import workflow_file
@@ -22,7 +22,7 @@ STATE = """
   picture: node.imgs?.length ? [node.imgs[0].naturalWidth, node.imgs[0].naturalHeight] : null,
 }))
 """
-# The values of a node from a file, and from one that was saved before one of its inputs was there.
+# A node's values from a file, and from the same file as saved before one of the node's inputs existed.
 OLDER = """
 async ([name, type, missing]) => {
   const answer = await fetch(`/api/workflow_templates/ComfyUI-GDRO/${name}.json`);
@@ -44,16 +44,16 @@ async ([name, type, missing]) => {
 
 
 def state(page):
-    """What the canvas knows of each node, by type (of several of one type, the last)."""
+    """Return what the canvas knows of each node, by type (of several of one type, the last)."""
     return {node["type"]: node for node in page.evaluate(STATE)}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_shipped_workflow_opens_whole(page, server, path):
+def test_a_shipped_workflow_opens_intact(page, server, path):
     assert path.stem in server.get("/workflow_templates")["ComfyUI-GDRO"]
-    picture = server.fetch(f"/api/workflow_templates/ComfyUI-GDRO/{path.stem}.jpg")
-    assert picture.startswith(b"\xff\xd8")
-    page.evaluate(OPEN, path.stem)
+    thumbnail = server.fetch(f"/api/workflow_templates/ComfyUI-GDRO/{path.stem}.jpg")
+    assert thumbnail.startswith(b"\xff\xd8")
+    open_workflow(page, path.stem)
     for node in page.evaluate(STATE):
         assert node["known"], node
         assert not node["red"], node
@@ -62,9 +62,9 @@ def test_a_shipped_workflow_opens_whole(page, server, path):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_the_canvas_queues_what_we_read_from_the_file(page, server, path):
+def test_the_canvas_queues_what_the_console_reads(page, server, path):
     saved = server.get(f"/api/workflow_templates/ComfyUI-GDRO/{path.stem}.json")
-    page.evaluate(OPEN, path.stem)
+    open_workflow(page, path.stem)
     queued = page.evaluate("() => app.graphToPrompt().then(prompt => prompt.output)")
     assert {key: node["inputs"] for key, node in queued.items()} == {
         key: node["inputs"] for key, node in to_api(saved).items()
@@ -81,16 +81,16 @@ def test_the_canvas_queues_what_we_read_from_the_file(page, server, path):
 
 
 def test_a_file_that_lacks_a_newer_input_keeps_its_values(page):
-    made = page.evaluate(OLDER, ["quickstart", "GDRO_TrainLoRA", "algorithm.draw"])
-    assert made["after"].pop("algorithm.draw") == "random"
-    assert made["before"].pop("algorithm.draw") == "best and worst"
-    assert made["after"] == made["before"]
+    values = page.evaluate(OLDER, ["quickstart", "GDRO_TrainLoRA", "algorithm.draw"])
+    assert values["after"].pop("algorithm.draw") == "random"
+    assert values["before"].pop("algorithm.draw") == "best and worst"
+    assert values["after"] == values["before"]
 
 
 def test_the_quickstart_runs_from_the_run_button(page, server, tmp_path):
-    page.evaluate(OPEN, "quickstart")
-    page.evaluate(SET, SMALL)
-    page.evaluate(SET, {"GDRO_GroupRollout": {"run_name": "canvas"}})
+    open_workflow(page, "quickstart")
+    set_values(page, SMALL)
+    set_values(page, {"GDRO_GroupRollout": {"run_name": "canvas"}})
     run(page)
     try:
         page.wait_for_function(
@@ -111,18 +111,18 @@ def test_the_quickstart_runs_from_the_run_button(page, server, tmp_path):
 
 def test_an_error_stands_on_the_node_and_a_prompt_stays_text(page, tmp_path):
     prompt = "<img src=x onerror=alert(1)>"
-    page.evaluate(OPEN, "quickstart")
-    page.evaluate(SET, SMALL)
-    page.evaluate(SET, {"GDRO_PromptSet": {"source": "text"}})
-    page.evaluate(SET, {"GDRO_PromptSet": {"source.text": prompt}})
-    page.evaluate(SET, {"GDRO_GroupRollout": {"run_name": "markup"}})
+    open_workflow(page, "quickstart")
+    set_values(page, SMALL)
+    set_values(page, {"GDRO_PromptSet": {"source": "text"}})
+    set_values(page, {"GDRO_PromptSet": {"source.text": prompt}})
+    set_values(page, {"GDRO_GroupRollout": {"run_name": "markup"}})
     run(page)
     # More tokens than the bundled model reads: the message has the prompt in it.
     page.get_by_text(f"('{prompt}') has").first.wait_for(state="attached")
     page.wait_for_timeout(500)
     page.screenshot(path=tmp_path / "markup.png")
     assert page.evaluate("document.querySelectorAll('img[src=\"x\"], img[onerror]').length") == 0
-    page.evaluate(SET, {"GDRO_PromptSet": {"source.text": "one red circle\none green star"}})
+    set_values(page, {"GDRO_PromptSet": {"source.text": "one red circle\none green star"}})
     run(page)
     page.wait_for_function(
         """() => app.graph.nodes.find(n => n.type === 'GDRO_GroupRollout')
