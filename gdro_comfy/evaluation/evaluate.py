@@ -94,7 +94,7 @@ def evaluate(
     weights = [lora_files.load(lora.path) for lora in loras]
     for lora, state in zip(loras, weights, strict=True):
         lora_files.check_fits(state, model, lora.path.name)
-    sampler = model.resolve_sampler(config.sampler or loras[0].sampler())
+    sampler = model.resolve_sampler(config.sampler or loras[0].sampler(), config.guidance)
     settings = RunSettings(
         model.identity, config.steps, config.guidance, size, config.seed, sampler=sampler
     )

@@ -124,11 +124,13 @@ class FlowModel(Protocol):
         """The shift of the sampler's noise levels; None if it depends on the size of the image."""
         ...
 
-    def resolve_sampler(self, sampler: SamplerChoice | None) -> SamplerChoice | None:
+    def resolve_sampler(
+        self, sampler: SamplerChoice | None, guidance: float
+    ) -> SamplerChoice | None:
         """Return the sampler to use where the model has a choice, None where it has only one.
 
         Raises:
-            InputError: the model does not have this sampler.
+            InputError: the model does not have this sampler, or this guidance ignores the negative prompt.
         """
         ...
 

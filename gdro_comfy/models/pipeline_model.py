@@ -83,7 +83,7 @@ class PipelineModel(ABC):
         config = self.pipeline.scheduler.config
         return None if config.get("use_dynamic_shifting") else config.shift
 
-    def resolve_sampler(self, sampler: SamplerChoice | None) -> None:
+    def resolve_sampler(self, sampler: SamplerChoice | None, guidance: float) -> None:
         """Refuse any choice: the family's scheduler samples with Euler's method."""
         if sampler is not None:
             raise InputError(

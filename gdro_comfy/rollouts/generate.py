@@ -50,7 +50,7 @@ def generate(
         weights = lora_files.load(aligned.path)
         lora_files.check_fits(weights, model, aligned.path.name)
         with_lora = model.with_lora(weights, strength)
-    sampler = model.resolve_sampler(aligned.sampler() if aligned is not None else None)
+    sampler = model.resolve_sampler(aligned.sampler() if aligned is not None else None, guidance)
     host.free_memory()
     batch = model.batch_size(size)
     parts: list[Tensor] = []

@@ -107,7 +107,7 @@ def sample_rollout(
         weights = lora_files.load(aligned.path)
         lora_files.check_fits(weights, model, aligned.path.name)
         identity = {**identity, SAMPLED_WITH: {"lora": aligned.path.stem}}
-    sampler = model.resolve_sampler(config.sampler)
+    sampler = model.resolve_sampler(config.sampler, config.guidance)
     settings = RunSettings(
         identity, config.steps, config.guidance, size, config.seed, sampler=sampler
     )

@@ -87,7 +87,7 @@ class NativeFlowModel:
         with torch.inference_mode(False):
             yield
 
-    def resolve_sampler(self, sampler: SamplerChoice | None) -> SamplerChoice:
+    def resolve_sampler(self, sampler: SamplerChoice | None, guidance: float) -> SamplerChoice:
         """Return the sampler to use, ComfyUI's "euler" and "simple" unless others are chosen."""
         chosen = sampler or SamplerChoice()
         names = {
@@ -99,6 +99,15 @@ class NativeFlowModel:
                 raise InputError(
                     input_name, f"{name!r} is unknown", f"Use one of: {', '.join(known)}."
                 )
+        if chosen.negative_prompt and (self._guidance_is_embedded or guidance <= 1):
+            reason = (
+                "this model has its guidance built in and reads no negative prompt"
+                if self._guidance_is_embedded
+                else f"guidance {guidance:g} does not use one"
+            )
+            raise InputError(
+                "negative_prompt", reason, "Leave it empty, or use a guidance above 1."
+            )
         return chosen
 
     def batch_size(self, size: tuple[int, int]) -> int:
@@ -158,7 +167,7 @@ class NativeFlowModel:
         on_step: StepCallback | None = None,
         sampler: SamplerChoice | None = None,
     ) -> Tensor:
-        chosen = self.resolve_sampler(sampler)
+        chosen = self.resolve_sampler(sampler, guidance)
         cfg = 1.0 if self._guidance_is_embedded else guidance
         positive = values(self.with_guidance(cond, guidance))
         negative = self._encoded_negative(chosen.negative_prompt)

@@ -33,6 +33,7 @@ for name, folder in (("gdro_pack", pack), ("gdro_pack.nodes", os.path.join(pack,
 
 from gdro_pack.gdro_comfy.data.lora_weights import LoRAWeights  # noqa: E402
 from gdro_pack.gdro_comfy.data.prompts import Prompt  # noqa: E402
+from gdro_pack.gdro_comfy.data.runs import SamplerChoice  # noqa: E402
 from gdro_pack.gdro_comfy.errors import InputError  # noqa: E402
 from gdro_pack.gdro_comfy.lora import files as lora_files  # noqa: E402
 from gdro_pack.gdro_comfy.models import flow  # noqa: E402
@@ -307,7 +308,18 @@ def refusals():
             return str(error)
         return ""
 
+    def choose(name, negative, guidance):
+        model = NativeFlowModel(network("Chroma"), TextEncoder(), autoencoder)
+        try:
+            model.resolve_sampler(SamplerChoice(name, "simple", negative), guidance)
+        except InputError as error:
+            return str(error)
+        return ""
+
     return {
+        "sampler": choose("eulr", "", 1.0),
+        "negative": choose("euler", "blurry", 1.0),
+        "used negative": choose("euler", "blurry", 2.0),
         "sdxl": refusal(eps, TextEncoder(), autoencoder),
         "attention patch": refusal(patched, TextEncoder(), autoencoder),
         "function wrapper": refusal(wrapped, TextEncoder(), autoencoder),

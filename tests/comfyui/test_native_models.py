@@ -76,7 +76,9 @@ def test_other_patches_are_another_model(comfy_python):
 
 def test_wires_that_cannot_be_aligned_are_refused_by_name(comfy_python):
     (row,) = run(comfy_python, "refusals")
-    assert row.pop("none") == ""
+    assert row["none"] == row["used negative"] == ""
+    assert row["sampler"].startswith("sampler: 'eulr' is unknown")
+    assert row["negative"].startswith("negative_prompt: guidance 1 does not use one")
     assert row["sdxl"].startswith("model: this is a SDXL model, which predicts no rectified flow")
     assert "put patches onto the MODEL" in row["attention patch"]
     assert "wraps the MODEL's function" in row["function wrapper"]

@@ -1,5 +1,6 @@
 """Groups on disk: complete, the same every time, and only what is missing is made."""
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -157,3 +158,12 @@ def test_contact_sheet_has_all_pictures():
     sheet = contact_sheet([Image.new("RGB", (10, 8), "red")] * 5, 3, gap=1)
     assert sheet.size == (3 * 11 + 1, 2 * 9 + 1)
     assert sum(p == (255, 0, 0) for p in sheet.getdata()) == 5 * 80
+
+
+def test_a_sampler_is_refused_by_a_model_that_has_no_choice(bundled_model, host):
+    from gdro_comfy.data.runs import SamplerChoice
+
+    config = dataclasses.replace(CONFIG, sampler=SamplerChoice("heun"))
+    with pytest.raises(InputError, match="sampler: this model samples with Euler's method only"):
+        sample_rollout(host, bundled_model, PROMPTS, config)
+    assert not list(host.output_dir.rglob("*.png"))
