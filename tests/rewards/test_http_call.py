@@ -1,6 +1,7 @@
 """One HTTP request, against a real server on loopback."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from judge_server import Reply, serving
@@ -11,7 +12,10 @@ from gdro_comfy.rewards.http_call import CallError, post, seconds_to_wait
 
 def call(url, headers=None, time_limit=10.0):
     body = {"messages": [{"content": ["no picture"]}]}
-    return asyncio.run(post(url, body, headers or {}, time_limit))
+    # In a thread, as the endpoint does: Playwright's event loop runs in the main one.
+    with ThreadPoolExecutor(1) as thread:
+        request = thread.submit(asyncio.run, post(url, body, headers or {}, time_limit))
+        return request.result()
 
 
 def test_the_response_comes_whole_whatever_its_status():
