@@ -7,6 +7,7 @@ import pytest
 from comfyui_page import centre, open_workflow, panel, run, set_values, status, wait_for_status
 from comfyui_server import PACK
 from PIL import Image
+from playwright.sync_api import expect
 
 from gdro_comfy.data import ratings
 from gdro_comfy.data.files import digest, write_json
@@ -61,7 +62,7 @@ def three(server):
 
 def wait_for_rating(page, folder, group, expected):
     """Wait until this is the rating of a group on disk."""
-    for _ in range(50):
+    for _ in range(300):
         rating = ratings.read(folder).get(group)
         if rating == expected:
             return
@@ -98,9 +99,9 @@ def test_a_session_with_the_keyboard_ends_in_a_trained_lora(page, server, render
     wait_for_status(page, RATE, "2 of 3 groups rated · group 3")
     assert "needed" not in status(page, RATE)
     assert not page.evaluate(SERVER_TEXT, RATE), "the node still counts the ratings before these"
-    assert not text.count()
+    expect(text).to_have_count(0, timeout=30_000)
     page.screenshot(path=tmp_path / "rating.png")
-    for _ in range(50):
+    for _ in range(300):
         if len(ratings.read(folder)) == 3:
             break
         page.wait_for_timeout(100)
@@ -140,7 +141,7 @@ def test_images_are_rated_while_the_rollout_still_draws(page, server, tmp_path):
     page.keyboard.press("4")
     wait_for_status(page, RATE, "1 of ")
     [folder] = (server.base / "output" / "gdro").glob("busy-*")
-    for _ in range(50):
+    for _ in range(300):
         if any(rating.values[:3] == [3, 3, 4] for rating in ratings.read(folder).values()):
             break
         page.wait_for_timeout(100)

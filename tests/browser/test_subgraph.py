@@ -50,6 +50,7 @@ def test_a_training_in_a_subgraph_and_one_outside_keep_apart(page, tmp_path):
     page.evaluate(MOVE_INSIDE, [TRAIN, {"steps": 4, "seed": 3}])
     run(page)
     page.wait_for_function(BOTH_SAY, arg=[TRAIN, ["finished", "finished"]])
+    page.wait_for_function(BOTH_SAY, arg=[TRAIN, ["nested_", "nested_"]])
     statuses = page.evaluate(STATUSES, TRAIN)
     assert "Step 6 of 6" in statuses[0]
     assert "Step 4 of 4" in statuses[1]

@@ -34,13 +34,15 @@ def test_a_cancelled_training_resumes_where_it_stopped(server):
 
 
 def test_a_cancelled_rollout_resumes_with_the_missing_images(server):
-    graph = groups_only(quickstart("halfway", GroupRollout={"images_per_prompt": 40, "steps": 4}))
+    graph = groups_only(
+        quickstart("interrupted", GroupRollout={"images_per_prompt": 40, "steps": 4})
+    )
 
     def pictures():
-        return list((server.base / "output" / "gdro").glob("halfway-*/prompts/*/*.png"))
+        return list((server.base / "output" / "gdro").glob("interrupted-*/prompts/*/*.png"))
 
     def finished_images():
-        files = run_folder(server, "halfway").glob("prompts/*/latents.safetensors")
+        files = run_folder(server, "interrupted").glob("prompts/*/latents.safetensors")
         latents = {file.parent: load_file(file)["latents"] for file in files}
         return {group.name: len(tensor) for group, tensor in latents.items()}
 
@@ -49,7 +51,7 @@ def test_a_cancelled_rollout_resumes_with_the_missing_images(server):
     assert stopped["node_type"] == ROLLOUT
     counts = finished_images()
     assert 0 < sum(counts.values()) < 240
-    folder = run_folder(server, "halfway") / "prompts"
+    folder = run_folder(server, "interrupted") / "prompts"
     finished = {
         folder / group / f"{index:03d}.png" for group, n in counts.items() for index in range(n)
     }
