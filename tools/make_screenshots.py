@@ -115,11 +115,13 @@ def rate(page: Page) -> None:
 def go_to_a_change(page: Page) -> None:
     """Go to the first prompt for which base and aligned have different rewards."""
     view = page.locator(".gdro-compare")
+    # The node may be out of view, and its panel hidden.
+    step = view.get_by_role("button", name="Next prompt", include_hidden=True)
     while True:
         base, aligned = view.locator("output").inner_text().split(" · ")[0].split(" → ")
         if base != aligned:
             return
-        view.get_by_role("button", name="Next prompt").dispatch_event("click")
+        step.dispatch_event("click")
 
 
 def main() -> None:
