@@ -83,6 +83,8 @@ export class Panel {
   /** Remove what the server said of the node: what was changed in the panel since contradicts it. */
   #removeServerText() {
     const text = this.#widget(SERVER_TEXT);
-    if (text) this.node.removeWidget(text);
+    if (!text) return;
+    text.value = ""; // ComfyUI's panel at the right goes on showing the widget that is removed here
+    this.node.removeWidget(text);
   }
 }
