@@ -17,6 +17,8 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
+from . import kernels
+
 
 class FrozenLinear(torch.autograd.Function):
     """``forward(x)`` of a frozen linear layer, differentiable in x alone."""
@@ -181,7 +183,8 @@ def training_mode() -> Iterator[None]:
     comfy.model_management.in_training = True
     comfy.ops.cast_bias_weight = saveable
     try:
-        yield
+        with kernels.differentiable():
+            yield
     finally:
         comfy.ops.cast_bias_weight = cast
         comfy.model_management.in_training = in_training

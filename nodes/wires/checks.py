@@ -9,15 +9,42 @@ import comfy.model_sampling
 import torch
 
 from ...gdro_comfy.errors import InputError
+from . import families
 
 log = logging.getLogger(__name__)
+
+_FLOWS = (comfy.model_sampling.CONST, comfy.model_sampling.COSMOS_RFLOW)
+"""Ways of sampling that go along a straight path from the noise to the image."""
 
 
 def check_model(model: Any) -> None:
     """Raise ``InputError`` unless a MODEL predicts the velocity of an image's latents."""
+    config = model.model.model_config
+    name = type(config).__name__
+    known = _is_comfyuis(config) and families.is_known(name)
+    refused = families.refusal(name, config.unet_config) if known else None
+    if refused is not None:
+        finding, remedy = refused
+        raise InputError("model", f"this {name} model {finding}", remedy)
+    _check_structure(model, name)
+    _check_options(model)
+    if not known:
+        log.info(
+            "%s is no model that GDRO knows; it is judged by its structure alone. Look at the rollout's "
+            "images before you train.",
+            name,
+        )
+
+
+def _is_comfyuis(config: Any) -> bool:
+    """Return whether the class of a model is ComfyUI's own, not one of a pack with the same name."""
+    return type(config).__module__ == "comfy.supported_models"
+
+
+def _check_structure(model: Any, name: str) -> None:
+    """Refuse what no name is needed for."""
     sampling = model.get_model_object("model_sampling")
-    name = type(model.model.model_config).__name__
-    if not isinstance(sampling, comfy.model_sampling.CONST) or isinstance(
+    if not isinstance(sampling, _FLOWS) or isinstance(
         sampling, comfy.model_sampling.IMG_TO_IMG_FLOW
     ):
         raise InputError(
@@ -39,13 +66,21 @@ def check_model(model: Any) -> None:
         )
     if latent.latent_dimensions == 1:
         raise InputError("model", f"{name} makes no images", "Connect a text-to-image model.")
-    if model.model.concat_keys:
+    if model.model.concat_keys or _reads_an_image(model):
         raise InputError(
             "model",
             f"this {name} model edits or fills in an image that it is given",
             "Connect the text-to-image model of the family.",
         )
-    _check_options(model)
+
+
+def _reads_an_image(model: Any) -> bool:
+    """Return whether a network is given an image besides the latents, as FLUX.1-Canny and -Depth are."""
+    latent = model.get_model_object("latent_format")
+    shape = [1, latent.latent_channels, *[1] * (latent.latent_dimensions - 2), 8, 8]
+    noise = torch.zeros(shape)
+    given = model.model.concat_cond(noise=noise, latent_image=noise, device=noise.device)
+    return given is not None
 
 
 def _check_options(model: Any) -> None:
@@ -68,14 +103,29 @@ def _check_options(model: Any) -> None:
         )
 
 
-def warn_if_distilled(model: Any) -> None:
-    """Warn of a base that was distilled to few steps: training on its velocities undoes that."""
-    name = type(model.model.model_config).__name__
-    if name.endswith("Schnell"):
-        log.warning(
-            "%s is distilled to a few steps, and training loosens that: train on the undistilled model "
-            "of the family (FLUX.1-dev), and use the LoRA on either.",
+def tell_variants(model: Any) -> None:
+    """Log what a model may be besides its family's base: distilled to few steps, or made for editing."""
+    config = model.model.model_config
+    if not _is_comfyuis(config):
+        return
+    name, settings = type(config).__name__, config.unet_config
+    for variant in families.matching(families.WARNED_VARIANTS, name, settings):
+        log.warning("This %s model %s. %s", name, variant.finding, variant.remedy)
+    for variant in families.matching(families.NOTED_VARIANTS, name, settings):
+        log.info("This %s model %s. %s", name, variant.finding, variant.remedy)
+    if name in families.FEW_STEPS:
+        log.info(
+            "%s: %s is distilled to a few steps and has the same layout, so that it cannot be told apart "
+            "here. If this is it, train on its undistilled base, and use the LoRA on either.",
             name,
+            families.FEW_STEPS[name],
+        )
+    if name in families.EDITING:
+        log.info(
+            "%s: %s is made for editing and has the same layout. Here, either makes images of text "
+            "alone.",
+            name,
+            families.EDITING[name],
         )
 
 

@@ -16,6 +16,8 @@ _MLP = re.compile(
 _NEVER = re.compile(r"mod|adaln|norm|time|embed")
 """Parts of the names of linear layers, below their block: what attention and MLPs are called by the
 networks that ComfyUI has, and what modulates them instead."""
+_IDLE = re.compile(r"ref_image|siglip|vision")
+"""Parts of the names of layers that run only if an image is given along with the text."""
 
 
 def targets(network: nn.Module, target: str, title: str) -> list[str]:
@@ -32,7 +34,9 @@ def targets(network: nn.Module, target: str, title: str) -> list[str]:
     names = []
     for name in linear_layers(network):
         inside = _below_block(name)
-        if inside and not _NEVER.search(inside) and any(p.search(inside) for p in patterns):
+        if not inside or _NEVER.search(inside) or _IDLE.search(name):
+            continue
+        if any(p.search(inside) for p in patterns):
             names.append(name)
     if not names:
         raise InputError(

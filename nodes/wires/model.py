@@ -18,7 +18,7 @@ from ...gdro_comfy.data.conditioning import Conditioning, StructuredConditioning
 from ...gdro_comfy.data.runs import SamplerChoice
 from ...gdro_comfy.errors import InputError
 from ...gdro_comfy.models.base import AdapterConfig, StepCallback, seeded_noise, without_graph
-from . import checks, identity, layers
+from . import checks, identity, layers, path
 from .adapters import (
     Adapters,
     linear_layers,
@@ -56,7 +56,7 @@ class NativeFlowModel:
     def __init__(self, model: Any, clip: Any, vae: Any) -> None:
         checks.check_model(model)
         checks.check_vae(model, vae)
-        checks.warn_if_distilled(model)
+        checks.tell_variants(model)
         self.patcher, self.clip, self.vae = model, clip, vae
         self.network: nn.Module = model.model.diffusion_model
         self.identity = identity.of_wires(model, clip, vae)
@@ -69,9 +69,7 @@ class NativeFlowModel:
         self.key_prefix = "diffusion_model."
         self._config = model.model.model_config.unet_config
         self.latent_downscale = _downscale(vae, model)
-        self.size_multiple = self.latent_downscale * max(
-            int(self._config.get("patch_size", 2) or 2), 1
-        )
+        self.size_multiple = self.latent_downscale * _patch_side(self._config, self.network)
         self.default_size = getattr(vae, "default_size", (1024, 1024))
         self.latent_scale = (1.0, 0.0)
         self._adapters: Adapters | None = None
@@ -80,7 +78,11 @@ class NativeFlowModel:
 
     @property
     def noise_shift(self) -> float | None:
-        return getattr(self.patcher.get_model_object("model_sampling"), "shift", None)
+        return getattr(self._sampling, "shift", None)
+
+    @property
+    def _sampling(self) -> Any:
+        return self.patcher.get_model_object("model_sampling")
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -231,10 +233,11 @@ class NativeFlowModel:
         for indices, prompt in calls(values(cond), together=True):
             latents, levels = x[indices], sigma[indices].float()
             conditions = self._conditions(prompt, latents)
+            scaled, own_levels, levels = path.to_model(self._sampling, latents.clone(), levels)
             denoised = base.apply_model(
-                latents.clone(),
-                levels,
-                transformer_options=self._transformer_options(levels),
+                scaled,
+                own_levels,
+                transformer_options=self._transformer_options(own_levels),
                 **conditions,
             )
             shaped = levels.reshape(-1, *(1,) * (latents.ndim - 1))
@@ -382,3 +385,12 @@ def _downscale(vae: Any, model: Any) -> int:
     if isinstance(ratio, int) and ratio > 0:
         return ratio
     return int(model.get_model_object("latent_format").spacial_downscale_ratio)
+
+
+def _patch_side(config: dict[str, Any], network: nn.Module) -> int:
+    """Return the latent cells on one side of a patch, 2 where the network does not say."""
+    for name in ("patch_size", "patch_spatial", "patch"):
+        side = config.get(name) or getattr(network, name, None)
+        if side:
+            return max(1, int(max(side[-2:]) if isinstance(side, (list, tuple)) else side))
+    return 2

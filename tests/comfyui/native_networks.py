@@ -5,100 +5,30 @@ inference mode, as ComfyUI's loaders make them in nodes.
 """
 
 import json
-import os
-import sys
 import types
 
-pack, *families = sys.argv[1:]
-sys.argv = [sys.argv[0], "--cpu"]
-sys.path.insert(0, os.getcwd())
+from inside_comfyui import arguments as families  # isort: skip
 
-import comfy.options  # noqa: E402
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sample
+import comfy.sd
+import comfy.supported_models as known
+import torch
+from gdro_pack.gdro_comfy.data.lora_weights import LoRAWeights
+from gdro_pack.gdro_comfy.data.prompts import Prompt
+from gdro_pack.gdro_comfy.data.runs import SamplerChoice
+from gdro_pack.gdro_comfy.errors import InputError
+from gdro_pack.gdro_comfy.lora import files as lora_files
+from gdro_pack.gdro_comfy.models import flow
+from gdro_pack.gdro_comfy.models.base import AdapterConfig
+from gdro_pack.nodes.wires import path
+from gdro_pack.nodes.wires.model import NativeFlowModel
+from tiny_networks import GATES, WIDTH, TextEncoder, configuration
 
-comfy.options.enable_args_parsing()
-
-import comfy.model_base  # noqa: E402
-import comfy.model_management  # noqa: E402
-import comfy.model_patcher  # noqa: E402
-import comfy.sample  # noqa: E402
-import comfy.sd  # noqa: E402
-import comfy.supported_models as known  # noqa: E402
-import torch  # noqa: E402
-
-# The pack without its server routes: nodes/__init__.py needs a running ComfyUI.
-for name, folder in (("gdro_pack", pack), ("gdro_pack.nodes", os.path.join(pack, "nodes"))):
-    package = types.ModuleType(name)
-    package.__path__ = [folder]
-    sys.modules[name] = package
-
-from gdro_pack.gdro_comfy.data.lora_weights import LoRAWeights  # noqa: E402
-from gdro_pack.gdro_comfy.data.prompts import Prompt  # noqa: E402
-from gdro_pack.gdro_comfy.data.runs import SamplerChoice  # noqa: E402
-from gdro_pack.gdro_comfy.errors import InputError  # noqa: E402
-from gdro_pack.gdro_comfy.lora import files as lora_files  # noqa: E402
-from gdro_pack.gdro_comfy.models import flow  # noqa: E402
-from gdro_pack.gdro_comfy.models.base import AdapterConfig  # noqa: E402
-from gdro_pack.nodes.wires.model import NativeFlowModel  # noqa: E402
-
-WIDTH, POOLED = 48, 32
-FLUX_LIKE = {
-    "context_in_dim": WIDTH, "hidden_size": 128, "num_heads": 2, "depth": 2,
-    "depth_single_blocks": 2,
-}  # fmt: skip
-NETWORKS = {
-    "Flux": {
-        **FLUX_LIKE, "image_model": "flux", "in_channels": 16, "out_channels": 16, "patch_size": 2,
-        "vec_in_dim": POOLED, "mlp_ratio": 4.0, "axes_dim": [16, 24, 24], "theta": 10000,
-        "qkv_bias": True, "guidance_embed": True, "txt_ids_dims": [],
-    },
-    "Flux2": {
-        **FLUX_LIKE, "image_model": "flux2", "in_channels": 128, "out_channels": 128, "patch_size": 1,
-        "vec_in_dim": None, "mlp_ratio": 3.0, "axes_dim": [16, 16, 16, 16], "theta": 2000,
-        "qkv_bias": False, "guidance_embed": True, "txt_ids_dims": [3], "global_modulation": True,
-        "mlp_silu_act": True, "ops_bias": False, "default_ref_method": "index",
-        "ref_index_scale": 10.0,
-    },
-    "Chroma": {
-        **FLUX_LIKE, "image_model": "chroma", "in_channels": 64, "out_channels": 64, "patch_size": 2,
-        "vec_in_dim": None, "mlp_ratio": 4.0, "axes_dim": [16, 24, 24], "theta": 10000,
-        "qkv_bias": True, "txt_ids_dims": [], "in_dim": 64, "out_dim": 128, "hidden_dim": 96,
-        "n_layers": 2,
-    },
-    "ZImage": {
-        "image_model": "lumina2", "patch_size": 2, "in_channels": 16, "dim": 256, "n_layers": 2,
-        "n_refiner_layers": 1, "n_heads": 4, "n_kv_heads": 4, "multiple_of": 32,
-        "ffn_dim_multiplier": 2.0, "qk_norm": True, "cap_feat_dim": WIDTH,
-        "axes_dims": [16, 24, 24], "axes_lens": [64, 64, 64], "rope_theta": 256.0,
-        "z_image_modulation": True, "time_scale": 1000.0, "pad_tokens_multiple": 32,
-    },
-    "QwenImage": {
-        "image_model": "qwen_image", "patch_size": 2, "in_channels": 64, "out_channels": 16,
-        "num_layers": 2, "attention_head_dim": 64, "num_attention_heads": 2,
-        "joint_attention_dim": WIDTH, "axes_dims_rope": (16, 24, 24),
-    },
-    "SD3": {
-        "in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 2, "input_size": None,
-        "pos_embed_max_size": 16, "num_patches": 256, "adm_in_channels": POOLED,
-        "context_embedder_config": {
-            "target": "torch.nn.Linear", "params": {"in_features": WIDTH, "out_features": 128},
-        },
-        "pos_embed_scaling_factor": None,
-    },
-}  # fmt: skip
 SIZE, STEPS, GUIDANCE, SEEDS = (64, 64), 2, 2.5, (11, 12, 13)
 PROMPTS = (Prompt("a cat"), Prompt("two dogs in a row"))
-
-
-class TextEncoder:
-    """Tokens drawn from the text, of another length for another text."""
-
-    def tokenize(self, text):
-        return text
-
-    def encode_from_tokens_scheduled(self, text):
-        generator = torch.Generator().manual_seed(len(text))
-        tokens = torch.randn(1, 4 + len(text) % 5, WIDTH, generator=generator)
-        return [[tokens, {"pooled_output": torch.randn(1, POOLED, generator=generator)}]]
 
 
 class Autoencoder:
@@ -114,12 +44,15 @@ class Autoencoder:
 def network(family):
     """Return a ModelPatcher with random weights that are inference tensors."""
     with torch.inference_mode():
-        config = getattr(known, family)(dict(NETWORKS[family]))
+        config = configuration(known, family)
         config.set_inference_dtype(torch.float32, None)
         model = config.get_model({}, device="cpu")
         generator = torch.Generator().manual_seed(0)
         for key, parameter in model.named_parameters():
-            if parameter.ndim > 1:
+            if "mod" in key.lower() or "adaln" in key.lower():  # gates that let the blocks through
+                strength = GATES.get(family, 0.1)
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * strength)
+            elif parameter.ndim > 1:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
             elif "norm" in key and key.endswith(("weight", "scale")):
                 parameter.fill_(1.0)
@@ -150,11 +83,11 @@ def ksampler(patcher, model, prompt, seed, steps=STEPS):
 
 
 def measure(family):
-    patcher = network(family)
+    patcher, clip = network(family), TextEncoder(family)
     before = {key: value.clone() for key, value in patcher.model.state_dict().items()}
     row = {"family": family}
     with torch.inference_mode():
-        model = NativeFlowModel(patcher, TextEncoder(), Autoencoder(patcher))
+        model = NativeFlowModel(patcher, clip, Autoencoder(patcher))
         with model.active():
             encoded = model.encode(PROMPTS)
             order = [0, 1, 0]
@@ -177,18 +110,19 @@ def measure(family):
     )
     row["in_training"] = comfy.model_management.in_training
     again = network(family)
-    other = NativeFlowModel(again, TextEncoder(), Autoencoder(again))
+    other = NativeFlowModel(again, clip, Autoencoder(again))
     row["same_identity"] = other.identity == model.identity
     return row
 
 
 def one_step_difference(model, encoded, sampled):
     """A single Euler step from pure noise ends at the estimate of x0 that the velocity gives."""
+    level = path.highest(model.patcher.get_model_object("model_sampling"))
     noise = torch.randn(sampled.shape[1:], generator=torch.Generator().manual_seed(SEEDS[0]))[None]
     cond = model.with_guidance(encoded.select([0]), 1.0)
     with torch.no_grad(), model.graph():
-        velocity = model.velocity(noise, torch.ones(1), cond)
-    return float((noise - velocity - sampled).abs().max())
+        velocity = model.velocity(level * noise, torch.full((1,), level), cond)
+    return float((level * noise - level * velocity - sampled).abs().max())
 
 
 def randomise(parameters, seed=5):
@@ -211,7 +145,7 @@ def gradients(model, cond, x0):
         with model.adapters(config, 0) as parameters, model.checkpointed(recomputed):
 
             def loss():
-                return flow.velocity_error(model.velocity(x, sigma, cond), target).mean()
+                return flow.velocity_error(model.velocity(x, sigma, cond).double(), target).mean()
 
             with torch.no_grad(), model.graph(), model.reference():
                 reference = float(loss())

@@ -1,27 +1,18 @@
 """A model from ComfyUI's wires: sampled, trained and exported on tiny networks of ComfyUI's families."""
 
 import json
-import os
-import subprocess
-from pathlib import Path
 
 import pytest
 from comfyui_graphs import TRAIN, quickstart
-from comfyui_server import CHECKOUT, PACK, node_id
+from comfyui_scripts import load_families, run_in_comfyui
+from comfyui_server import node_id
 from safetensors.torch import load_file
 
-FAMILIES = ("Flux", "Flux2", "Chroma", "ZImage", "QwenImage", "SD3")
+FAMILIES = sorted(load_families().IMAGES)
 
 
 def run(comfy_python, *names):
-    script = Path(__file__).with_name("native_networks.py")
-    done = subprocess.run(
-        [comfy_python, str(script), str(PACK), *names],
-        cwd=CHECKOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("GDRO ")]
+    return run_in_comfyui(comfy_python, "native_networks.py", *names)
 
 
 @pytest.fixture(scope="module")
