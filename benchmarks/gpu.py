@@ -108,7 +108,6 @@ def measure(model, at_once: int, checkpointed: bool, options: argparse.Namespace
         group = GroupStep(model, options.images, options.size)
         optimizer = torch.optim.AdamW(parameters.values(), lr=1e-4, foreach=False)
         forward = forward_operations(model, lambda: group.forward(1))
-        trainable = sum(p.numel() for p in parameters.values())
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         times = []
@@ -122,8 +121,12 @@ def measure(model, at_once: int, checkpointed: bool, options: argparse.Namespace
             times.append(time.perf_counter() - start)
         on_gpu = device.type == "cuda"
         peak = float(torch.cuda.max_memory_allocated()) if on_gpu else float("nan")
-    size = (options.size, options.size)
-    estimate = memory.estimate(model, size, at_once, trainable, checkpointed)
+        conditioning = group.groups.conditioning.select([0]).to("cpu")
+        example = memory.Example(tuple(group.groups.x.shape[1:]), conditioning)
+    counted = memory.count(model, example, config, checkpointed)
+    estimate = float("nan")
+    if counted is not None:
+        estimate = memory.static_bytes(model, config) + counted.of(at_once)
     return Cost(peak, estimate, min(times[1:]), 3 * options.images * forward)
 
 

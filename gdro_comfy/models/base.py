@@ -20,7 +20,7 @@ Conventions:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +118,10 @@ class FlowModel(Protocol):
     """The device that computes."""
     dtype: torch.dtype
     """The dtype in which the network computes; adapters are float32 all the same."""
+    weights_may_stay_out: bool
+    """Whether layers can run while their weights rest in main memory."""
+    quantizations: Mapping[str, float]
+    """What ``quantize`` can do besides "none", with the share of the bytes that it leaves, in (0, 1)."""
 
     @property
     def noise_shift(self) -> float | None:
@@ -270,8 +274,15 @@ class FlowModel(Protocol):
         """
         ...
 
-    def activations_in_bytes(self, size: tuple[int, int], checkpointed: bool) -> int:
-        """Estimate the bytes that one image of this size keeps for the backward pass."""
+    def without_values(self) -> FlowModel:
+        """Return a copy whose network is on the meta device: its passes have shapes and allocations alone.
+
+        ``adapters``, ``checkpointed``, ``graph`` and ``velocity`` work on it.
+        """
+        ...
+
+    def reserve(self, in_bytes: int) -> None:
+        """Keep this many bytes of the device free for passes in ``graph``, if weights can stay out."""
         ...
 
     def weights_in_bytes(self) -> int:

@@ -45,7 +45,6 @@ class FluxModel(PipelineModel):
         *("proj_mlp", "proj_out"),
     )
 
-    saved_per_token = 18
     default_max_shift = 1.15
 
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..data.conditioning import Conditioning, tensors_of
 from ..errors import InputError
-from . import compiling, fingerprints, lora_layers, merging, quantization
+from . import compiling, counting, fingerprints, lora_layers, merging, quantization
 from .base import AdapterConfig, StepCallback, seeded_noise, without_graph
 from .offload import ENCODERS, NETWORK, VAE, Offloader, size_in_bytes
 
@@ -47,8 +48,6 @@ class PipelineModel(ABC):
     """Suffixes of the module names that the target "attention" trains."""
     mlp: ClassVar[tuple[str, ...]]
     """Suffixes of those that "attention+mlp" trains in addition."""
-    saved_per_token: ClassVar[int]
-    """Numbers that a block saves for the backward pass, per token and per unit of its width."""
     default_max_shift: ClassVar[float]
     """The shift of the noise levels at 4096 image tokens, for schedulers that do not give it."""
     text_tokens: int
@@ -59,6 +58,8 @@ class PipelineModel(ABC):
     default_size: tuple[int, int]
     size_multiple: int
     key_prefix = "transformer."
+    weights_may_stay_out = False
+    quantizations = quantization.SHARES
 
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
         self.pipeline = pipeline
@@ -229,10 +230,12 @@ class PipelineModel(ABC):
         """Return the names of the network's modules in the original files."""
 
     def merge(self, host: Progress, lora: LoRAFile) -> None:
-        merging.merge(host, self.transformer, self.original_names(), self.family, lora)
-        record = [fingerprints.of_file(lora.path), lora.strength]
+        scale = merging.merge(host, self.transformer, self.original_names(), self.family, lora)
+        # A scale from beside the tensors makes another base of the same file.
+        record = [fingerprints.of_file(lora.path), lora.strength, *([scale] if scale else [])]
         self.identity = {**self.identity, "loras": [*self.identity.get("loras", ()), record]}
-        self.merged = (*self.merged, f"{lora.path.name} at strength {lora.strength:g}")
+        words = f" ({scale})" if scale else ""
+        self.merged = (*self.merged, f"{lora.path.name} at strength {lora.strength:g}{words}")
 
     def quantize(self, host: Progress, method: str) -> None:
         quantization.quantize(host, self.transformer, method, self.device)
@@ -251,20 +254,15 @@ class PipelineModel(ABC):
     def compiled(self, on: bool = True) -> AbstractContextManager[None]:
         return compiling.compiled_blocks(self.transformer, self.device) if on else nullcontext()
 
-    def activations_in_bytes(self, size: tuple[int, int], checkpointed: bool) -> int:
-        """Estimate them as tokens x width x blocks x ``saved_per_token``.
+    def without_values(self) -> PipelineModel:
+        twin = copy.copy(self)
+        twin.device = counting.META
+        twin.transformer = counting.without_values(self.transformer, self.dtype)
+        twin._offloader = Offloader({}, torch.device("cpu"))
+        return twin
 
-        ``saved_per_token`` was measured with torch's hooks on saved tensors, with a LoRA on attention and
-        MLP and an attention kernel that saves no scores.
-        """
-        config = self.transformer.config
-        width = config.num_attention_heads * config.attention_head_dim
-        patch = self.pipeline.vae_scale_factor * 2
-        tokens = (size[0] // patch) * (size[1] // patch) + self.text_tokens
-        blocks = config.num_layers + config.get("num_single_layers", 0)
-        in_block = self.saved_per_token * tokens * width * self.dtype.itemsize
-        between_blocks = 5 * tokens * width * self.dtype.itemsize // 4
-        return in_block + blocks * between_blocks if checkpointed else blocks * in_block
+    def reserve(self, in_bytes: int) -> None:  # noqa: B027
+        """Do nothing: all weights of the network are on the device."""
 
     def weights_in_bytes(self) -> int:
         return size_in_bytes([self.transformer])

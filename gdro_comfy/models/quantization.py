@@ -16,7 +16,9 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from ..progress import Progress
 
-QUANTIZATIONS = ("none", "8-bit", "nf4")
+SHARES = {"8-bit": 0.51, "nf4": 0.29}
+"""Methods, and the share of a 16-bit base's bytes that each leaves: scales lie beside the packed weights."""
+QUANTIZATIONS = ("none", *SHARES)
 
 
 def quantize(host: Progress, network: nn.Module, method: str, device: torch.device) -> None:

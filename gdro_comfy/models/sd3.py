@@ -32,7 +32,6 @@ class SD3Model(PipelineModel):
     )
     mlp = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 
-    saved_per_token = 22
     default_max_shift = 1.16
 
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:

@@ -1,47 +1,76 @@
-"""Estimate the memory of a training before it starts, and how many images go through at once.
+"""Count the memory of a training before it starts, and choose how many images go through at once.
 
-It is an estimate, not a promise: the weights as they are stored, five float32 copies of the adapter
-(weights, gradient, two moments, average), what the images store for the backward pass, and a gigabyte for
-the rest. Where it is too low, a step that runs out of memory is repeated with half as many images.
+What a step needs is the weights as they are stored, four float32 copies of the adapter (weights, two
+moments, average), what is live at the peak of a forward and backward pass, and a gigabyte for kernels and
+fragmentation. The peak is counted on a copy without values (``models/counting.py``). Where that is too low
+all the same, a step that runs out of memory is repeated with half as many images.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import InputError
+from ..models import counting
 
 if TYPE_CHECKING:
-    from ..models.base import FlowModel
+    from ..data.conditioning import Conditioning
+    from ..data.rollout import Rollout
+    from ..models.base import AdapterConfig, FlowModel
     from ..progress import Progress
     from .config import TrainConfig
 
 log = logging.getLogger(__name__)
 
 _REST = 1e9
-_ADAPTER_COPIES = 5 * 4
-# Shares of the bytes of a 16-bit base: bitsandbytes stores scales beside the packed weights.
-_QUANTIZED = {"8-bit": 0.51, "nf4": 0.29}
+_ADAPTER_COPIES = 4 * 4
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """The bytes that a step allocates beside weights, moments and average: linear in the images.
+
+    Args:
+        fixed: whatever the number of images.
+        per_image: for each image that goes through at once.
+    """
+
+    fixed: float
+    per_image: float
+
+    def of(self, images: int) -> float:
+        return self.fixed + self.per_image * images
+
+
+@dataclass(frozen=True)
+class Example:
+    """What goes through a network in one training: the shape of an image's latents, and an encoded prompt."""
+
+    shape: tuple[int, ...]
+    conditioning: Conditioning
+
+    @classmethod
+    def of(cls, model: FlowModel, rollout: Rollout) -> Example:
+        """Take the group with the longest prompt."""
+        lengths = [len(prompt.text) for prompt in rollout.prompts]
+        group = rollout.groups()[lengths.index(max(lengths))]
+        conditioning = model.with_guidance(group.conditioning(), rollout.run.settings.guidance)
+        return cls(tuple(group.latents().shape[1:]), conditioning)
 
 
 def plan(
-    host: Progress,
-    model: FlowModel,
-    size: tuple[int, int],
-    group_size: int,
-    trainable: int,
-    config: TrainConfig,
+    host: Progress, model: FlowModel, rollout: Rollout, group_size: int, config: TrainConfig
 ) -> TrainConfig:
     """Report what the training will take, and choose ``images_at_once`` where the settings leave it open.
 
     Args:
-        size: of the images, in pixels.
+        rollout: to train on.
         group_size: images of a prompt that train together.
-        trainable: number of trained weights.
 
     Raises:
         InputError: not even one image fits; says which settings would.
@@ -49,54 +78,79 @@ def plan(
     images_per_step = config.groups_per_step * group_size
     budget = _budget(model.device)
     images = config.images_at_once or images_per_step
+    example = Example.of(model, rollout)
+    step = count(model, example, config.adapter, config.gradient_checkpointing)
+    if step is None:
+        return dataclasses.replace(config, images_at_once=images)
+    static = static_bytes(model, config.adapter)
     if budget is not None and not config.images_at_once:
-        images = _fitting(model, size, trainable, config, budget, images_per_step, group_size)
-    need = estimate(model, size, images, trainable, config.gradient_checkpointing)
+        images = int(min(images_per_step, (budget - static - step.fixed) // step.per_image))
+        if images < 1:
+            _check_fits(model, example, config, budget, static, step)
+            images = 1
+        elif images >= group_size:
+            images = images // group_size * group_size  # whole groups
+    need = static + step.of(images)
+    model.reserve(int(need - model.weights_in_bytes()))
     host.progress(0, config.steps, f"training, about {need / 1e9:.1f} GB")
     log.info("about %.1f GB with %d images at once", need / 1e9, images)
     return dataclasses.replace(config, images_at_once=images)
 
 
-def estimate(
+def static_bytes(model: FlowModel, adapter: AdapterConfig) -> float:
+    """Return the bytes that stay on the device between steps, with a gigabyte for kernels and the like."""
+    shapes = model.linear_shapes()
+    trainable = adapter.rank * sum(sum(shapes[n]) for n in model.adapter_modules(adapter.target))
+    return model.weights_in_bytes() + _ADAPTER_COPIES * trainable + _REST
+
+
+def count(
+    model: FlowModel, example: Example, adapter: AdapterConfig, checkpointed: bool
+) -> StepMemory | None:
+    """Count what a step allocates; None, with a word in the log, for a network that cannot be copied."""
+    try:
+        twin = model.without_values()
+        one, two = (
+            counting.peak_of_step(
+                twin, example.shape, images, adapter, checkpointed, example.conditioning
+            )
+            for images in (1, 2)
+        )
+    except Exception as error:  # networks of other packs may do anything at all in a pass
+        log.warning(
+            "the memory of this training cannot be counted beforehand (%s: %s); a step that runs out of it "
+            "is repeated with fewer images at once", type(error).__name__, str(error)[:200],
+        )  # fmt: skip
+        return None
+    return StepMemory(2 * one - two, two - one)
+
+
+def _check_fits(
     model: FlowModel,
-    size: tuple[int, int],
-    images: int,
-    trainable: int,
-    checkpointed: bool,
-    weight_share: float = 1.0,
-) -> float:
-    """Return the bytes on the device in a training step.
-
-    Args:
-        weight_share: what quantization would leave of the model's weights, in (0, 1].
-    """
-    activations = images * model.activations_in_bytes(size, checkpointed)
-    adapter = _ADAPTER_COPIES * trainable
-    return weight_share * model.weights_in_bytes() + adapter + activations + _REST
-
-
-def _fitting(
-    model: FlowModel,
-    size: tuple[int, int],
-    trainable: int,
+    example: Example,
     config: TrainConfig,
     budget: float,
-    images_per_step: int,
-    group_size: int,
-) -> int:
-    """Return the most images that fit; whole groups if at least one fits."""
-    checkpointed = config.gradient_checkpointing
-    spare = budget - estimate(model, size, 0, trainable, checkpointed)
-    images = int(min(images_per_step, spare // model.activations_in_bytes(size, checkpointed)))
-    if images >= 1:
-        return images // group_size * group_size if images >= group_size else images
+    static: float,
+    step: StepMemory,
+) -> None:
+    """Raise ``InputError`` unless one image fits with weights in main memory; say what would fit."""
+    weights, need = model.weights_in_bytes(), static + step.of(1)
+    can_stay_out = weights if model.weights_may_stay_out else 0
+    if need - can_stay_out <= budget:
+        log.warning(
+            "training takes about %.1f GB, and this device has %.1f: a part of the weights stays in main "
+            "memory, which takes longer", need / 1e9, budget / 1e9,
+        )  # fmt: skip
+        return
     remedies = []
-    if not checkpointed and estimate(model, size, 1, trainable, True) <= budget:
-        remedies.append("turn on gradient_checkpointing")
-    for name, share in _QUANTIZED.items():
-        if estimate(model, size, 1, trainable, True, share) <= budget:
+    recomputed = step
+    if not config.gradient_checkpointing:
+        recomputed = count(model, example, config.adapter, True) or step
+        if static - can_stay_out + recomputed.of(1) <= budget:
+            remedies.append("turn on gradient_checkpointing")
+    for name, share in model.quantizations.items():
+        if static - (1 - share) * weights + recomputed.of(1) <= budget:
             remedies.append(f"load the model with quantization {name} and gradient_checkpointing")
-    need = estimate(model, size, 1, trainable, checkpointed)
     raise InputError(
         "model",
         f"training needs about {need / 1e9:.1f} GB, and this device has {budget / 1e9:.1f} GB for it",

@@ -124,6 +124,8 @@ def train(
         watchers.append(monitor)
     watchers.append(CommandWatcher(training.folder, write_step))
     host.free_memory()
+    group_size = objective.group_size or rollout.images_per_prompt
+    planned = memory.plan(host, model, rollout, group_size, config)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -134,9 +136,6 @@ def train(
     ):
         if start is not None:
             start.copy_to(parameters)
-        group_size = objective.group_size or rollout.images_per_prompt
-        trainable = sum(p.numel() for p in parameters.values())
-        planned = memory.plan(host, model, rollout.run.settings.size, group_size, trainable, config)
         cache = None
         if config.reference_draws:
             cache = ReferenceCache(

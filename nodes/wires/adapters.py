@@ -17,6 +17,7 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
+from ...gdro_comfy.models import counting
 from . import kernels
 
 
@@ -209,7 +210,7 @@ class _Recompute(torch.autograd.Function):
         inputs = [
             tensor.detach().requires_grad_(tensor.requires_grad) for tensor in ctx.saved_tensors
         ]
-        with torch.enable_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors():
+        with torch.enable_grad(), counting.mutation_guard():
             outputs = ctx.run(*(tensor.clone() for tensor in inputs))
             outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
             pairs = [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
+import comfy.ops
 import comfy.sample
 import comfy.sampler_helpers
 import comfy.samplers
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from ...gdro_comfy.data.conditioning import Conditioning, StructuredConditioning
 from ...gdro_comfy.data.runs import SamplerChoice
 from ...gdro_comfy.errors import InputError
+from ...gdro_comfy.models import counting
 from ...gdro_comfy.models.base import AdapterConfig, StepCallback, seeded_noise, without_graph
 from . import checks, identity, layers, path
 from .adapters import (
@@ -58,6 +61,7 @@ class NativeFlowModel:
         checks.check_vae(model, vae)
         checks.tell_variants(model)
         self.patcher, self.clip, self.vae = model, clip, vae
+        self.base = model.model
         self.network: nn.Module = model.model.diffusion_model
         self.identity = identity.of_wires(model, clip, vae)
         self.merged: tuple[str, ...] = ()
@@ -67,6 +71,8 @@ class NativeFlowModel:
         self.device = model.load_device
         self.dtype = model.model.get_dtype_inference()
         self.key_prefix = "diffusion_model."
+        self.weights_may_stay_out = True
+        self.quantizations: dict[str, float] = {}
         self._config = model.model.model_config.unet_config
         self.latent_downscale = _downscale(vae, model)
         self.size_multiple = self.latent_downscale * _patch_side(self._config, self.network)
@@ -74,6 +80,7 @@ class NativeFlowModel:
         self.latent_scale = (1.0, 0.0)
         self._adapters: Adapters | None = None
         self._recomputed = False
+        self._reserved = 0
         self._negative: dict[str, Any] = {}
 
     @property
@@ -228,13 +235,12 @@ class NativeFlowModel:
         return self.patcher.model.process_latent_in(latents.float()).clone().to(self.device)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        base = self.patcher.model
         parts: list[Tensor | None] = [None] * len(x)
         for indices, prompt in calls(values(cond), together=True):
             latents, levels = x[indices], sigma[indices].float()
             conditions = self._conditions(prompt, latents)
             scaled, own_levels, levels = path.to_model(self._sampling, latents.clone(), levels)
-            denoised = base.apply_model(
+            denoised = self.base.apply_model(
                 scaled,
                 own_levels,
                 transformer_options=self._transformer_options(own_levels),
@@ -248,11 +254,13 @@ class NativeFlowModel:
 
     def _conditions(self, prompt: list[Any], latents: Tensor) -> dict[str, Any]:
         """Return what ``apply_model`` takes for a prompt and a batch of latents."""
+        # Counted passes have no values, which some families look at here.
+        like = torch.zeros(latents.shape) if latents.is_meta else latents
         conds = comfy.samplers.encode_model_conds(
-            self.patcher.model.extra_conds,
+            self.base.extra_conds,
             comfy.sampler_helpers.convert_cond(prompt),
-            latents,
-            latents.device,
+            like,
+            like.device,
             "positive",
         )
         processed = {
@@ -268,13 +276,9 @@ class NativeFlowModel:
     @contextlib.contextmanager
     def graph(self) -> Iterator[None]:
         """Load the network and use differentiable kernels within this context."""
-        comfy.model_management.load_models_gpu([self.patcher])
+        self._load()
         # Blocks add residuals in place. Those that are recomputed guard what they save themselves.
-        guard = (
-            contextlib.nullcontext()
-            if self._recomputed
-            else torch.autograd.graph.allow_mutation_on_saved_tensors()
-        )
+        guard = contextlib.nullcontext() if self._recomputed else counting.mutation_guard()
         with training_mode(), saveable_weights(self.network), guard:
             yield
 
@@ -303,13 +307,18 @@ class NativeFlowModel:
     def _attached(self, tensors: dict[str, Any], scale: float) -> Iterator[None]:
         if self._adapters is not None:
             raise RuntimeError("an adapter is attached already")
-        comfy.model_management.load_models_gpu([self.patcher])
+        self._load()
         self._adapters = Adapters(self.network, scale)
         try:
             with self._adapters.attached(tensors):
                 yield
         finally:
             self._adapters = None
+
+    def _load(self) -> None:
+        """Bring the network to the device, or as much of it as leaves what was reserved."""
+        if self.device != counting.META:
+            comfy.model_management.load_models_gpu([self.patcher], memory_required=self._reserved)
 
     def adapter_modules(self, target: str) -> list[str]:
         return layers.targets(self.network, target, self.title)
@@ -360,12 +369,18 @@ class NativeFlowModel:
             raise InputError("torch_compile", "it is for diffusers models", "Turn it off.")
         return contextlib.nullcontext()
 
-    def activations_in_bytes(self, size: tuple[int, int], checkpointed: bool) -> int:
-        """Estimate from ComfyUI's own figure for inference and the number of layers."""
-        shape = [1, *self._empty_latent(size).shape[1:]]
-        inference = self.patcher.model.memory_required(shape, cond_shapes={})
-        count = len(linear_layers(self.network))
-        return int(inference * (1 if checkpointed else max(1, count // 8)))
+    def without_values(self) -> NativeFlowModel:
+        twin = copy.copy(self)
+        twin.device, twin._adapters, twin._recomputed = counting.META, None, False
+        twin.network = counting.without_values(
+            self.network, self.dtype, comfy.ops.manual_cast.Linear
+        )
+        twin.base = copy.copy(self.base)
+        twin.base._modules = {**self.base._modules, "diffusion_model": twin.network}
+        return twin
+
+    def reserve(self, in_bytes: int) -> None:
+        self._reserved = in_bytes
 
     def weights_in_bytes(self) -> int:
         return int(self.patcher.model_size())

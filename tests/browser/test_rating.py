@@ -104,9 +104,8 @@ def test_a_session_with_the_keyboard_ends_in_a_trained_lora(page, server, render
         if len(ratings.read(folder)) == 3:
             break
         page.wait_for_timeout(100)
-    assert [rating.values for rating in ratings.read(folder).values()] == [
-        [5, 1, 4, 2], [1, 3, 5, 2], [3, None, None, None],
-    ]  # fmt: skip
+    rated = [[v for v in rating.values if v] for rating in ratings.read(folder).values()]
+    assert rated == [[5, 1, 4, 2], [1, 3, 5, 2], [3]]
     run(page)
     page.wait_for_function(
         """() => app.graph.nodes.find(n => n.type === 'GDRO_EvaluateAlignment')
