@@ -3,7 +3,8 @@
 A model of diffusers has ``transformer.<module>.lora_A.weight`` ``[rank, in]`` and ``.lora_B.weight``
 ``[out, rank]``, which ComfyUI and diffusers both read. A model of ComfyUI's wires has
 ``diffusion_model.<module>.lora_down.weight`` and ``.lora_up.weight``, which ComfyUI reads for every family.
-Both have ``.alpha``, a scalar, which is always written: ComfyUI takes a missing one as scale 1.
+The scale is in B, and no alpha is written: without one every program takes scale 1, while diffusers refuses a
+file for SD3 with a tensor ``.alpha``. Files with ``.alpha``, as older versions wrote them, are read as well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..data import lora_file
 from ..data.lora_weights import LoRAWeights
+from ..data.safetensors_files import UnreadableFile, read
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -50,51 +53,58 @@ def to_file_keys(weights: LoRAWeights, prefix: str = "transformer.") -> dict[str
         for name, tensor in weights.tensors.items():
             module, factor = name[:-7], name[-7:]
             copy = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
-            tensors[f"{prefix}{module}{down if factor == '.lora_A' else up}"] = copy
-        for module in weights.modules:
-            tensors[f"{prefix}{module}.alpha"] = torch.tensor(float(weights.alpha))
+            if factor == ".lora_A":
+                tensors[f"{prefix}{module}{down}"] = copy
+            else:
+                tensors[f"{prefix}{module}{up}"] = copy.mul_(weights.scale)
         return tensors
 
 
-def from_file_keys(tensors: Mapping[str, Tensor], source: str) -> LoRAWeights:
+def from_file_keys(
+    tensors: Mapping[str, Tensor],
+    source: str,
+    texts: Mapping[str, str] | None = None,
+    path: Path | None = None,
+) -> LoRAWeights:
     """Return the LoRA that the tensors of a file hold.
 
     Args:
         source: the file, for messages.
+        texts: its header.
+        path: the file, for an ``adapter_config.json`` beside it.
 
     Raises:
-        InputError: there is no LoRA with these keys, a layer is incomplete, or its layers differ in
-            rank or alpha.
+        InputError: there is no LoRA with these keys, a layer is incomplete or given twice, a part of it is
+            no plain LoRA or not finite, or its layers differ in rank or scale.
     """
-    layers: dict[str, Tensor] = {}
-    alphas: dict[str, float] = {}
-    for key, tensor in tensors.items():
-        prefix = next((prefix for prefix in _SUFFIXES if key.startswith(prefix)), None)
-        if prefix is None:
-            continue
-        name = key.removeprefix(prefix)
-        for ours, theirs in zip((".lora_A", ".lora_B"), _SUFFIXES[prefix], strict=True):
-            if name.endswith(theirs):
-                layers[name.removesuffix(theirs) + ours] = tensor
-        if name.endswith(".alpha"):
-            alphas[name.removesuffix(".alpha")] = float(tensor)
-    modules = [name.removesuffix(".lora_A") for name in layers if name.endswith(".lora_A")]
-    if not modules or not all(f"{module}.lora_B" in layers for module in modules):
+    down, up = set(), set()
+    for prefix, (a, b) in _SUFFIXES.items():
+        names = [key.removeprefix(prefix) for key in tensors if key.startswith(prefix)]
+        down |= {name.removesuffix(a) for name in names if name.endswith(a)}
+        up |= {name.removesuffix(b) for name in names if name.endswith(b)}
+    if not down or down != up:
         raise InputError(
             "lora",
             f"{source} holds no LoRA with keys like transformer.<module>.lora_A.weight",
             "Choose a LoRA that GDRO Train LoRA made.",
         )
-    ranks = {module: len(layers[f"{module}.lora_A"]) for module in modules}
-    scales = {(rank, alphas.get(module, float(rank))) for module, rank in ranks.items()}
+    layers = lora_file.from_tensors(tensors, texts or {}, source, "lora", path).layers
+    modules = {name: lora_file.module_name(name) for name in layers}
+    if len(set(modules.values())) < len(layers):
+        raise InputError(
+            "lora", f"{source} gives a layer twice", "Choose a LoRA that GDRO Train LoRA made."
+        )
+    scales = {(layer.rank, layer.scale) for layer in layers.values()}
     if len(scales) > 1:
         raise InputError(
             "lora",
             f"{source} has layers of different rank or alpha",
             "Choose a LoRA that GDRO Train LoRA made: its layers are all alike.",
         )
-    [(rank, alpha)] = scales
-    return LoRAWeights(layers, rank, alpha)
+    [(rank, scale)] = scales
+    factors = {f"{modules[name]}.lora_A": layer.down for name, layer in layers.items()}
+    factors |= {f"{modules[name]}.lora_B": layer.up for name, layer in layers.items()}
+    return LoRAWeights(factors, rank, scale * rank)
 
 
 def load(path: Path) -> LoRAWeights:
@@ -103,17 +113,11 @@ def load(path: Path) -> LoRAWeights:
     Raises:
         InputError: the file cannot be read, or it is no such LoRA.
     """
-    from safetensors import SafetensorError
-
-    from ..data.files import read_tensors
-
     try:
-        tensors = read_tensors(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            "lora", f"{path} cannot be read ({error})", "Choose a .safetensors LoRA file."
-        ) from error
-    return from_file_keys(tensors, str(path))
+        tensors, header = read(path)
+    except UnreadableFile as error:
+        raise InputError("lora", f"{path} cannot be read ({error.found})", error.remedy) from error
+    return from_file_keys(tensors, str(path), header.texts, path)
 
 
 def check_trained_for(aligned: AlignedLoRA, model: FlowModel) -> None:

@@ -42,7 +42,8 @@ def header(title: str, model: FlowModel, record: dict[str, Any]) -> dict[str, st
         "modelspec.resolution": size,
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(adapter["rank"]),
-        "ss_network_alpha": str(float(adapter["alpha"])),
+        # The file's updates have scale 1, whatever alpha the training had: see ``files.to_file_keys``.
+        "ss_network_alpha": str(float(adapter["rank"])),
         "ss_base_model_version": model.base_version,
         "ss_output_name": title,
         "ss_steps": str(training["steps"]),

@@ -1,23 +1,17 @@
-"""A model file, read from its header only.
-
-A safetensors file starts with eight bytes, the length of its header, and the header in JSON: the names,
-shapes and dtypes of its tensors. That is enough to tell what a file of 20 GB contains.
-"""
+"""A model file, read from its header only, which is enough to tell what a file of 20 GB contains."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ..data.safetensors_files import UnreadableFile, read_header
 from ..errors import InputError
 from .recognition import Part, Shapes, recognise
 
-_LONGEST_HEADER = 100 << 20
 _DTYPES = {
     "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "fp8", "F8_E5M2": "fp8",
     "U8": "packed bytes", "I8": "int8",
@@ -85,65 +79,12 @@ def read(path: Path, input_name: str) -> ModelFile:
     Raises:
         InputError: it is not a safetensors file, or an incomplete one.
     """
-    header = _header(path, input_name)
-    header.pop("__metadata__", None)
     try:
-        shapes = {name: tuple(int(n) for n in entry["shape"]) for name, entry in header.items()}
-        codes = {name: str(entry["dtype"]) for name, entry in header.items()}
-        dtypes = {name: _DTYPES.get(code, code.lower()) for name, code in codes.items()}
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise _damaged(path, input_name) from error
-    with open(path, "rb") as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
-    size = path.stat().st_size
-    if start + end > size:
+        header = read_header(path)
+    except UnreadableFile as error:
         raise InputError(
-            input_name,
-            f"{path.name} is incomplete: {size:,} bytes of {start + end:,}",
-            "Download or copy the file again.",
-        )
-    kind, title, parts = recognise(shapes)
-    return ModelFile(path, shapes, dtypes, kind, title, parts)
-
-
-def _header(path: Path, input_name: str) -> dict[str, Any]:
-    """Return the header of a safetensors file."""
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            first = file.read(8)
-            length = int.from_bytes(first, "little")
-            fits = 2 <= length <= min(size - 8, _LONGEST_HEADER)
-            text = file.read(length) if fits else b""
-    except OSError as error:
-        raise InputError(
-            input_name, f"{path.name} cannot be read ({error.strerror})", "Choose another file."
+            input_name, f"{path.name} {error.found.removeprefix('it ')}", error.remedy
         ) from error
-    if first[:4] == b"GGUF":
-        raise InputError(
-            input_name,
-            f"{path.name} is a GGUF file, which is made for inference",
-            "Choose the model's safetensors file, and nf4 as quantization: it takes as little memory.",
-        )
-    if first[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise InputError(
-            input_name,
-            f"{path.name} is a pickle, which can run any code when it is opened",
-            "Choose the model's safetensors file.",
-        )
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, input_name) from error
-    if not isinstance(header, dict):
-        raise _damaged(path, input_name)
-    return header
-
-
-def _damaged(path: Path, input_name: str) -> InputError:
-    return InputError(
-        input_name,
-        f"{path.name} is not a safetensors file, or only part of one",
-        "Choose a .safetensors file; if it is one, download or copy it again.",
-    )
+    dtypes = {name: _DTYPES.get(code, code.lower()) for name, code in header.dtypes.items()}
+    kind, title, parts = recognise(header.shapes)
+    return ModelFile(path, header.shapes, dtypes, kind, title, parts)

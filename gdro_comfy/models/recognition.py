@@ -60,6 +60,13 @@ def _lora(shapes: Shapes) -> str | None:
 _LORAS = (
     (r"down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block",
      "a LoRA for Stable Diffusion 1, 2 or XL"),
+    (r"\.(img|txt)_attn_(qkv|proj)|(img_mod|txt_mod|modulation)[._]linear|(img|txt)_mlp[._]fc",
+     "a LoRA for HunyuanVideo"),
+    (r"to_qkv_mlp_proj|double_stream_modulation|single_stream_modulation", "a LoRA for FLUX.2"),
+    (r"distilled_guidance_layer", "a LoRA for Chroma"),
+    (r"transformer_blocks[._]\d+[._](img|txt)_(mod|mlp)[._]", "a LoRA for Qwen-Image"),
+    (r"(^|[._])layers[._]\d+[._](attention|feed_forward|adaLN)|noise_refiner|context_refiner",
+     "a LoRA for Lumina or Z-Image"),
     (r"single_transformer_blocks|single_blocks|double_blocks", f"a LoRA for {FLUX.title}"),
     (r"joint_blocks|transformer_blocks[._]\d+[._]attn2[._]", f"a LoRA for {SD3.title}"),
     (r"(^|[._])blocks[._]\d+[._](self_attn|cross_attn)", "a LoRA for Wan"),
@@ -70,6 +77,21 @@ def lora_title(names: Iterable[str]) -> str:
     """Return which model a LoRA with these layers is for, in words; "a LoRA" if they do not tell."""
     joined = "\n".join(names)
     return next((title for mark, title in _LORAS if re.search(mark, joined, re.M)), "a LoRA")
+
+
+# Models whose LoRAs share their names and shapes with those of a known family.
+_OTHER_BASES = (
+    (r"kontext", "a LoRA for FLUX.1 Kontext, which edits pictures"),
+    (r"(^|[^a-z])chroma([^a-z]|$)", "a LoRA for Chroma"),
+    (r"flux[._-]?2|klein", "a LoRA for FLUX.2"),
+    (r"flux.*(fill|depth|canny|redux)", "a LoRA for a FLUX.1 that takes pictures (Fill, Depth, Canny)"),
+)  # fmt: skip
+
+
+def other_base(words: str) -> str:
+    """Return the title of a LoRA whose header names a base that is not known here; otherwise empty."""
+    words = words.lower()
+    return next((title for pattern, title in _OTHER_BASES if re.search(pattern, words)), "")
 
 
 def _prefixes(shapes: Shapes, suffix: str) -> list[str]:

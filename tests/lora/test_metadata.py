@@ -21,7 +21,7 @@ def test_the_header_has_the_fields_that_other_tools_read(bundled_model):
     assert fields["modelspec.sai_model_spec"] == "1.0.0"
     assert fields["modelspec.architecture"] == "stable-diffusion-3/lora"
     assert fields["modelspec.resolution"] == "512x768"
-    assert (fields["ss_network_dim"], fields["ss_network_alpha"]) == ("16", "8.0")
+    assert (fields["ss_network_dim"], fields["ss_network_alpha"]) == ("16", "16.0")
     assert (fields["ss_base_model_version"], fields["ss_steps"]) == ("sd3", "7")
     assert (fields["gdro.method"], fields["gdro.reward"]) == ("GDRO", "ocr")
     assert (fields["modelspec.title"], fields["ss_output_name"]) == ("my_style", "my_style")

@@ -119,6 +119,50 @@ def test_layers_with_original_names_change_the_modules_they_belong_to(
 LAYER = "transformer_blocks.0.attn.to_q"
 
 
+def test_a_convolution_is_changed_as_a_matrix(host, tmp_path):
+    model = make("sd3")
+    weight = model.transformer.pos_embed.proj.weight
+    before, generator = weight.clone(), torch.Generator().manual_seed(2)
+    down = torch.randn(2, *weight.shape[1:], generator=generator)
+    up = torch.randn(len(weight), 2, 1, 1, generator=generator)
+    name = "lora_unet_x_embedder_proj"
+    tensors = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+    model.merge(host, LoRAFile(saved(tmp_path, tensors), 1.0))
+    expected = torch.einsum("or,rihw->oihw", up.flatten(1), down)
+    assert torch.allclose(weight - before, expected, atol=1e-5)
+
+
+def test_a_lora_whose_header_names_another_base_is_refused(host, tmp_path):
+    for base, title in (("flux-1-kontext/lora", "FLUX.1 Kontext"), ("chroma/lora", "Chroma")):
+        path = tmp_path / "style.safetensors"
+        save_file(layer(f"transformer.{LAYER}"), path, {"modelspec.architecture": base})
+        with pytest.raises(InputError, match=f"is a LoRA for {title}"):
+            make("flux").merge(host, LoRAFile(path, 1.0))
+
+
+def test_a_scale_from_beside_the_file_is_part_of_the_bases_identity(host, tmp_path):
+    path = saved(tmp_path, layer(f"transformer.{LAYER}"), "adapter_model")
+    identities, merged = [], []
+    for alpha in (None, 8, 16):
+        if alpha:
+            config = json.dumps({"r": 4, "lora_alpha": alpha})
+            (tmp_path / "adapter_config.json").write_text(config)
+        model = make("sd3")
+        model.merge(host, LoRAFile(path, 1.0))
+        identities.append(json.dumps(model.identity))
+        merged.append(model.merged[0])
+    assert len(set(identities)) == 3
+    assert merged[1].endswith("at strength 1 (scale 2 from adapter_config.json)")
+
+
+def test_a_sum_beyond_the_range_of_the_weights_is_refused(host, tmp_path):
+    model = make("sd3")
+    model.transformer.half()
+    huge = {key: tensor * 1e4 for key, tensor in layer(f"transformer.{LAYER}").items()}
+    with pytest.raises(InputError, match="beyond the range of torch.float16"):
+        model.merge(host, LoRAFile(saved(tmp_path, huge), 1.0))
+
+
 def layer(name, rows=32, columns=32, down="lora_A", up="lora_B"):
     return {
         f"{name}.{down}.weight": torch.ones(4, columns),
@@ -140,6 +184,13 @@ def layer(name, rows=32, columns=32, down="lora_A", up="lora_B"):
         ({f"{LAYER}.lora_A.weight": torch.ones(2, 32)}, "its layers are incomplete"),
         ({"encoder.weight": torch.ones(2, 2)}, "'encoder.weight', which does not belong to a plain LoRA"),
         (layer("lora_te1_text_model_encoder_layers_0_mlp_fc1"), "not a LoRA for an image model"),
+        (layer(f"transformer.{LAYER}") | layer(f"diffusion_model.{LAYER}"), "gives one layer twice"),
+        (layer("lora_unet_joint_blocks_0_x_block_attn_qkv", rows=96, down="lora_down", up="lora_up")
+         | layer("lora_unet_transformer_blocks_0_attn_to_q", down="lora_down", up="lora_up"),
+         "gives one layer twice"),
+        (layer("transformer_blocks.0.img_mod.1"), "is a LoRA for Qwen-Image"),
+        (layer("diffusion_model.layers.0.attention.to_q"), "is a LoRA for Lumina or Z-Image"),
+        (layer("transformer.double_blocks.0.img_attn_qkv"), "is a LoRA for HunyuanVideo"),
     ],
 )  # fmt: skip
 def test_a_lora_that_does_not_fit_is_refused_and_changes_nothing(host, tmp_path, tensors, message):
