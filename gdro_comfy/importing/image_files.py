@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,15 @@ MAX_ENLARGEMENT = 4.0
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _MULTI_FRAME_FORMATS = ("PNG", "WEBP", "TIFF", "GIF")
 _EXIF_ORIENTATION = 0x0112
+_EXIF_IFD = 0x8769
+_OTHER_METADATA = {
+    "parameters": "the parameters of A1111 or Forge",
+    "invokeai_metadata": "metadata of InvokeAI",
+    "sd-metadata": "metadata of InvokeAI",
+    "Comment": "metadata of another program, such as NovelAI",
+    "workflow": "a workflow of ComfyUI without the graph that ran",
+}
+"""What texts of a file mean that is not ComfyUI's graph."""
 _QUARTER_TURNS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
@@ -37,7 +46,8 @@ class SourceImage:
         key: digest of its contents; empty if there are none to compare.
         size: width and height in pixels; (0, 0) if it cannot be read.
         load: returns it as 8-bit RGB, or raises ``UnusableImage``.
-        metadata: the graph that ComfyUI stored in a PNG, as JSON.
+        metadata: the graph that ComfyUI stored in it, as JSON.
+        other_metadata: what the file has instead of a graph, in words; empty if nothing is recognised.
     """
 
     name: str
@@ -45,6 +55,7 @@ class SourceImage:
     size: tuple[int, int]
     load: Callable[[], Image.Image]
     metadata: str | None = None
+    other_metadata: str = ""
 
 
 def from_file(path: Path, name: str) -> SourceImage:
@@ -62,10 +73,10 @@ def from_file(path: Path, name: str) -> SourceImage:
         return decode(current)
 
     try:
-        size, metadata = _header(data)
+        size, metadata, other = _header(data)
     except UnusableImage as error:
         return _unusable(name, str(error), key)
-    return SourceImage(name, key, size, load, metadata)
+    return SourceImage(name, key, size, load, metadata, other)
 
 
 def from_tensor(image: Tensor, name: str) -> SourceImage:
@@ -120,10 +131,46 @@ def _open(data: bytes) -> tuple[Image.Image, tuple[int, int]]:
     return image, (image.height, image.width) if turned else image.size
 
 
-def _header(data: bytes) -> tuple[tuple[int, int], str | None]:
+def _header(data: bytes) -> tuple[tuple[int, int], str | None, str]:
+    """Return an image's size, the graph that ComfyUI stored in it, and what it has instead, in words.
+
+    PNG files have the graph as a text "prompt", WebP and JPEG as a text "prompt:..." in EXIF.
+    """
     image, size = _open(data)
-    metadata = image.info.get("prompt") if image.format == "PNG" else None
-    return size, metadata if isinstance(metadata, str) else None
+    texts = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+    metadata = texts.get("prompt") if image.format == "PNG" else None
+    if metadata is None:
+        metadata = next(_exif_graphs(image), None)
+    other = next((words for key, words in _OTHER_METADATA.items() if key in texts), "")
+    return size, metadata, other if metadata is None else ""
+
+
+def _exif_graphs(image: Image.Image) -> Iterator[str]:
+    """Yield the texts of an image's EXIF that are marked as ComfyUI's graph."""
+    from PIL import Image
+
+    exif = Image.Image.getexif(image)
+    try:
+        values = [*exif.values(), *exif.get_ifd(_EXIF_IFD).values()]
+    except Exception:  # decoders raise all kinds of errors on damaged EXIF
+        values = list(exif.values())
+    for value in values:
+        text = _exif_text(value)
+        if text[:7].lower() == "prompt:" and text[7:].lstrip().startswith("{"):
+            yield text[7:]
+
+
+def _exif_text(value: object) -> str:
+    """Return a text of EXIF, also a user comment, which starts with the name of its encoding."""
+    if isinstance(value, str):
+        return value.strip("\0 ")
+    if not isinstance(value, bytes):
+        return ""
+    code, text = value[:8], value[8:]
+    if code == b"UNICODE\0":
+        order = "utf-16-be" if text[:1] == b"\0" else "utf-16-le"
+        return text.decode(order, "replace").strip("\ufeff\0 ")
+    return (text if code == b"ASCII\0\0\0" else value).decode("utf-8", "replace").strip("\0 ")
 
 
 def decode(data: bytes) -> Image.Image:

@@ -184,7 +184,8 @@ def _metadata_prompt(image: SourceImage, problems: list[str]) -> str | None:
         if not image.size[0]:
             image.load()  # raises the reason why it cannot be read
         if image.metadata is None:
-            raise ValueError("it has no ComfyUI metadata")
+            found = f", only {image.other_metadata}" if image.other_metadata else ""
+            raise ValueError(f"it has no ComfyUI metadata{found}")
         return positive_prompt(image.metadata)
     except ValueError as error:
         problems.append(f"{image.name}: {error}")
