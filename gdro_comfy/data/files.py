@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .numbers import without_nan
+
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
@@ -46,7 +48,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    text = _json(value, indent=2) + "\n"
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
@@ -90,7 +92,16 @@ def read_header(path: Path) -> dict[str, str]:
 
 
 def _json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    return "".join(_json(row) + "\n" for row in rows).encode()
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON that browsers read, too: null in the place of NaN and infinity."""
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:
+        plain = without_nan(value)
+        return json.dumps(plain, ensure_ascii=False, indent=indent, allow_nan=False)
 
 
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

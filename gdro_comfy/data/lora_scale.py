@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .numbers import finite_number
+
 CONFIG = "adapter_config.json"
 """What peft writes beside its file."""
 
@@ -202,10 +204,7 @@ def _checked(source: str, name: str, value: object) -> float | None:
 
 def _number(value: object) -> float | None:
     """Return a finite number, also from its text; None for anything else, such as "Dynamic"."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
     try:
-        number = float(value)
-    except (ValueError, OverflowError):
+        return finite_number(float(value) if isinstance(value, str) else value)
+    except ValueError:
         return None
-    return number if math.isfinite(number) else None

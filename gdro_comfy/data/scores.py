@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 from .files import read_lines
+from .numbers import finite_number
 
 ScoreRows = dict[tuple[str, int], dict[str, Any]]
-"""(group id, index of the image) -> its line: "prompt", "image", "value", "asked", "details"."""
+"""(group id, index of the image) -> its line: "prompt", "image", "value", "asked", "details".
+
+"value" is a finite number, or None for an image that the reward left out.
+"""
 
 
 def read_scores(path: Path) -> ScoreRows:
@@ -17,12 +20,7 @@ def read_scores(path: Path) -> ScoreRows:
     rows: ScoreRows = {}
     for row in read_lines(path):
         group, index, value = row.get("prompt"), row.get("image"), row.get("value")
-        if isinstance(group, str) and isinstance(index, int) and _is_value(value):
+        known = "value" in row and (value is None or finite_number(value) is not None)
+        if isinstance(group, str) and isinstance(index, int) and known:
             rows[group, index] = row
     return rows
-
-
-def _is_value(value: Any) -> bool:
-    """Whether it is a finite number, or None for an image that the reward left out."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value is None or (number and math.isfinite(value))

@@ -114,9 +114,13 @@ def finite_values(name: str, result: RewardResult, descriptions: Sequence[str]) 
         descriptions: ``[n]``, a description of each image for the message.
 
     Raises:
-        RewardError: there are not ``n`` values, or one that is not left out is not finite.
+        RewardError: there are not ``n`` values, or one that is not left out is no finite number.
     """
-    values = np.asarray(result.values, dtype=np.float32)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # becomes inf, which is refused
+            values = np.asarray(result.values, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RewardError(f"{name} returned values that are no numbers ({error})") from error
     if values.shape != (len(descriptions),):
         raise RewardError(f"{name} returned {values.shape} values for {len(descriptions)} images")
     broken = ~np.isfinite(values)
@@ -124,7 +128,10 @@ def finite_values(name: str, result: RewardResult, descriptions: Sequence[str]) 
         broken &= ~result.left_out
     if broken.any():
         index = int(broken.argmax())
-        raise RewardError(f"{name} gave {values[index]} for {descriptions[index]}")
+        raise RewardError(
+            f"{name} gave {values[index]} for {descriptions[index]}: not a finite number, as a division "
+            "by zero makes it"
+        )
     return values
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from ..data.files import digest
+from ..data.numbers import finite_number
 from ..errors import InputError
 from .base import RewardResult
 
@@ -55,7 +56,7 @@ def read_numbers(rollout: Rollout, values: Sequence[Any], input_name: str = "sco
                 f"{image_name(rollout, index)} got {shown[:60]} where a number should be",
                 "Connect FLOAT or INT. Text becomes a number in ComfyUI's Convert Number.",
             )
-        if not math.isfinite(value):
+        if finite_number(value) is None:
             raise InputError(
                 input_name,
                 f"{image_name(rollout, index)} got {value}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,15 @@ from ..data.files import append_lines, digest, write_lines
 from ..data.rollout import Rollout
 from ..data.scores import read_scores
 from ..errors import InputError
-from ..rewards.base import Reward, RewardError, RewardResult, RolloutReward, active, announce
+from ..rewards.base import (
+    Reward,
+    RewardError,
+    RewardResult,
+    RolloutReward,
+    active,
+    announce,
+    finite_values,
+)
 from ..time_left import TimeLeft
 
 if TYPE_CHECKING:
@@ -107,18 +114,21 @@ def _rows(
     Raises:
         RewardError: an image that is not left out has no finite number.
     """
-    values = _checked(reward, result, len(images))
+    names = [
+        f"{group.image_path(index).name} of the prompt {group.prompt.text!r}"
+        for group, index in images
+    ]
+    if result.left_out is not None and not isinstance(reward, RolloutReward):
+        raise RewardError(
+            f"{reward.name} left out an image, which only rewards for rollouts may do"
+        )
+    values = finite_values(reward.name, result, names)
     details = result.details or [{}] * len(images)
     left_out = np.zeros(len(values), bool) if result.left_out is None else result.left_out
     rows = []
     for (group, index), value, detail, omitted in zip(
         images, values, details, left_out, strict=True
     ):
-        if not omitted and not math.isfinite(value):
-            raise RewardError(
-                f"{reward.name} gave {value} for {group.image_path(index).name} of the prompt "
-                f"{group.prompt.text!r}"
-            )
         rows.append(
             {
                 "prompt": group.folder.name,
@@ -129,14 +139,6 @@ def _rows(
             }
         )
     return rows
-
-
-def _checked(reward: Reward, result: RewardResult, count: int) -> np.ndarray:
-    """Return the values as float32 ``[count]``; raise ``RewardError`` if there are more or fewer."""
-    values = np.asarray(result.values, dtype=np.float32)
-    if values.shape != (count,):
-        raise RewardError(f"{reward.name} returned {values.shape} values for {count} images")
-    return values
 
 
 def score_images(
@@ -156,9 +158,7 @@ def score_images(
             host.check_cancelled()
             batch = slice(start, start + 2 * _BATCH)
             result = reward.score(images[batch], prompts[batch], host.check_cancelled)
-            values = _checked(reward, result, len(images[batch]))
-            for value, prompt in zip(values, prompts[batch], strict=True):
-                if not math.isfinite(value):
-                    raise RewardError(f"{reward.name} gave {value} for an image of {prompt.text!r}")
-            parts.append(values)
+            names = [f"an image of {prompt.text!r}" for prompt in prompts[batch]]
+            # Nothing is left out here: all of it goes into a mean.
+            parts.append(finite_values(reward.name, RewardResult(result.values), names))
     return np.concatenate(parts)

@@ -10,8 +10,9 @@ from gdro_comfy.data.prompts import Prompt, PromptSet, from_text
 from gdro_comfy.errors import InputError
 from gdro_comfy.progress import Cancelled
 from gdro_comfy.rewards.base import RewardError, RewardResult
+from gdro_comfy.rewards.combine import CombinedReward
 from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
-from gdro_comfy.rollouts.scoring import score_rollout
+from gdro_comfy.rollouts.scoring import score_images, score_rollout
 from gdro_comfy.rollouts.summary import best_and_worst, histogram, strongest_groups, summarise
 
 PROMPTS = from_text("one red circle\ntwo blue squares")
@@ -161,3 +162,53 @@ def test_pictures_of_the_scores(host, rollout):
     assert histogram(np.ones((2, 3), np.float32), (1.0, 1.0)).size == (480, 240)
     strip = best_and_worst(rollout, scores)
     assert strip.size[0] > 4 * 64
+
+
+class Odd(RednessReward):
+    """Returns a result made elsewhere."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def score(self, images, prompts, check_cancelled=lambda: None):
+        return self.make(len(images))
+
+
+ODD = {
+    "nan": (lambda n: RewardResult(np.full(n, np.nan)), "gave nan for"),
+    "too large": (lambda n: RewardResult(np.full(n, 1e39)), "gave inf for"),
+    "text": (lambda n: RewardResult(["a"] * n), "values that are no numbers"),
+    "none": (lambda n: RewardResult([None] * n), "gave nan for|no numbers"),
+    "too few": (lambda n: RewardResult(np.ones(n - 1)), "values for"),
+}
+
+
+@pytest.mark.parametrize("how", ODD)
+def test_no_door_lets_a_reward_that_is_not_finite_in(host, rollout, how):
+    make, message = ODD[how]
+    with pytest.raises(RewardError, match=message):
+        score_rollout(host, rollout, Odd(make))
+    images = [rollout.groups()[0].image(index) for index in range(3)]
+    with pytest.raises(RewardError, match=message):
+        score_images(host, Odd(make), images, [Prompt("one red circle")] * 3)
+
+
+def test_a_division_by_zero_in_a_formula_reaches_no_mean(host, rollout):
+    reward = CombinedReward(
+        [RednessReward(), RednessReward()], formula="reward0 / (reward1 - reward1)"
+    )
+    images = [rollout.groups()[0].image(index) for index in range(3)]
+    with pytest.raises(RewardError, match="combined gave (inf|nan) for image 0"):
+        score_images(host, reward, images, [Prompt("one red circle")] * 3)
+    with pytest.raises(RewardError, match=r"combined gave (inf|nan) for 000\.png"):
+        score_rollout(host, rollout, reward)
+
+
+def test_a_reward_for_single_images_leaves_none_out(host, rollout):
+    odd = Odd(lambda n: RewardResult(np.full(n, np.nan), left_out=np.ones(n, bool)))
+    with pytest.raises(RewardError, match="left out an image"):
+        score_rollout(host, rollout, odd)
+    images = [rollout.groups()[0].image(0)]
+    with pytest.raises(RewardError, match="gave nan"):
+        score_images(host, odd, images, [Prompt("one red circle")])
