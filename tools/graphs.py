@@ -1,7 +1,8 @@
 """Describe the shipped workflows for the bundled model; ``make_workflows.py`` builds and saves them.
 
 A graph is ``{"nodes": ..., "groups": ...}``. Nodes map a key to ``(type, title or None, (x, y, width,
-height), widgets, links)`` with links as ``{input: "key.output"}``. Groups are ``(title, (x, y, width,
+height), widgets, links)`` with links as ``{input: "key.output"}``; loaders have, as a sixth part, the files
+that ComfyUI may offer to download, ``[{"name", "url", "directory"}]``. Groups are ``(title, (x, y, width,
 height), colour)``.
 """
 
@@ -29,15 +30,14 @@ def alignment(
     limits: tuple[int, int] = (0, 0),
     online: bool = False,
     validate: bool = False,
-    model_height: int = 120,
-    note_height: int = 340,
+    note_height: int = 560,
 ) -> Graph:
     """Return the graph that leads from a model to an evaluated LoRA.
 
     Args:
         name: Name of the run.
         about: Text of the note, in Markdown.
-        model: Widgets of the model node.
+        model: Widgets of the model node, or all nodes of the model, with the last one under "model".
         sets: Names of the shipped prompt sets to train on and to evaluate on.
         reward: Node type of the reward and its widgets.
         train: Widgets of the training node.
@@ -46,19 +46,22 @@ def alignment(
         limits: How many prompts to take from each set; 0 takes all.
         online: Whether to connect the reward to the training as well.
         validate: Whether to connect the reward and the held-out prompts to the training as well.
-        model_height: Height of the model node, in canvas units.
         note_height: Height of the note, in canvas units.
     """
     links = {"model": "model.model", "rollout": "score.rollout"}
+    if "model" not in model:
+        model = {"model": ("GDRO_LoadBaseModel", None, (40, 60, 340, 120), model, {})}
+    _, _, (_, y, _, height), *_ = model["model"]
+    below = y + height + 60
     if online or validate:
         links["reward"] = "reward.reward"
     if validate:
         links["validation_prompts"] = "heldout.prompts"
     return {
         "nodes": {
-            "note": ("MarkdownNote", "Read me", (20, -40 - note_height, 560, note_height), {"": about}, {}),
-            "model": ("GDRO_LoadBaseModel", None, (40, 60, 340, model_height), model, {}),
-            "prompts": ("GDRO_PromptSet", "Prompts to learn on", (40, 180 + model_height, 340, 120),
+            "note": ("MarkdownNote", "Read me", (-620, -20, 600, note_height), {"": about}, {}),
+            **model,
+            "prompts": ("GDRO_PromptSet", "Prompts to learn on", (40, below, 340, 120),
                         {"source.set": sets[0], "limit": limits[0]}, {}),
             "rollout": ("GDRO_GroupRollout", None, (460, 60, 340, 760),
                         {**sampling, "run_name": name, **(rollout or {})},
@@ -72,17 +75,24 @@ def alignment(
             "heldout": ("GDRO_PromptSet", "Prompts it has not seen", (1720, 60, 340, 120),
                         {"source.set": sets[1], "limit": limits[1]}, {}),
             "evaluate": ("GDRO_EvaluateAlignment", None, (1720, 260, 620, 1080),
-                         {**sampling, "images_per_prompt": 4},
+                         {**_without_sampler(sampling), "images_per_prompt": 4},
                          {"model": "model.model", "aligned": "train.aligned",
                           "prompts": "heldout.prompts", "reward": "reward.reward"}),
         },
         "groups": [
-            ("1  Model and prompts", (20, -20, 400, 900), BLUE),
+            ("1  Model and prompts", (20, -20, 400, max(900, below + 220)), BLUE),
             ("2  Groups of pictures and their reward", (440, -20, 780, 900), GREEN),
             ("3  Train", (1240, -20, 440, 1960), ORANGE),
             ("4  Is it better?", (1700, -20, 660, 1380), PURPLE),
         ],
     }  # fmt: skip
+
+
+def _without_sampler(sampling: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what an evaluation takes from the rollout."""
+    return {
+        k: v for k, v in sampling.items() if k not in ("sampler", "scheduler", "negative_prompt")
+    }
 
 
 WHERE = """You can cancel at any time: the next Run continues where this one stopped. Pictures and scores are

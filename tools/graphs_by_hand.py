@@ -37,7 +37,7 @@ def rate_by_hand() -> Graph:
         {**GDRO_TINY, "steps": 160}, rollout={"images_per_prompt": 8}, limits=(24, 48),
     )  # fmt: skip
     nodes = graph["nodes"]
-    nodes["note"] = ("MarkdownNote", "Read me", (20, -440, 640, 400), {"": ABOUT}, {})
+    nodes["note"] = ("MarkdownNote", "Read me", (-620, -20, 600, 560), {"": ABOUT}, {})
     nodes["reward"] = ("GDRO_RatingReward", "Rate here", (860, 60, 640, 860),
                        {"kind": "stars", "least_groups": 4},
                        {"rollout": "rollout.rollout"})  # fmt: skip

@@ -1,7 +1,7 @@
 """Describe the shipped workflows for real models and the one that uses an aligned LoRA.
 
-See ``graphs.py`` for the format. No model files are chosen in these graphs, because a chosen file that is
-missing would show as a red input. The note and the node's message say which files to choose.
+See ``graphs.py`` for the format. The models come from ComfyUI's own loaders. Their files are named with the
+address from which ComfyUI offers to download what is missing, as its own templates do.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from typing import Any
 
 from graphs import BLUE, PURPLE, TINY, TINY_SAMPLING, WHERE, Graph, alignment
 
-SINGLE = {"source": "single files"}
 _SIZE = {"width": 512, "height": 512}
 _GROUPS = {"images_per_prompt": 16}
 _OWL: dict[str, Any] = {"detector": "OWLv2"}
 # The settings of the papers, except the number of steps, which they do not give.
 _GDRO = {
     "steps": 400, "groups_per_step": 4, "learning_rate": 0.0003, "rank": 32, "alpha": 32.0,
-    "algorithm.group_size": 6, "algorithm.temperature": 0.05,
+    "algorithm.group_size": 6, "algorithm.temperature": 0.05, "gradient_checkpointing": True,
 }  # fmt: skip
 _GDRO_OCR = {**_GDRO, "algorithm.beta": 12.0, "algorithm.top1_weight": 0.5}
 _GDRO_COMPOSITION = {**_GDRO, "algorithm.beta": 6.0, "algorithm.top1_weight": 1.0}
@@ -28,70 +27,164 @@ _DGPO = {
     "algorithm.sampling_steps": 10, "algorithm.beta": 100.0, "algorithm.kl": 0.02,
     "algorithm.clip": 0.01, "algorithm.sigma_min": 0.82, "steps": 400, "groups_per_step": 2,
     "learning_rate": 0.0003, "rank": 64, "alpha": 128.0, "ema_decay": 0.9, "validate_every": 50,
+    "gradient_checkpointing": True,
 }  # fmt: skip
+
+_HUB = "https://huggingface.co/"
+_TEXT_ENCODERS = "comfyanonymous/flux_text_encoders/resolve/main/"
+_T5 = (f"{_TEXT_ENCODERS}t5xxl_fp8_e4m3fn_scaled.safetensors", "text_encoders")
+_QWEN3 = (
+    "Comfy-Org/z_image_turbo/resolve/main/split_files/text_encoders/qwen_3_4b.safetensors",
+    "text_encoders",
+)
+_AE = ("Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors", "vae")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A real model: its widgets, and what the note says about it.
+    """A real model: its loaders, and what the note says about it.
 
     Args:
         title: Name of the model.
-        files: Markdown table of the files to choose and the folders they belong in.
+        loaders: Node type, widgets and files of each loader; a file is its address on the hub and the folder
+            below ``models``. The output that each gives is found by its name.
+        shift: Shift of a ModelSamplingAuraFlow node behind the loader; None without one.
         sampling: Sampler widgets of the rollout and the evaluation.
         passes: Network passes per sampling step: 2 with classifier-free guidance, otherwise 1.
-        operations: Operations of one pass for one image of 512 pixels, in 10^12: 2 x parameters x tokens.
-        memory: GPU memory of a training, as estimated by ``gdro_comfy/training/memory.py``, and main
-            memory, in words.
-        loading: Further widgets of the model node.
-        train: Further widgets of the training node.
+        operations: Of one pass for one image of 512 pixels, in 10^12; counted by benchmarks/real_size.py.
+        weights: Of the network on the GPU, in GB.
+        step: What a step allocates with one image, recomputed, and for each further one, in GB; counted by
+            the same program, with a LoRA of rank 32 on attention.
+        files: All files together, in GB.
+        published: Whether the settings are those of a paper for this very model.
     """
 
     title: str
-    files: str
+    loaders: tuple[tuple[str, dict[str, Any], tuple[tuple[str, str], ...]], ...]
     sampling: dict[str, Any]
     passes: int
     operations: float
-    memory: str
-    loading: dict[str, Any]
-    train: dict[str, Any]
+    weights: float
+    step: tuple[float, float]
+    files: float
+    shift: float | None = None
+    published: bool = False
+
+    def nodes(self) -> dict[str, tuple]:
+        """Return the nodes from the loaders to GDRO Model from ComfyUI, one below the other."""
+        nodes: dict[str, tuple] = {}
+        outputs: dict[str, str] = {}
+        y = 60
+        for number, (kind, widgets, files) in enumerate(self.loaders):
+            key, height = f"loader_{number}", 90 + 30 * len(widgets)
+            models = [
+                {"name": address.rpartition("/")[2], "url": _HUB + address, "directory": folder}
+                for address, folder in files
+            ]
+            nodes[key] = (kind, None, (40, y, 340, height), widgets, {}, models)
+            outputs |= {output: f"{key}.{output}" for output in _OUTPUTS[kind]}
+            y += height + 50
+        if self.shift is not None:
+            nodes["shift"] = ("ModelSamplingAuraFlow", None, (40, y, 340, 60),
+                              {"shift": self.shift}, {"model": outputs["MODEL"]})  # fmt: skip
+            outputs["MODEL"] = "shift.MODEL"
+            y += 110
+        nodes["model"] = (
+            "GDRO_ModelFromWires", None, (40, y, 340, 90), {},
+            {"model": outputs["MODEL"], "clip": outputs["CLIP"], "vae": outputs["VAE"]},
+        )  # fmt: skip
+        return nodes
+
+    def table(self) -> str:
+        """Return a Markdown table of the files and their folders."""
+        rows = [
+            f"| `{address.rpartition('/')[2]}` | `models/{folder}` |"
+            for _, _, files in self.loaders
+            for address, folder in files
+        ]
+        return "\n".join(["| file | folder |", "|---|---|", *rows])
 
 
+_OUTPUTS = {
+    "CheckpointLoaderSimple": ("MODEL", "CLIP", "VAE"), "UNETLoader": ("MODEL",), "VAELoader": ("VAE",),
+    "CLIPLoader": ("CLIP",), "DualCLIPLoader": ("CLIP",),
+}  # fmt: skip
+
+
+def _name(file: tuple[str, str]) -> str:
+    return file[0].rpartition("/")[2]
+
+
+def _parts(
+    network: str, clip: tuple[tuple[str, str], ...], clip_type: str, vae: tuple[str, str],
+    weight_dtype: str = "default",
+) -> tuple:  # fmt: skip
+    """Return the loaders of a model in three parts, from their addresses on the hub."""
+    unet = (network, "diffusion_models")
+    names = ("clip_name1", "clip_name2") if len(clip) > 1 else ("clip_name",)
+    text = {**dict(zip(names, map(_name, clip), strict=True)), "type": clip_type}
+    return (
+        ("UNETLoader", {"unet_name": _name(unet), "weight_dtype": weight_dtype}, (unet,)),
+        ("DualCLIPLoader" if len(clip) > 1 else "CLIPLoader", text, clip),
+        ("VAELoader", {"vae_name": _name(vae)}, (vae,)),
+    )
+
+
+_SD35_FILE = (
+    "Comfy-Org/stable-diffusion-3.5-fp8/resolve/main/sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors",
+    "checkpoints",
+)
 SD35 = Model(
     "SD3.5 medium",
-    """| input | file | folder |
-|---|---|---|
-| `transformer` | `sd3.5_medium.safetensors` (includes the VAE) | `models/checkpoints` |
-| `clip_l` | `clip_l.safetensors` | `models/text_encoders` |
-| `clip_g` | `clip_g.safetensors` | `models/text_encoders` |
-| `t5` | `t5xxl_fp8_e4m3fn.safetensors`, or none | `models/text_encoders` |""",
-    {"steps": 20, "guidance": 4.5, **_SIZE},
-    2,
-    6.1,
-    "training takes 6 GB of GPU memory, plus 2.2 GB for each picture processed at once, or 0.2 GB with "
-    "`gradient_checkpointing` (an advanced input of *GDRO Train LoRA*). It processes as many at once as fit. "
-    "T5 takes 9.5 GB while it encodes the prompts; without T5 you need less. Main memory: 16 GB",
-    {},
-    {},
-)
+    (("CheckpointLoaderSimple", {"ckpt_name": _name(_SD35_FILE)}, (_SD35_FILE,)),),
+    {"steps": 20, "guidance": 4.5, **_SIZE}, 2, 2.1, 4.9, (0.29, 0.23), 11.6, published=True,
+)  # fmt: skip
 FLUX = Model(
     "FLUX.1-dev",
-    """| input | file | folder |
-|---|---|---|
-| `transformer` | `flux1-dev.safetensors` (bf16 or fp8) | `models/diffusion_models` |
-| `clip_l` | `clip_l.safetensors` | `models/text_encoders` |
-| `t5` | `t5xxl_fp8_e4m3fn.safetensors` or `t5xxl_fp16` | `models/text_encoders` |
-| `vae` | `ae.safetensors` | `models/vae` |""",
-    {"steps": 14, "guidance": 3.5, **_SIZE},
-    1,
-    36.6,
-    "with the settings here, training takes 9 GB of GPU memory, plus 0.8 GB for each picture processed at "
-    "once: `quantization` is nf4 (`pip install bitsandbytes` in ComfyUI's Python) and "
-    "`gradient_checkpointing` is on. With `quantization` none, as in the paper, it takes 26 GB instead of 9. "
-    "T5 takes 9.5 GB while it encodes the prompts. Main memory while loading: 36 GB",
-    {"quantization": "nf4"},
-    {"gradient_checkpointing": True},
-)
+    _parts(
+        "Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors",
+        ((f"{_TEXT_ENCODERS}clip_l.safetensors", "text_encoders"), _T5), "flux", _AE, "fp8_e4m3fn",
+    ),
+    {"steps": 14, "guidance": 3.5, **_SIZE}, 1, 17.7, 11.9, (0.84, 0.67), 29.5, published=True,
+)  # fmt: skip
+Z_IMAGE = Model(
+    "Z-Image",
+    _parts(
+        "Comfy-Org/z_image/resolve/main/split_files/diffusion_models/z_image_bf16.safetensors",
+        (_QWEN3,), "lumina2", _AE,
+    ),
+    {"steps": 20, "guidance": 4.0, **_SIZE}, 2, 12.9, 12.3, (0.67, 0.58), 20.7, shift=3.0,
+)  # fmt: skip
+QWEN = Model(
+    "Qwen-Image",
+    _parts(
+        "Comfy-Org/Qwen-Image_ComfyUI/resolve/main/split_files/diffusion_models/"
+        "qwen_image_fp8_e4m3fn.safetensors",
+        (("Comfy-Org/Qwen-Image_ComfyUI/resolve/main/split_files/text_encoders/"
+          "qwen_2.5_vl_7b_fp8_scaled.safetensors", "text_encoders"),), "qwen_image",
+        ("Comfy-Org/Qwen-Image_ComfyUI/resolve/main/split_files/vae/qwen_image_vae.safetensors", "vae"),
+    ),
+    {"steps": 16, "guidance": 4.0, **_SIZE}, 2, 15.7, 20.4, (0.95, 0.57), 30.1, shift=3.1,
+)  # fmt: skip
+KLEIN = Model(
+    "FLUX.2 klein base 4B",
+    _parts(
+        "Comfy-Org/flux2-klein/resolve/main/split_files/diffusion_models/flux-2-klein-base-4b.safetensors",
+        (_QWEN3,), "flux2",
+        ("Comfy-Org/flux2-dev/resolve/main/split_files/vae/flux2-vae.safetensors", "vae"),
+    ),
+    {"steps": 20, "guidance": 5.0, **_SIZE}, 2, 10.2, 7.8, (0.68, 0.61), 16.1,
+)  # fmt: skip
+CHROMA = Model(
+    "Chroma1-HD",
+    _parts(
+        "Comfy-Org/Chroma1-HD_repackaged/resolve/main/split_files/diffusion_models/"
+        "Chroma1-HD-fp8mixed.safetensors",
+        (_T5,), "chroma", _AE,
+    ),
+    {"steps": 20, "guidance": 3.5, "scheduler": "beta", **_SIZE}, 2, 17.9, 8.9, (0.84, 0.67), 14.4,
+    shift=1.0,
+)  # fmt: skip
 
 
 def _hours(model: Model, train: dict[str, Any], prompts: tuple[int, int], images: int) -> str:
@@ -102,7 +195,7 @@ def _hours(model: Model, train: dict[str, Any], prompts: tuple[int, int], images
     online = train.get("algorithm") == "dgpo"
     # One forward pass, one of the reference, about 1.5 for the backward pass; one of the older policy in
     # online training, and one for recomputing the forward pass with checkpointing.
-    step = (3.5 if not online else 4.5) + bool(model.train.get("gradient_checkpointing"))
+    step = (3.5 if not online else 4.5) + bool(train.get("gradient_checkpointing"))
     training = train["steps"] * train["groups_per_step"] * group * step
     if online:
         new_images = (train["algorithm.rounds"] - 1) * train["algorithm.prompts_per_round"] * images
@@ -120,6 +213,18 @@ def _hours(model: Model, train: dict[str, Any], prompts: tuple[int, int], images
     )
 
 
+def _memory(model: Model) -> str:
+    """Return sentences on the memory of a training with the settings of these graphs."""
+    one, each = model.step
+    whole = model.weights + one + 2.0  # kernels, adapter and optimizer
+    return (
+        f"with `gradient_checkpointing`, as here, training takes {whole:.0f} GB of GPU memory with one "
+        f"picture at once and {each:.1f} GB for each further one; it takes as many at once as fit. On a "
+        "smaller card, ComfyUI keeps a part of the weights in main memory, which is slower. The files are "
+        f"about {model.files:.0f} GB, and main memory should hold them"
+    )
+
+
 def full_size(
     name: str,
     task: str,
@@ -129,6 +234,7 @@ def full_size(
     train: dict,
     needs: str,
     prompts: tuple[int, int] = (128, 32),
+    sampling: dict[str, Any] | None = None,
 ) -> Graph:
     """Return the graph of a real model's training with the settings of a paper.
 
@@ -141,29 +247,37 @@ def full_size(
         train: Widgets of the training node.
         needs: What the reward requires, for the note.
         prompts: How many prompts to train on and to evaluate on.
+        sampling: Sampler widgets other than the model's.
     """
     online = train.get("algorithm") == "dgpo"
+    model = replace(model, sampling={**model.sampling, **(sampling or {})})
+    settings = (
+        "The settings are those of the paper, at 512 pixels."
+        if model.published
+        else "No paper has settings for this model: these are the ones for FLUX.1-dev, at 512 pixels."
+    )
     about = f"""## {task}
 
-**1. Files.** Choose your files on *GDRO Load Base Model*:
+**1. Files.** Choose your files on the loaders at the left. Any file of this model will do, fp8 or GGUF too,
+and LoRAs between loader and *GDRO Model from ComfyUI* become part of the base. Named here are:
 
-{model.files}
+{model.table()}
 
 **2. Reward.** {needs}
 
 **3. Trial run.** Set `limit` to 16 on both prompt nodes and `steps` to 50 on *GDRO Train LoRA*, and press
 **Run** to check that everything works.
 
-**Memory** (estimates): {model.memory}. The training reports its own estimate before it starts.
+**Memory** (counted, not measured): {_memory(model)}.
 
 **Time** (estimated, not measured): {_hours(model, train, prompts, _GROUPS["images_per_prompt"])}.
 
-The settings are those of the paper, at 512 pixels. We have not trained this model at full size yet.
+{settings} We have not trained this model at full size yet.
 
 {WHERE}"""
     return alignment(
-        name, about, {**SINGLE, **model.loading}, sets, reward, {**train, **model.train},
-        model.sampling, _GROUPS, prompts, online, online, model_height=300, note_height=440,
+        name, about, model.nodes(), sets, reward, train, model.sampling, _GROUPS, prompts, online, online,
+        note_height=600,
     )  # fmt: skip
 
 
@@ -189,7 +303,7 @@ you normally use with that model. ComfyUI's own *LoraLoaderModelOnly* works too.
 def use_lora() -> Graph:
     """Return a graph that samples with ComfyUI's own nodes, with the LoRA and without it."""
     nodes: dict[str, tuple] = {
-        "note": ("MarkdownNote", "Read me", (20, -260, 640, 220), {"": USE}, {}),
+        "note": ("MarkdownNote", "Read me", (-620, -20, 600, 560), {"": USE}, {}),
         "base": ("GDRO_LoadBaseModel", None, (40, 60, 340, 120), TINY, {}),
         "model": ("GDRO_ModelForComfyUI", None, (40, 260, 340, 90), {}, {"model": "base.model"}),
         "prompt": ("CLIPTextEncode", "Prompt", (460, 60, 400, 160),
@@ -227,24 +341,36 @@ def use_lora() -> Graph:
 
 
 GRAPHS: dict[str, Callable[[], Graph]] = {
-    "sd35_medium_ocr": lambda: full_size(
-        "sd35_ocr", "Teach SD3.5 medium to write (GDRO)", SD35, ("signs_train", "signs_heldout"),
+    "flux1_dev_signs": lambda: full_size(
+        "flux1_signs", "Teach FLUX.1-dev to write (GDRO)", FLUX, ("signs_train", "signs_heldout"),
         ("GDRO_OCRReward", {"mode": "detect"}), _GDRO_OCR, _OCR_NEEDS,
     ),
-    "flux_dev_ocr": lambda: full_size(
-        "flux_ocr", "Teach FLUX.1-dev to write (GDRO)", FLUX, ("signs_train", "signs_heldout"),
+    "sd35_medium_signs": lambda: full_size(
+        "sd35_signs", "Teach SD3.5 medium to write (GDRO)", SD35, ("signs_train", "signs_heldout"),
         ("GDRO_OCRReward", {"mode": "detect"}), _GDRO_OCR, _OCR_NEEDS,
     ),
-    "flux_dev_composition": lambda: full_size(
-        "flux_composition", "Teach FLUX.1-dev to count and arrange objects (GDRO)", FLUX,
+    "z_image_signs": lambda: full_size(
+        "z_image_signs", "Teach Z-Image to write (GDRO)", Z_IMAGE, ("signs_train", "signs_heldout"),
+        ("GDRO_OCRReward", {"mode": "detect"}), _GDRO_OCR, _OCR_NEEDS,
+    ),
+    "chroma_signs": lambda: full_size(
+        "chroma_signs", "Teach Chroma to write (GDRO)", CHROMA, ("signs_train", "signs_heldout"),
+        ("GDRO_OCRReward", {"mode": "detect"}), _GDRO_OCR, _OCR_NEEDS,
+    ),
+    "qwen_image_composition": lambda: full_size(
+        "qwen_image_composition", "Teach Qwen-Image to count and arrange objects (GDRO)", QWEN,
         ("things_train", "things_heldout"), ("GDRO_CompositionReward", _OWL), _GDRO_COMPOSITION,
         _OWL_NEEDS,
     ),
-    "sd35_medium_dgpo_geneval": lambda: full_size(
-        "sd35_dgpo", "Composition on SD3.5 medium, in rounds (DGPO)",
-        replace(SD35, sampling={**SD35.sampling, "steps": 10, "guidance": 1.0}, passes=1),
+    "flux2_klein_composition": lambda: full_size(
+        "flux2_klein_composition", "Teach FLUX.2 klein to count and arrange objects (GDRO)", KLEIN,
+        ("things_train", "things_heldout"), ("GDRO_CompositionReward", _OWL), _GDRO_COMPOSITION,
+        _OWL_NEEDS,
+    ),
+    "sd35_medium_dgpo_composition": lambda: full_size(
+        "sd35_dgpo", "Composition on SD3.5 medium, in rounds (DGPO)", replace(SD35, passes=1),
         ("things_train", "things_heldout"), ("GDRO_CompositionReward", _OWL), _DGPO, _OWL_NEEDS,
-        (32, 16),
+        (32, 16), {"steps": 10, "guidance": 1.0},
     ),
     "use_aligned_lora": use_lora,
 }  # fmt: skip

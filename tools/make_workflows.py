@@ -38,7 +38,7 @@ async (spec) => {
   const app = window.app, graph = app.graph;
   graph.clear();
   const nodes = {};
-  for (const [key, [type, title, box, widgets]] of Object.entries(spec.nodes)) {
+  for (const [key, [type, title, box, widgets, , models]] of Object.entries(spec.nodes)) {
     const node = LiteGraph.createNode(type);
     if (!node) throw new Error('no node type ' + type);
     if (title) node.title = title;
@@ -50,6 +50,7 @@ async (spec) => {
       widget.value = value;
       widget.callback?.(value);
     }
+    if (models) node.properties.models = models;
     node.size = [box[2], box[3]];
     nodes[key] = node;
   }
@@ -72,7 +73,7 @@ async (spec) => {
     graph.add(group);
   }
   await new Promise(resolve => setTimeout(resolve, 500));
-  app.canvas.ds.offset = [160, 360]; app.canvas.ds.scale = 0.6;
+  app.canvas.ds.offset = [720, 160]; app.canvas.ds.scale = 0.6;
   return graph.serialize();
 }
 """

@@ -52,7 +52,7 @@ def peak_of_step(
         cond = conditioning.select([0] * images).to(META)
         with twin.adapters(adapter) as parameters, twin.checkpointed(checkpointed):
             counted = _Allocations([*parameters.values(), *_weights(twin)])
-            with counted, _fused_attention(), twin.graph():
+            with counted, fused_attention(), twin.graph():
                 velocity = twin.velocity(x, torch.empty(images, device=META), cond)
                 flow.velocity_error(velocity, torch.empty_like(x)).mean().backward()
             return counted.peak
@@ -204,7 +204,7 @@ class _Allocations(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def _fused_attention() -> Iterator[None]:
+def fused_attention() -> Iterator[None]:
     """Have attention on the meta device store no scores, as on GPUs; torch would choose another kernel there.
 
     A mode for torch functions does not do: torch leaves it for the backward pass, in which blocks that are
