@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from pathlib import Path
 
 from ..data.safetensors_files import UnreadableFile, read_header
 from ..errors import InputError
-from .recognition import Part, Shapes, recognise
+from .recognition import OTHER, Part, Shapes, recognise
 
 _DTYPES = {
     "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "fp8", "F8_E5M2": "fp8",
     "U8": "packed bytes", "I8": "int8",
 }  # fmt: skip
 """Words for the dtypes of safetensors."""
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class ModelFile:
     kind: str
     title: str
     parts: tuple[Part, ...]
+
+    @property
+    def sharded(self) -> bool:
+        """Whether it is one of several files of a model, by its name."""
+        return _SHARD.search(self.path.stem) is not None
 
     def part(self, kind: str) -> Part | None:
         """Return its part of a kind; None if it has none."""
@@ -87,4 +94,8 @@ def read(path: Path, input_name: str) -> ModelFile:
         ) from error
     dtypes = {name: _DTYPES.get(code, code.lower()) for name, code in header.dtypes.items()}
     kind, title, parts = recognise(header.shapes)
+    shard = _SHARD.search(path.stem)
+    if shard:
+        kind, parts = OTHER, ()
+        title = f"part {int(shard[1])} of {int(shard[2])} of a model in several files"
     return ModelFile(path, header.shapes, dtypes, kind, title, parts)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.safetensors_files import UnreadableFile, read_header
 from ..errors import InputError
 from . import fingerprints
 from .families import FAMILIES, FLUX, SD3, Family, by_pipeline
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 _ASSETS = Path(__file__).parent.parent / "assets"
 BUNDLED = {"tiny SD3": "tiny_sd3"}
 """Folders of the bundled models, by the name shown to users."""
+_LEAST_VOCABULARY = 0.9
+"""The part of a text encoder's tokens that its tokenizer has to know; T5's lacks a few that are unused."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -43,6 +47,7 @@ def load(folder: Path, device: torch.device, dtype: str = "auto") -> FlowModel:
         InputError: the folder is no pipeline of a known family, or lacks a part.
     """
     import torch
+    from safetensors import SafetensorError
 
     index = _read_index(folder)
     pipeline_name = index.get("_class_name")
@@ -58,6 +63,7 @@ def load(folder: Path, device: torch.device, dtype: str = "auto") -> FlowModel:
             raise InputError(
                 "folder", f"{folder} lacks its part {part!r}", "Download or copy the folder again."
             )
+    _check_files(folder, index)
     missing = [name for name in family.optional if not (folder / name).is_dir()]
     with torch.inference_mode(False):
         try:
@@ -74,14 +80,53 @@ def load(folder: Path, device: torch.device, dtype: str = "auto") -> FlowModel:
                 setattr(pipeline, name, tokenizer)
             if "tokenizer" in tokenizers:
                 pipeline.tokenizer_max_length = tokenizers["tokenizer"].model_max_length
-        except (OSError, ValueError, KeyError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
             raise InputError(
                 "folder",
                 f"{folder} cannot be loaded ({error})",
                 "Download or copy the folder again.",
             ) from error
+        _check_tokenizers(folder, pipeline)
         identity = {"pipeline": pipeline_name, "transformer": fingerprints.of_transformer(folder)}
         return flow_model(family, pipeline, identity, device)
+
+
+def _check_files(folder: Path, parts: Iterable[str]) -> None:
+    """Raise ``InputError`` for a file of weights in the folder that is damaged, or none at all."""
+    for part in parts:
+        for path in sorted((folder / part).glob("*.safetensors")):
+            try:
+                read_header(path)
+            except UnreadableFile as error:
+                raise InputError(
+                    "folder",
+                    f"{folder} cannot be loaded ({part}/{path.name} {error.found.removeprefix('it ')})",
+                    error.remedy,
+                ) from error
+
+
+def _check_tokenizers(folder: Path, pipeline: Any) -> None:
+    """Raise ``InputError`` for a tokenizer that lacks its vocabulary: it reads every prompt alike."""
+    for end in ("", "_2", "_3"):
+        tokenizer = getattr(pipeline, f"tokenizer{end}", None)
+        encoder = getattr(pipeline, f"text_encoder{end}", None)
+        if tokenizer is None or encoder is None:
+            continue
+        known, needed = len(tokenizer), encoder.config.vocab_size
+        if known < needed * _LEAST_VOCABULARY:
+            raise InputError(
+                "folder",
+                f"{folder.name}/tokenizer{end} knows {known} of the {needed} tokens of its text encoder: "
+                "some of its files are missing",
+                "Download or copy the folder again, with vocab.json and merges.txt, or tokenizer.json.",
+            )
 
 
 def _fast_tokenizers(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from .families import CLIP_G, CLIP_L, FLUX, SD3, T5, TRANSFORMER, VAE, Family
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of a file's tensors by name."""
 
+_TEXT_PARTS = (CLIP_L, CLIP_G, T5)
 LORA, CHECKPOINT, OTHER = "lora", "checkpoint", "other"
 """Kinds of files besides those of single parts: a LoRA, several parts, what the engine cannot use."""
 
@@ -41,6 +42,8 @@ def recognise(shapes: Shapes) -> tuple[str, str, tuple[Part, ...]]:
         return LORA, lora, ()
     parts = [part for find in (_transformer, _vae, _clip, _t5) for part in find(shapes)]
     foreign = _foreign(shapes)
+    if foreign.endswith("vision encoder") and any(part.kind in _TEXT_PARTS for part in parts):
+        foreign = ""  # a whole CLIP, of which the text part is used
     if not parts or (foreign and not any(part.kind == TRANSFORMER for part in parts)):
         return OTHER, foreign or "an unknown model", ()
     if len(parts) == 1:
@@ -107,7 +110,10 @@ _TRANSFORMERS = (
     (("pos_embed.proj.weight", "transformer_blocks.0.attn.add_q_proj.weight"), SD3, "diffusers"),
 )
 # Names of other transformers that share the names above.
-_LOOKALIKES = ("double_stream_modulation_img", "distilled_guidance_layer", "adaln_single")
+_LOOKALIKES = (
+    "double_stream_modulation_img", "distilled_guidance_layer", "adaln_single", "controlnet_",
+    "pos_embed_input.", "zero_convs", "bitsandbytes__", ".qweight",
+)  # fmt: skip
 _TRANSFORMER_PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "transformer.")
 
 
@@ -129,6 +135,10 @@ def _transformer(shapes: Shapes) -> list[Part]:
     return []
 
 
+_VAES = {4: "Stable Diffusion 1, 2 and XL", 32: "FLUX.2", 128: "FLUX.2"}
+"""Models by the channels of their latents."""
+
+
 def _vae(shapes: Shapes) -> list[Part]:
     for mark, layout in (
         ("decoder.up.0.block.0.conv1.weight", "original"),
@@ -139,8 +149,11 @@ def _vae(shapes: Shapes) -> list[Part]:
             if len(shape) != 4:
                 return [Part(OTHER, "a VAE of a video model", prefix)]
             if shape[1] != 16:
-                title = f"a VAE of {shape[1]} channels, as of Stable Diffusion 1, 2 and XL"
+                others = _VAES.get(shape[1])
+                title = f"a VAE of {shape[1]} channels" + (f", as of {others}" if others else "")
                 return [Part(OTHER, title, prefix)]
+            if f"{prefix}encoder.conv_in.weight" not in shapes:
+                return [Part(OTHER, "the decoder of a VAE, without its encoder", prefix)]
             title = f"a VAE of 16 channels ({SD3.title}, {FLUX.title})"
             return [Part(VAE, title, prefix, layout=layout)]
     return []
@@ -151,20 +164,26 @@ _CLIPS = {768: (CLIP_L, "a CLIP-L text encoder"), 1280: (CLIP_G, "a CLIP-G text 
 
 
 def _clip(shapes: Shapes) -> list[Part]:
-    if any("vision_model." in name for name in shapes):
-        return []
     parts = []
-    mark = "text_model.embeddings.token_embedding.weight"
+    mark, stem = "embeddings.token_embedding.weight", "text_model."
     for prefix in _prefixes(shapes, mark):
+        if len(shapes[prefix + mark]) != 2:
+            continue
+        layout = "original" if prefix.endswith(stem) else "bare"
         width = shapes[prefix + mark][1]
         kind, title = _CLIPS.get(width, (OTHER, f"a CLIP text encoder of width {width}"))
-        parts.append(Part(kind, title, prefix))
+        if f"{prefix}head.weight" in shapes:
+            kind, title = OTHER, "a SigLIP text encoder"
+        parts.append(Part(kind, title, prefix.removesuffix(stem), layout=layout))
     return parts
 
 
 def _t5(shapes: Shapes) -> list[Part]:
     for prefix in _prefixes(shapes, "encoder.block.0.layer.0.SelfAttention.q.weight"):
-        tokens, width = (*shapes.get(f"{prefix}shared.weight", ()), 0, 0)[:2]
+        words = shapes.get(f"{prefix}shared.weight") or shapes.get(
+            f"{prefix}encoder.embed_tokens.weight", ()
+        )
+        tokens, width = (*words, 0, 0)[:2]
         if tokens > 100_000:
             return [Part(OTHER, "a UMT5 text encoder, as of Wan", prefix)]
         gated = f"{prefix}encoder.block.0.layer.1.DenseReluDense.wi_0.weight" in shapes
@@ -176,6 +195,21 @@ def _t5(shapes: Shapes) -> list[Part]:
 
 # The first pattern that is found in the names decides.
 _FOREIGN = (
+    (r"controlnet_blocks|control_model|zero_convs|controlnet_|pos_embed_input\.", "a ControlNet"),
+    (r"bitsandbytes__(nf4|fp4)", "a model quantized to nf4 or fp4 by bitsandbytes"),
+    (r"\.qweight$", "a model quantized for Nunchaku (SVDQuant) or by another tool"),
+    (r"ip_adapter", "an IP-Adapter"),
+    (r"(^|\.)redux_(up|down)\.", "FLUX.1 Redux, which reads pictures"),
+    (r"(^|\.)pulid", "a PuLID"),
+    (
+        r"caption_projection[\s\S]*double_stream_blocks|double_stream_blocks",
+        "a HiDream transformer",
+    ),
+    (
+        r"resblocks\.\d+\.attn\.in_proj_weight",
+        "a CLIP in OpenCLIP's layout (choose the one in that of HF)",
+    ),
+    (r"(^|\.)(taesd|decoder\.layers\.\d+\.conv)", "a TAESD, the small VAE for previews"),
     (r"double_stream_modulation_img", "a FLUX.2 transformer"),
     (r"distilled_guidance_layer", "a Chroma transformer"),
     (r"img_attn_qkv|txt_attn_qkv", "a HunyuanVideo transformer"),
@@ -184,7 +218,6 @@ _FOREIGN = (
     (r"noise_refiner\.", "a Lumina or Z-Image transformer"),
     (r"adaln_single", "a PixArt or LTX transformer"),
     (r"joint_transformer_blocks|double_layers\.0\.attn", "an AuraFlow transformer"),
-    (r"controlnet_blocks|control_model|zero_convs|controlnet_", "a ControlNet"),
     (r"conditioner\.embedders|label_emb\.0\.0|add_embedding\.linear_1", "an SDXL model"),
     (r"input_blocks\.\d|down_blocks\.\d.*attentions", "a Stable Diffusion 1, 2 or XL model"),
     (r"blocks\.0\.attn1\.to_q\.[\s\S]*condition_embedder|patch_embedding\.", "a Wan transformer"),
@@ -196,4 +229,4 @@ _FOREIGN = (
 def _foreign(shapes: Shapes) -> str:
     """Return the title of a model that the engine cannot use; empty if none is recognised."""
     names = "\n".join(shapes)
-    return next((title for pattern, title in _FOREIGN if re.search(pattern, names)), "")
+    return next((title for pattern, title in _FOREIGN if re.search(pattern, names, re.M)), "")

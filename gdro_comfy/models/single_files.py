@@ -19,7 +19,7 @@ from .families import CLIP_G, CLIP_L, T5, TRANSFORMER, VAE, Family
 from .files import ModelFile, read
 from .loading import flow_model
 from .recognition import LORA
-from .weights import INPUTS, Source
+from .weights import INPUTS, Source, check_quantization, checked
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -63,9 +63,13 @@ def choose(chosen: Mapping[str, Path]) -> tuple[Family, dict[str, Source]]:
             f"{family.title} needs {'one' if len(missing) == 1 else 'them'}, and {main.path.name} has none",
             f"Choose {'; '.join(_EXPECTED[kind] for kind in missing)}.",
         )
+    for source in sources.values():
+        check_quantization(source)
     if T5 in sources:
-        width = sources[T5].shape("shared.weight")[1]
-        expected = _text_width(family, sources[TRANSFORMER])
+        with checked(sources[T5]):
+            width = single_parts.t5_words(sources[T5])[1]
+        with checked(sources[TRANSFORMER]):
+            expected = _text_width(family, sources[TRANSFORMER])
         if width != expected:
             raise InputError(
                 "t5",
@@ -104,6 +108,10 @@ def _wrong_input(file: ModelFile, kind: str) -> InputError:
         advice = f" Choose this file at {INPUTS[file.kind]}."
     elif file.kind == LORA:
         advice = " A LoRA goes on top of a model."
+    elif "quantized" in file.title:
+        advice = " Choose the file in fp16, bf16 or fp8, and quantization on this node."
+    elif file.sharded:
+        advice = " Put the whole folder into models/diffusers, and choose it as a diffusers folder."
     return InputError(
         INPUTS[kind],
         f"{file.path.name} is {file.describe()}",
@@ -131,9 +139,9 @@ def load(
     family, sources = choose(chosen)
     with torch.inference_mode(False), torch.no_grad():
         host.check_cancelled()
-        parts: dict[str, Any] = {
-            "transformer": single_parts.transformer(family, sources[TRANSFORMER], dtype)
-        }
+        with checked(sources[TRANSFORMER]):
+            network = single_parts.transformer(family, sources[TRANSFORMER], dtype)
+        parts: dict[str, Any] = {"transformer": network}
         host.progress(1, 3, "loading")
         host.check_cancelled()
         parts |= _encoders(host, family, sources, dtype)
@@ -141,8 +149,15 @@ def load(
         host.check_cancelled()
         # The range of float16 is too narrow for these VAEs.
         vae_dtype = torch.float32 if dtype == torch.float16 else dtype
-        parts["vae"] = single_parts.vae(sources[VAE], *family.latent_scale, vae_dtype)
+        with checked(sources[VAE]):
+            parts["vae"] = single_parts.vae(sources[VAE], *family.latent_scale, vae_dtype)
         guided = parts["transformer"].config.get("guidance_embeds")
+        if family.guided_schedule and not guided:
+            log.warning(
+                "%s does not read a guidance scale: it is taken for FLUX.1-schnell, with its noise "
+                "levels. For a de-distilled FLUX.1-dev these would be wrong",
+                sources[TRANSFORMER].file.path.name,
+            )
         schedule = (guided and family.guided_schedule) or family.schedule
         parts["scheduler"] = FlowMatchEulerDiscreteScheduler(**schedule)
         pipeline = family.pipeline_class()(**parts)
@@ -163,7 +178,8 @@ def _encoders(
         host.check_cancelled()
         encoder = tokenizer = None
         if kind in sources:
-            encoder, tokenizer = _encoder(host, family, kind, sources[kind], dtype)
+            with checked(sources[kind]):
+                encoder, tokenizer = _encoder(host, family, kind, sources[kind], dtype)
         components |= {f"text_encoder{suffix}": encoder, f"tokenizer{suffix}": tokenizer}
     return components
 

@@ -114,15 +114,17 @@ def clip(source: Source, dtype: torch.dtype, projected: bool, own_projection: bo
     from accelerate import init_empty_weights
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    tokens, width = source.shape("text_model.embeddings.token_embedding.weight")
+    # transformers 5 saves a CLIP without projection without this component.
+    stem = "" if source.part.layout == "bare" else "text_model."
+    tokens, width = source.shape(f"{stem}embeddings.token_embedding.weight")
     config = CLIPTextConfig(
         vocab_size=tokens,
         hidden_size=width,
         projection_dim=width,
-        intermediate_size=source.shape("text_model.encoder.layers.0.mlp.fc1.weight")[0],
-        num_hidden_layers=source.count("text_model.encoder.layers.{}."),
+        intermediate_size=source.shape(f"{stem}encoder.layers.0.mlp.fc1.weight")[0],
+        num_hidden_layers=source.count(f"{stem}encoder.layers.{{}}."),
         num_attention_heads=width // 64,
-        max_position_embeddings=source.shape("text_model.embeddings.position_embedding.weight")[0],
+        max_position_embeddings=source.shape(f"{stem}embeddings.position_embedding.weight")[0],
         hidden_act="gelu" if width == 1280 else "quick_gelu",
         bos_token_id=tokens - 2,
         eos_token_id=tokens - 1,
@@ -131,8 +133,15 @@ def clip(source: Source, dtype: torch.dtype, projected: bool, own_projection: bo
     with init_empty_weights():
         model = (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
     with Reader(source, dtype) as reader:
+        own = (
+            ("text_model.", "text_proj")
+            if stem
+            else ("embeddings.", "encoder.", "final_layer", "text_proj")
+        )
         state = {
-            k: reader.read(k) for k in reader.keys if k.startswith(("text_model.", "text_proj"))
+            k if stem or k.startswith("text_proj") else f"text_model.{k}": reader.read(k)
+            for k in reader.keys
+            if k.startswith(own)
         }
     state.pop("text_model.embeddings.position_ids", None)
     projection = state.pop("text_projection.weight", None)
@@ -152,7 +161,7 @@ def t5(source: Source, dtype: torch.dtype) -> Any:
     from transformers import T5Config, T5EncoderModel
 
     first = "encoder.block.0.layer."
-    tokens, width = source.shape("shared.weight")
+    tokens, width = t5_words(source)
     buckets, heads = source.shape(f"{first}0.SelfAttention.relative_attention_bias.weight")
     config = T5Config(
         vocab_size=tokens,
@@ -168,13 +177,20 @@ def t5(source: Source, dtype: torch.dtype) -> Any:
         model = T5EncoderModel(config)
     with Reader(source, dtype) as reader:
         state = {k: reader.read(k) for k in reader.keys if k.startswith(("encoder.", "shared."))}
-    state["encoder.embed_tokens.weight"] = state["shared.weight"]
+    words = state.get("shared.weight", state.get("encoder.embed_tokens.weight"))
+    assert words is not None
+    state |= {"shared.weight": words, "encoder.embed_tokens.weight": words}
     if dtype == torch.float16:
         # These layers overflow in float16.
         state = {k: t.float() if ".wo." in k else t for k, t in state.items()}
     model = fill(model, state, source)
     model.tie_weights()
     return model
+
+
+def t5_words(source: Source) -> tuple[int, ...]:
+    """Return the shape of T5's embeddings, [tokens, width], which have two names."""
+    return source.shape("shared.weight") or source.shape("encoder.embed_tokens.weight")
 
 
 def vae(source: Source, scale: float, shift: float, dtype: torch.dtype) -> Any:
