@@ -16,6 +16,9 @@ from ...gdro_comfy.data.files import digest
 _TENSORS, _NUMBERS = 48, 2048
 """How many tensors of a network are looked at, and how many numbers of each."""
 
+_CLIP_OPTIONS = ("tokenizer_options", "layer_idx", "use_clip_schedule")
+"""What nodes such as CLIP Set Last Layer change of a CLIP without a patch."""
+
 _known: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
@@ -24,17 +27,28 @@ def of_wires(model: Any, clip: Any, vae: Any) -> dict[str, Any]:
     network = model.model
     return {
         "pipeline": type(network.model_config).__name__,
-        "transformer": of_module(network.diffusion_model),
+        "transformer": of_module(network.diffusion_model, model, "diffusion_model."),
+        "dtype": str(network.get_dtype_inference()).removeprefix("torch."),
         "patches": _of_patches(model),
         "text_encoders": _of_part(clip, "cond_stage_model"),
         "vae": _of_part(vae, "first_stage_model"),
     }
 
 
-def of_module(module: nn.Module) -> str:
-    """Return a digest of a fixed sample of a network's weights, of their names, shapes and dtypes."""
+def of_module(module: nn.Module, patcher: Any, prefix: str = "") -> str:
+    """Return a digest of a fixed sample of a network's weights, of their names, shapes and dtypes.
+
+    Args:
+        patcher: that holds the network; while patches such as LoRAs are merged into its weights, it keeps the
+            weights of before.
+        prefix: what precedes the network's names there.
+    """
     if module not in _known:
-        _known[module] = _of_tensors(module.state_dict().items())
+        weights = module.state_dict()
+        for key, kept in getattr(patcher, "backup", {}).items():
+            if key.startswith(prefix):
+                weights[key.removeprefix(prefix)] = kept.weight
+        _known[module] = _of_tensors(weights.items())
     return _known[module]
 
 
@@ -42,8 +56,13 @@ def _of_part(part: Any, attribute: str) -> Any:
     """Digest a CLIP or VAE; one that presents a model of the engine has an identity already."""
     module = getattr(part, attribute, None)
     if isinstance(module, nn.Module):
-        patches = getattr(part, "patcher", None)
-        return [of_module(module), _of_patches(patches) if patches is not None else ""]
+        patcher = getattr(part, "patcher", None)
+        options = [getattr(part, name, None) for name in _CLIP_OPTIONS]
+        return [
+            of_module(module, patcher),
+            _of_patches(patcher) if patcher is not None else "",
+            digest(options) if any(options) else "",
+        ]
     return getattr(part, "identity", type(part).__name__)
 
 

@@ -2,6 +2,7 @@
 
 from comfyui_page import AFTER_TRAINING, open_workflow, reload, run
 from comfyui_server import SMALL
+from safetensors import safe_open
 
 TRAIN = "GDRO_TrainLoRA"
 # The training moves into a subgraph; a copy of it, with other values, stays outside on the same inputs.
@@ -63,3 +64,59 @@ def test_a_training_in_a_subgraph_and_one_outside_keep_apart(page, tmp_path):
     reload(page)
     page.wait_for_function(BOTH_SAY, arg=[TRAIN, ["Step 6 of 6", "Step 4 of 4"]])
     assert page.evaluate(STATUSES, TRAIN) == statuses
+
+
+BLUEPRINT = "Align this model"
+PLACE = """
+async (blueprint) => {
+  await app.loadGraphData(JSON.parse(blueprint), true, true, 'blueprint');
+  const graph = app.graph, holder = graph.nodes[0];
+  const add = (type, values = {}) => {
+    const node = LiteGraph.createNode(type);
+    graph.add(node);
+    for (const [name, value] of Object.entries(values)) {
+      const widget = node.widgets.find(other => other.name === name);
+      widget.value = value;
+      widget.callback?.(value);
+    }
+    return node;
+  };
+  const link = (node, output, input) => node.connect(
+    node.outputs.findIndex(slot => slot.name === output), holder,
+    holder.inputs.findIndex(slot => slot.name === input));
+  const base = add('GDRO_LoadBaseModel', { source: 'bundled' });
+  const comfy = add('GDRO_ModelForComfyUI');
+  base.connect(0, comfy, 0);
+  for (const name of ['model', 'clip', 'vae']) link(comfy, name, name);
+  link(add('GDRO_PromptSet', { 'source.set': 'shapes_train', limit: 6 }), 'prompts', 'prompts');
+  link(add('GDRO_PromptSet', { 'source.set': 'shapes_heldout', limit: 3 }), 'prompts', 'heldout_prompts');
+  link(add('GDRO_CompositionReward'), 'reward', 'reward');
+  holder.connect(holder.outputs.findIndex(slot => slot.name === 'comparison'), add('PreviewImage'), 0);
+  const values = { images_per_prompt: 6, steps: 2, guidance: 1, width: 64, height: 64,
+                   run_name: 'blueprint', training_steps: 4 };
+  for (const [name, value] of Object.entries(values))
+    holder.widgets.find(widget => widget.name === name).value = value;
+  return app.graphToPrompt().then(prompt => Object.values(prompt.output));
+}
+"""
+SHOWN = "() => app.graph.nodes.find(node => node.type === 'PreviewImage').imgs?.length > 0"
+
+
+def test_the_blueprint_aligns_the_model_on_its_wires(page, server, tmp_path):
+    [key] = [
+        k for k, entry in server.get("/global_subgraphs").items() if entry["name"] == BLUEPRINT
+    ]
+    entry = server.get(f"/global_subgraphs/{key}")
+    assert entry["info"]["node_pack"].startswith("custom_nodes.")
+    queued = page.evaluate(PLACE, entry["data"])
+    values = {node["class_type"]: node["inputs"] for node in queued}
+    for sampling in (values["GDRO_GroupRollout"], values["GDRO_EvaluateAlignment"]):
+        assert (sampling["steps"], sampling["width"], sampling["height"]) == (2, 64, 64)
+    assert (values[TRAIN]["steps"], values[TRAIN]["gradient_checkpointing"]) == (4, True)
+    page.screenshot(path=tmp_path / "blueprint.png")
+    run(page)
+    page.wait_for_function(SHOWN, timeout=300_000)
+    page.screenshot(path=tmp_path / "aligned.png")
+    [path] = (server.base / "models" / "loras" / "gdro").glob("blueprint_*.safetensors")
+    with safe_open(path, framework="pt") as file:
+        assert all(name.startswith("diffusion_model.") for name in file.keys())  # noqa: SIM118
