@@ -322,9 +322,10 @@ def bundled():
     }
 
 
-torch.set_num_threads(1)
-for name in families:
-    row = {"refusals": refusals, "identities": identities, "bundled": bundled}.get(
-        name, lambda name=name: measure(name)
-    )()
-    print("GDRO " + json.dumps(row), flush=True)
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name in families:
+        row = {"refusals": refusals, "identities": identities, "bundled": bundled}.get(
+            name, lambda name=name: measure(name)
+        )()
+        print("GDRO " + json.dumps(row), flush=True)
