@@ -14,10 +14,11 @@ from typing import Any
 
 import comfy.model_management
 import comfy.ops
+import comfy.quant_ops
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
-from ...gdro_comfy.models import counting
 from . import kernels
 
 
@@ -29,14 +30,28 @@ class FrozenLinear(torch.autograd.Function):
         ctx: Any, x: Tensor, forward: Callable[[Tensor], Tensor], module: nn.Module
     ) -> Tensor:
         ctx.module = module
-        with torch.no_grad():
+        with torch.no_grad(), _outside_modes(module):
             return forward(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = grads
-        with matrix(ctx.module, grad) as weight:
+        with _outside_modes(ctx.module), matrix(ctx.module, grad) as weight:
             return grad @ weight, None, None
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return type(tensor) in (Tensor, nn.Parameter)
+
+
+def _outside_modes(module: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Run a layer with a packed weight outside of torch's dispatch modes, as ComfyUI-GGUF's need it.
+
+    Those make plain tensors by a constructor that fails in such a mode, and the guard against mutated
+    tensors is one. A linear layer mutates none.
+    """
+    packed = any(p is not None and not _is_plain(p) for p in module._parameters.values())
+    return _disable_current_modes() if packed else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -56,9 +71,17 @@ def matrix(module: nn.Module, like: Tensor) -> Iterator[Tensor]:
         module, dtype=like.dtype, device=like.device, bias_dtype=like.dtype, offloadable=True
     )
     try:
-        yield weight
+        yield _plain(weight, module, like)
     finally:
         comfy.ops.uncast_bias_weight(module, weight, bias, stream)
+
+
+def _plain(weight: Tensor, module: nn.Module, like: Tensor) -> Tensor:
+    """Return a cast weight as a matrix of numbers: quantised ones stay packed where dtypes agree."""
+    if isinstance(weight, comfy.quant_ops.QuantizedTensor):
+        weight = weight.dequantize().to(like.dtype)
+    smoothing = getattr(module, "pre_quant_scale", None)  # of the input, before the matrix
+    return weight if smoothing is None else weight * smoothing.to(like.device, like.dtype)
 
 
 def linear_layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -96,7 +119,7 @@ class Adapters:
         self._pairs = {n: (tensors[f"{n}.lora_A"], tensors[f"{n}.lora_B"]) for n in names}
         with contextlib.ExitStack() as stack:
             for name, module in linear_layers(self.network).items():
-                stack.enter_context(_replaced_forward(module, self._wrap(name, module)))
+                stack.enter_context(replaced_forward(module, self._wrap(name, module)))
             yield
 
     def _wrap(self, name: str, module: nn.Module) -> Callable[..., Tensor]:
@@ -105,7 +128,8 @@ class Adapters:
         def frozen(x: Tensor) -> Tensor:
             if torch.is_grad_enabled() and x.requires_grad:
                 return FrozenLinear.apply(x, forward, module)  # type: ignore[no-any-return]
-            return forward(x)
+            with _outside_modes(module):
+                return forward(x)
 
         def adapted(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             if args or kwargs:
@@ -122,7 +146,7 @@ class Adapters:
 
 
 @contextlib.contextmanager
-def _replaced_forward(module: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
+def replaced_forward(module: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
     """Replace ``forward`` of this very module; one that it had by itself, as bypass LoRAs do, comes back."""
     own = module.__dict__.get("forward")
     module.forward = forward  # type: ignore[method-assign]
@@ -147,10 +171,12 @@ def saveable_weights(network: nn.Module) -> Iterator[None]:
         for module in network.modules():
             for tensors in (module._parameters, module._buffers):
                 for key, tensor in tensors.items():
-                    if tensor is None or id(tensor) in linear or not tensor.is_inference():
+                    if tensor is None or id(tensor) in linear:
+                        continue
+                    if _is_plain(tensor) and not tensor.is_inference():
                         continue
                     restore.append((tensors, key, tensor))
-                    clone = tensor.clone()
+                    clone = _numbers(tensor).clone()
                     tensors[key] = (
                         nn.Parameter(clone, requires_grad=False)
                         if tensors is module._parameters
@@ -160,6 +186,14 @@ def saveable_weights(network: nn.Module) -> Iterator[None]:
     finally:
         for tensors, key, tensor in restore:
             tensors[key] = tensor
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    """Return a tensor of a pack's class, such as GGUF's, as a plain one, if it holds numbers as they are."""
+    if _is_plain(tensor) or isinstance(tensor, comfy.quant_ops.QuantizedTensor):
+        return tensor
+    plain = tensor.as_subclass(Tensor)
+    return plain if plain.is_floating_point() and plain.shape == tensor.shape else tensor
 
 
 @contextlib.contextmanager
@@ -189,99 +223,3 @@ def training_mode() -> Iterator[None]:
     finally:
         comfy.ops.cast_bias_weight = cast
         comfy.model_management.in_training = in_training
-
-
-class _Recompute(torch.autograd.Function):
-    """A block whose activations are computed again in the backward pass.
-
-    ComfyUI's blocks add residuals in place, so what they save may be overwritten before it is used: the
-    second forward pass runs under torch's own guard, which clones a saved tensor when it is mutated.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, run: Callable[..., Any], count: int, *inputs: Any) -> Any:
-        ctx.run, ctx.count = run, count
-        ctx.save_for_backward(*inputs[:count])
-        with torch.no_grad():
-            return run(*(tensor.clone() for tensor in inputs[:count]))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        inputs = [
-            tensor.detach().requires_grad_(tensor.requires_grad) for tensor in ctx.saved_tensors
-        ]
-        with torch.enable_grad(), counting.mutation_guard():
-            outputs = ctx.run(*(tensor.clone() for tensor in inputs))
-            outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
-            pairs = [
-                (output, grad)
-                for output, grad in zip(outputs, grads, strict=True)
-                if grad is not None and isinstance(output, Tensor) and output.requires_grad
-            ]
-            torch.autograd.backward([o for o, _ in pairs], [g for _, g in pairs])
-        return None, None, *(tensor.grad for tensor in inputs)
-
-
-def blocks(network: nn.Module) -> list[nn.Module]:
-    """Return the repeated blocks of a network: the members of its lists of modules."""
-    return [
-        block
-        for module in network.children()
-        if isinstance(module, nn.ModuleList)
-        for block in module
-        if any(True for _ in block.parameters())
-    ]
-
-
-@contextlib.contextmanager
-def recomputed_blocks(network: nn.Module) -> Iterator[None]:
-    """Recompute each block's activations in the backward pass within this context."""
-    with contextlib.ExitStack() as stack:
-        for block in blocks(network):
-            stack.enter_context(_replaced_forward(block, _recomputing(block.forward)))
-        yield
-
-
-def _recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        slots = [("arg", i) for i, a in enumerate(args) if _is_float(a)]
-        slots += [("kwarg", k) for k, a in kwargs.items() if _is_float(a)]
-        tensors = [args[i] if kind == "arg" else kwargs[i] for kind, i in slots]  # type: ignore[index]
-        if not torch.is_grad_enabled() or not tensors:
-            return forward(*args, **kwargs)
-        if any(_hides_gradient(value) for value in (*args, *kwargs.values())):
-            raise RuntimeError("a block takes gradients through an input that is no tensor")
-
-        def call(*values: Tensor) -> Any:
-            positional, named = list(args), dict(kwargs)
-            for (kind, key), value in zip(slots, values, strict=True):
-                if kind == "arg":
-                    positional[key] = value  # type: ignore[index, call-overload]
-                else:
-                    named[key] = value  # type: ignore[index]
-            return forward(*positional, **named)
-
-        # Autograd calls the backward of a function only if an input needs a gradient; the first block's
-        # inputs do not, though its adapters do.
-        anchored = [
-            t if t.requires_grad or i else t.detach().requires_grad_()
-            for i, t in enumerate(tensors)
-        ]
-        return _Recompute.apply(call, len(anchored), *anchored)
-
-    return run
-
-
-def _is_float(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _hides_gradient(value: Any) -> bool:
-    """Return whether a container holds a tensor that needs a gradient, which recomputing would lose."""
-    if isinstance(value, (list, tuple)):
-        return any(_needs_gradient(item) for item in value)
-    return isinstance(value, dict) and any(_needs_gradient(item) for item in value.values())
-
-
-def _needs_gradient(value: Any) -> bool:
-    return value.requires_grad if isinstance(value, Tensor) else _hides_gradient(value)

@@ -95,6 +95,13 @@ def _check_options(model: Any) -> None:
                 "caching nodes do)",
                 "Connect the MODEL from before that node. LoRAs and ModelSampling nodes may stay.",
             )
+    if any(getattr(model, "injections", {}).values()):
+        raise InputError(
+            "model",
+            "a node before this one changes layers while they run (as bypass LoRA loaders do), which "
+            "gradients would not see",
+            "Connect the MODEL from before that node, or apply the LoRA with the plain LoRA loader.",
+        )
     if "model_function_wrapper" in options:
         raise InputError(
             "model",

@@ -43,6 +43,15 @@ def on_device(value: Any, device: torch.device) -> Any:
     return value
 
 
+def with_values(item: Any) -> Any:
+    """Replace tensors on the meta device by ones on the CPU: masks of nothing but tokens, for example."""
+    if isinstance(item, Tensor):
+        return torch.ones(item.shape, dtype=item.dtype) if item.is_meta else item
+    if isinstance(item, dict):
+        return {key: with_values(value) for key, value in item.items()}
+    return [with_values(value) for value in item] if isinstance(item, (list, tuple)) else item
+
+
 def calls(prompts: Sequence[Any], together: bool) -> list[tuple[list[int], list[Any]]]:
     """Group images by prompt: one call of the network takes one CONDITIONING.
 

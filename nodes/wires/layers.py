@@ -40,7 +40,7 @@ def targets(network: nn.Module, target: str, title: str) -> list[str]:
             names.append(name)
     if not names:
         raise InputError(
-            "target",
+            "model",
             f"no {target} layers are known in this {title} network",
             "Report it with the name of the model: its layers have names that are new.",
         )

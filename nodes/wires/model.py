@@ -21,15 +21,10 @@ from ...gdro_comfy.data.runs import SamplerChoice
 from ...gdro_comfy.errors import InputError
 from ...gdro_comfy.models import counting
 from ...gdro_comfy.models.base import AdapterConfig, StepCallback, seeded_noise, without_graph
-from . import checks, identity, layers, path
-from .adapters import (
-    Adapters,
-    linear_layers,
-    recomputed_blocks,
-    saveable_weights,
-    training_mode,
-)
-from .conditioning import calls, detached, on_device, values
+from . import checks, identity, layers, path, probe, sizes
+from .adapters import Adapters, linear_layers, saveable_weights, training_mode
+from .conditioning import calls, detached, on_device, values, with_values
+from .recompute import recomputed_blocks
 
 if TYPE_CHECKING:
     from ...gdro_comfy.data.lora_weights import LoRAWeights
@@ -70,12 +65,14 @@ class NativeFlowModel:
         self.base_version = self.title.lower()
         self.device = model.load_device
         self.dtype = model.model.get_dtype_inference()
+        probe.check_gradients(self.network, self.dtype, self.device)
+        layers.targets(self.network, "attention", self.title)
         self.key_prefix = "diffusion_model."
         self.weights_may_stay_out = True
         self.quantizations: dict[str, float] = {}
         self._config = model.model.model_config.unet_config
-        self.latent_downscale = _downscale(vae, model)
-        self.size_multiple = self.latent_downscale * _patch_side(self._config, self.network)
+        self.latent_downscale = sizes.downscale(vae, model)
+        self.size_multiple = self.latent_downscale * sizes.patch_side(self._config, self.network)
         self.default_size = getattr(vae, "default_size", (1024, 1024))
         self.latent_scale = (1.0, 0.0)
         self._adapters: Adapters | None = None
@@ -255,7 +252,7 @@ class NativeFlowModel:
     def _conditions(self, prompt: list[Any], latents: Tensor) -> dict[str, Any]:
         """Return what ``apply_model`` takes for a prompt and a batch of latents."""
         # Counted passes have no values, which some families look at here.
-        like = torch.zeros(latents.shape) if latents.is_meta else latents
+        prompt, like = with_values([prompt, latents])
         conds = comfy.samplers.encode_model_conds(
             self.base.extra_conds,
             comfy.sampler_helpers.convert_cond(prompt),
@@ -391,21 +388,3 @@ class NativeFlowModel:
     def text_tensors(self, cond: Conditioning) -> tuple[Tensor, Tensor]:
         value = values(cond)[0][0]
         return value[0], value[1]["pooled_output"]
-
-
-def _downscale(vae: Any, model: Any) -> int:
-    """Return the pixels on one side of a latent cell."""
-    own = getattr(vae, "spacial_compression_decode", None)
-    ratio = own() if own is not None else None
-    if isinstance(ratio, int) and ratio > 0:
-        return ratio
-    return int(model.get_model_object("latent_format").spacial_downscale_ratio)
-
-
-def _patch_side(config: dict[str, Any], network: nn.Module) -> int:
-    """Return the latent cells on one side of a patch, 2 where the network does not say."""
-    for name in ("patch_size", "patch_spatial", "patch"):
-        side = config.get(name) or getattr(network, name, None)
-        if side:
-            return max(1, int(max(side[-2:]) if isinstance(side, (list, tuple)) else side))
-    return 2

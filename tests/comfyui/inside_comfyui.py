@@ -8,7 +8,7 @@ import sys
 import types
 
 pack, *arguments = sys.argv[1:]
-sys.argv = [sys.argv[0], "--cpu", "--use-pytorch-cross-attention"]
+sys.argv = [sys.argv[0], "--cpu", "--use-pytorch-cross-attention"]  # the attention of GPUs
 sys.path.insert(0, os.getcwd())
 
 import comfy.options  # noqa: E402

@@ -21,24 +21,14 @@ from gdro_pack.gdro_comfy.data.prompts import Prompt
 from gdro_pack.gdro_comfy.data.runs import SamplerChoice
 from gdro_pack.gdro_comfy.errors import InputError
 from gdro_pack.gdro_comfy.lora import files as lora_files
-from gdro_pack.gdro_comfy.models import flow
+from gdro_pack.gdro_comfy.models import counting, flow
 from gdro_pack.gdro_comfy.models.base import AdapterConfig
 from gdro_pack.nodes.wires import path
 from gdro_pack.nodes.wires.model import NativeFlowModel
-from tiny_networks import GATES, WIDTH, TextEncoder, configuration
+from tiny_networks import GATES, WIDTH, Autoencoder, TextEncoder, configuration
 
 SIZE, STEPS, GUIDANCE, SEEDS = (64, 64), 2, 2.5, (11, 12, 13)
 PROMPTS = (Prompt("a cat"), Prompt("two dogs in a row"))
-
-
-class Autoencoder:
-    """As far as sampling needs one: it says how many pixels a latent cell has."""
-
-    def __init__(self, patcher):
-        self.ratio = patcher.get_model_object("latent_format").spacial_downscale_ratio
-
-    def spacial_compression_decode(self):
-        return self.ratio
 
 
 def network(family):
@@ -101,6 +91,7 @@ def measure(family):
         row["ndim"] = x0.ndim
     with torch.inference_mode(False), torch.enable_grad(), model.active():
         row |= gradients(model, encoded.select(order), x0.clone())
+        row["counted"] = counted(model, encoded, tuple(x0.shape[1:]))
         row["one_step"] = one_step_difference(model, encoded, one_step)
         row |= exported(patcher, model, encoded.select(order))
     after = patcher.model.state_dict()
@@ -113,6 +104,17 @@ def measure(family):
     other = NativeFlowModel(again, clip, Autoencoder(again))
     row["same_identity"] = other.identity == model.identity
     return row
+
+
+def counted(model, encoded, shape):
+    """Return the bytes of a training step, counted on the meta device; 0 where that does not work."""
+    adapter = AdapterConfig(4, 4.0, "attention+mlp")
+    try:
+        return counting.peak_of_step(
+            model.without_values(), shape, 2, adapter, True, encoded.select([0])
+        )
+    except Exception:  # as in training/memory.py, which then goes on without
+        return 0
 
 
 def one_step_difference(model, encoded, sampled):
@@ -230,6 +232,8 @@ def refusals():
     patched.set_model_attn1_patch(lambda q, k, v, extra_options: (q, k, v))
     wrapped = flux.clone()
     wrapped.set_model_unet_function_wrapper(lambda apply_model, options: None)
+    bypassed = flux.clone()
+    bypassed.set_injections("bypass_lora", [object()])
     narrow = Autoencoder(flux)
     narrow.latent_channels = 4
 
@@ -258,6 +262,7 @@ def refusals():
         "used negative": choose("euler", "blurry", 2.0),
         "sdxl": refusal(eps, TextEncoder(), autoencoder),
         "attention patch": refusal(patched, TextEncoder(), autoencoder),
+        "bypass": refusal(bypassed, TextEncoder(), autoencoder),
         "function wrapper": refusal(wrapped, TextEncoder(), autoencoder),
         "vae": refusal(flux, TextEncoder(), narrow),
         "clip": encode(),

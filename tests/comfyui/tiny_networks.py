@@ -178,6 +178,16 @@ class TextEncoder:
         return [[tokens, options]]
 
 
+class Autoencoder:
+    """As far as sampling needs one: it says how many pixels a latent cell has."""
+
+    def __init__(self, patcher):
+        self.ratio = patcher.get_model_object("latent_format").spacial_downscale_ratio
+
+    def spacial_compression_decode(self):
+        return self.ratio
+
+
 def configuration(classes, family):
     """Return ComfyUI's description of the tiny network of a family."""
     config = getattr(classes, family)(dict(NETWORKS[family]))
