@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
 import random
 import re
@@ -14,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from . import prompt_files
 from .files import digest
+from .prompt_files import Row
 
 log = logging.getLogger(__name__)
 
 RELATIONS = ("left of", "right of", "above", "below")
 MAX_PROMPTS = 10_000
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
 _SHIPPED = Path(__file__).parent.parent / "assets" / "prompts"
 _QUOTED = re.compile(r'["“”„]([^"“”„]*)["“”]|«([^«»]*)»|「([^「」]*)」|『([^『』]*)』')
 
@@ -84,6 +83,8 @@ def _read_entry(entry: Any, index: int) -> dict[str, Any]:
     if not isinstance(entry, Mapping) or not _is_word(entry.get("class")):
         raise ValueError(f'{where} needs a "class"')
     count = entry.get("count", 1)
+    if isinstance(count, float) and count.is_integer():
+        count = int(count)  # as tables with gaps have it
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ValueError(f'{where}: "count" must be a whole number from 1, not {count!r}')
     checked: dict[str, Any] = {"class": entry["class"], "count": count}
@@ -148,30 +149,31 @@ def quoted_text(prompt: Prompt) -> list[str]:
     return [text for text in quoted if text]
 
 
-def from_text(text: str, name: str = "text") -> PromptSet:
-    """Read one prompt per line; blank lines and lines that begin with # are skipped."""
-    return _collect(_read_lines(text), name, "text")
+def from_text(text: str, name: str = "text", limit: int = 0) -> PromptSet:
+    """Read one prompt per line; blank lines and lines that begin with # are skipped.
+
+    Args:
+        limit: as for ``PromptSet.limit``; 0 takes all.
+    """
+    return _collect(prompt_files.lines(text, "text"), name, "text", limit)
 
 
-def from_file(path: Path | str) -> PromptSet:
+def from_file(path: Path | str, limit: int = 0) -> PromptSet:
     """Read prompts from a file, in the format of its extension.
 
     - ``.txt``: as ``from_text``;
-    - ``.jsonl``: an object per line, as ``Prompt.from_json`` reads it;
-    - ``.csv``: separated by commas, the first line naming the columns: "text" or "prompt", and
-      optionally "target" and "include" (as JSON).
+    - ``.jsonl``, ``.json``: an object per line or a list, as ``Prompt.from_json`` reads it, or plain prompts;
+    - ``.csv``, ``.tsv``: separated by commas, semicolons or tabs, the first line naming the columns: "text"
+      or "prompt", and optionally "target" and "include" (as JSON).
+
+    Args:
+        limit: as for ``PromptSet.limit``; 0 takes all. Larger files than ``MAX_PROMPTS`` need one.
 
     Raises:
         InputError: the file cannot be read; the message names the line.
     """
     path = Path(path)
-    readers = {".txt": _read_lines, ".jsonl": _read_jsonl, ".csv": _read_csv}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(
-            "file", f"{path.name} is not a kind known here", f"Use one of {', '.join(readers)}."
-        )
-    return _collect(reader(_file_text(path, "file")), path.stem, "file")
+    return _collect(prompt_files.read(path, "file", MAX_BYTES), path.stem, "file", limit)
 
 
 def shipped_names() -> list[str]:
@@ -185,92 +187,37 @@ def shipped(name: str) -> PromptSet:
         raise InputError(
             "set", f"there is no set {name!r}", f"Use one of {', '.join(shipped_names())}."
         )
-    return _collect(_read_jsonl(_file_text(_SHIPPED / f"{name}.jsonl", "set")), name, "set")
+    return _collect(prompt_files.read(_SHIPPED / f"{name}.jsonl", "set", MAX_BYTES), name, "set")
 
 
-def _file_text(path: Path, input_name: str) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(
-                input_name,
-                f"{path.name} has more than {MAX_BYTES // 1024**2} MB",
-                "Use a smaller part of it.",
-            )
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            input_name, f"{path} cannot be read ({error.strerror})", "Choose a file that exists."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            input_name, f"{path.name} is not text in UTF-8", "Save it again as UTF-8 text."
-        ) from error
-
-
-def _read_lines(text: str) -> Iterator[Prompt]:
-    for line in text.splitlines():
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield Prompt(line.strip())
-
-
-def _read_jsonl(text: str) -> Iterator[Prompt]:
-    # splitlines would also break at characters that JSON allows inside a string.
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield _read_row(line, number)
-
-
-def _read_row(line: str, number: int) -> Prompt:
-    try:
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError("it is not an object in {}")
-        return Prompt.from_json(row)
-    except ValueError as error:
-        raise InputError(
-            "file",
-            f"line {number} cannot be used: {error}",
-            'Each line must be like {"text": "two red circles"}.',
-        ) from error
-
-
-def _read_csv(text: str) -> Iterator[Prompt]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        if reader.fieldnames and not {"text", "prompt"} & set(reader.fieldnames):
-            raise ValueError(f"it names no column text or prompt, only {reader.fieldnames}")
-        for row in reader:
-            if None in row:  # where DictReader puts the cells that have no column
-                raise ValueError("it has more cells than the first line; quote text with commas")
-            cells: dict[str, Any] = {k: v for k, v in row.items() if v and v.strip()}
-            for name in {"include", "exclude"} & set(cells):
-                cells[name] = json.loads(cells[name])
-            if cells:
-                yield Prompt.from_json(cells)
-    except (ValueError, csv.Error) as error:
-        # An unterminated row, as after a missing quote, is not counted yet: it begins one line later.
-        line = reader.line_num + isinstance(error, csv.Error)
-        raise InputError(
-            "file",
-            f"line {line} cannot be used: {error}",
-            "The first line names the columns, separated by commas; mend the line, or save again.",
-        ) from error
-
-
-def _collect(prompts: Iterable[Prompt], name: str, input_name: str) -> PromptSet:
-    """Check how many there are, and drop prompts whose text has occurred before."""
+def _collect(rows: Iterable[Row], name: str, input_name: str, limit: int = 0) -> PromptSet:
+    """Drop prompts whose text has occurred before, draw ``limit`` of the others, and count them."""
     kept: dict[str, Prompt] = {}
     repeated = 0
-    for prompt in prompts:
-        if prompt.text in kept:
-            repeated += 1
-        kept.setdefault(prompt.text, prompt)
-        if len(kept) > MAX_PROMPTS:
-            raise InputError(
-                input_name, f"there are more than {MAX_PROMPTS:,} prompts", "Use fewer."
-            )
+    for line, row in rows:
+        try:
+            prompt = Prompt.from_json(row)
+        except ValueError as error:
+            raise prompt_files.unusable(line, error, input_name) from error
+        key = _comparable(prompt.text)
+        repeated += key in kept
+        kept.setdefault(key, prompt)
     if not kept:
         raise InputError(input_name, "there are no prompts in it", "Write one prompt on each line.")
     if repeated:
         log.warning("%s: %d repeated prompts left out", name, repeated)
-    return PromptSet(tuple(kept.values()), name)
+    selection = PromptSet(tuple(kept.values()), name)
+    if limit:
+        selection = selection.limit(limit)
+    if len(selection) > MAX_PROMPTS:
+        raise InputError(
+            input_name,
+            f"there are more than {MAX_PROMPTS:,} prompts ({len(selection):,})",
+            f"Set limit to {MAX_PROMPTS:,} or less: it draws so many at random. Or use fewer.",
+        )
+    return selection
+
+
+def _comparable(text: str) -> str:
+    """Return a prompt without what distinguishes it from another for no reader: kinds of spaces."""
+    return " ".join(text.replace("\u200b", "").replace("\ufeff", "").split())

@@ -20,8 +20,9 @@ def _prompt_set(host: Host, source: dict[str, Any], limit: int) -> tuple[Any]:
     kind = source["source"]
     if kind == "shipped set":
         selection = prompts.shipped(source["set"])
-    elif kind == "text":
-        selection = prompts.from_text(source["text"])
+        return (selection.limit(limit) if limit else selection,)
+    if kind == "text":
+        selection = prompts.from_text(source["text"], limit=limit)
     else:
         files = host.model_files("prompts")
         if source.get("file") not in files:
@@ -30,8 +31,8 @@ def _prompt_set(host: Host, source: dict[str, Any], limit: int) -> tuple[Any]:
                 f"{source.get('file')!r} is not among the prompt files",
                 "Put a .txt, .jsonl or .csv file into ComfyUI's input folder, press R and choose it.",
             )
-        selection = prompts.from_file(files[source["file"]])
-    return (selection.limit(limit) if limit else selection,)
+        selection = prompts.from_file(files[source["file"]], limit)
+    return (selection,)
 
 
 def _group_rollout(
