@@ -41,7 +41,21 @@ management stays in charge. `guidance` on the nodes behind it is the CFG of KSam
 FluxGuidance where the model has that built in. GDRO Group Rollout then offers ComfyUI's samplers, and draws
 what KSampler draws with the same settings and seed.
 
-The trained LoRA has ComfyUI's own names of layers: load it with any LoRA loader, on the same MODEL.""",
+The trained LoRA has ComfyUI's own names of layers: load it with any LoRA loader, on the same MODEL.
+
+| Model | |
+|---|---|
+| FLUX.1, FLUX.2, Chroma, SD3, SD3.5, Qwen-Image, Krea 2, Z-Image, Lumina 2, AuraFlow | works |
+| HiDream-I1, HunyuanImage 2.1, LongCat-Image, OmniGen2, Boogu-Image, Mage-Flow | works |
+| JoyAI-Image, Ideogram 4, Lens, Kandinsky 5 Image, ERNIE-Image, Anima, Cosmos-Predict2 | works |
+| FLUX.1-schnell, Turbo, klein | works, but training loosens what was distilled; use the base |
+| Wan, HunyuanVideo, LTX, Mochi, Kandinsky 5 Video and others | refused: makes videos |
+| Chroma1-Radiance, HiDream-O1, PixelDiT | refused: works on pixels, not on latents |
+| for inpainting, Canny, Depth, refining, upscaling | refused: reads an image besides the text |
+| SD 1.5, SDXL and their kind | refused: predicts no rectified flow |
+| files for bitsandbytes or Nunchaku | refused: no gradients; fp8, int8 and GGUF work |
+
+A model that is missing here is judged by its structure, and the log says so.""",
 }
 TYPICAL = {
     "GDRO_LoadBaseModel": {
@@ -178,6 +192,19 @@ MISTAKES = {
             "`model: this is a … model, which predicts no rectified flow`",
             "SD 1.5, SDXL and models like them cannot be aligned with GDRO. Use SD3.5, FLUX, Chroma, "
             "Qwen-Image or Z-Image.",
+        ),
+        (
+            "`model: this … model …`, such as: makes videos",
+            "The model belongs to a kind that cannot be aligned: see the table above.",
+        ),
+        (
+            "`gradients cannot pass through its layer …`",
+            "The file stores weights in a way that only its own loader reads. Load the same model as bf16, "
+            "fp8, int8 or GGUF.",
+        ),
+        (
+            "`a node before this one changes layers while they run …`",
+            "Apply LoRAs with the plain LoRA loader, not with one that bypasses the weights.",
         ),
         (
             "`model: a node before this one put … onto the MODEL …`",

@@ -134,19 +134,13 @@ class NativeFlowModel:
         for prompt in prompts:
             comfy.model_management.throw_exception_if_processing_interrupted()
             encoded.append(self._encode_text(prompt.text))
-        checks.check_conditioning(self._text_width(), encoded[0])
+        checks.check_conditioning(sizes.text_width(self._config), encoded[0])
         return StructuredConditioning(tuple(encoded))
 
     def _encode_text(self, text: str) -> list[Any]:
         """Encode a prompt as CLIP Text Encode does, onto the CPU."""
         conditioning = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
         return [detached(item) for item in conditioning]
-
-    def _text_width(self) -> int | None:
-        for name in ("context_in_dim", "context_dim", "joint_attention_dim", "cap_feat_dim"):
-            if isinstance(self._config.get(name), int):
-                return self._config[name]
-        return None
 
     @property
     def _guidance_is_embedded(self) -> bool:

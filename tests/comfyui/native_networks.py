@@ -23,7 +23,7 @@ from gdro_pack.gdro_comfy.errors import InputError
 from gdro_pack.gdro_comfy.lora import files as lora_files
 from gdro_pack.gdro_comfy.models import counting, flow
 from gdro_pack.gdro_comfy.models.base import AdapterConfig
-from gdro_pack.nodes.wires import path
+from gdro_pack.nodes.wires import path, sizes
 from gdro_pack.nodes.wires.model import NativeFlowModel
 from tiny_networks import GATES, WIDTH, Autoencoder, TextEncoder, configuration
 
@@ -88,7 +88,7 @@ def measure(family):
         )
         row["sampling"] = float((x0 - drawn).abs().max())
         row["scale"] = float(x0.abs().mean())
-        row["ndim"] = x0.ndim
+        row["text_width"] = sizes.text_width(patcher.model.model_config.unet_config)
     with torch.inference_mode(False), torch.enable_grad(), model.active():
         row |= gradients(model, encoded.select(order), x0.clone())
         row["counted"] = counted(model, encoded, tuple(x0.shape[1:]))

@@ -56,6 +56,11 @@ def test_the_wire_is_left_as_it_was(row):
     assert row["after"] < 1e-6
 
 
+def test_the_width_of_the_text_is_known_so_that_another_clip_is_refused(row):
+    # Those of Krea2 and Lens take several layers of an encoder as one token, HiDream two encoders.
+    assert row["text_width"] == (None if row["family"] in ("HiDream", "Krea2", "Lens") else 48)
+
+
 def test_the_memory_of_a_step_is_counted_beforehand(row):
     # HiDream sends each token to experts by its values; Anima computes in a mode that shapes alone lack.
     assert (row["counted"] > 0) == (row["family"] not in ("Anima", "HiDream"))
