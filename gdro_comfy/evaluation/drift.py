@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..data.conditioning import Conditioning
 from ..models import flow
 from ..models.base import seeded_noise
+from ..models.device_memory import in_parts
 
 if TYPE_CHECKING:
     from ..data.lora_weights import LoRAWeights
@@ -38,16 +41,25 @@ def drift(
     latents = torch.cat([group.latents()[:count] for group in groups])[:_IMAGES]
     owners = torch.arange(len(groups)).repeat_interleave(count)[: len(latents)]
     noise = seeded_noise(range(len(latents)), latents.shape[1:]).to(model.device)
-    total = 0.0
+    total, indices = 0.0, range(len(latents))
     with model.active(), model.with_lora(weights, strength), torch.no_grad():
         encoded = Conditioning.cat([group.conditioning() for group in groups]).to(model.device)
         cond = model.with_guidance(encoded.select(owners), base.run.settings.guidance)
-        for level in _SIGMAS:
+
+        def moved(part: slice, level: float) -> Tensor:
             host.check_cancelled()
-            sigma = torch.full((len(latents),), level, device=model.device)
-            x = flow.interpolate(latents.to(model.device).float(), noise, sigma)
-            moved = model.velocity(x, sigma, cond)
+            x0 = latents[part].to(model.device).float()
+            sigma = torch.full((len(x0),), level, device=model.device)
+            x = flow.interpolate(x0, noise[part], sigma)
+            its = cond.select(indices[part])
+            with_lora = model.velocity(x, sigma, its)
             with model.reference():
-                reference = model.velocity(x, sigma, cond)
-            total += float(flow.velocity_error(moved, reference).mean())
+                return flow.velocity_error(with_lora, model.velocity(x, sigma, its))
+
+        at_once = model.batch_size(base.run.settings.size)
+        for level in _SIGMAS:
+            measured = in_parts(
+                model, partial(moved, level=level), len(latents), at_once, "measuring the drift"
+            )
+            total += float(torch.cat(list(measured)).mean())
     return total / len(_SIGMAS)

@@ -281,6 +281,10 @@ class FlowModel(Protocol):
         """
         ...
 
+    def release(self) -> None:
+        """Move everything off the device; it returns when it is next needed."""
+        ...
+
     def reserve(self, in_bytes: int) -> None:
         """Keep this many bytes of the device free for passes in ``graph``, if weights can stay out."""
         ...

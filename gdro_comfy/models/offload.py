@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from .device_memory import empty_cache, free_bytes
+
 NETWORK, ENCODERS, VAE = "network", "encoders", "vae"
 """The kinds of components."""
 
@@ -42,8 +44,7 @@ class Offloader:
         finally:
             self._depth -= 1
             if self._depth == 0:
-                for kind in tuple(self._on_device):
-                    self._offload(kind)
+                self.release()
 
     def onload(self, kind: str) -> None:
         """Move a component to the device, where it stays until ``active`` ends.
@@ -72,11 +73,15 @@ class Offloader:
             if not already and kind in self._on_device:
                 self._offload(kind)
 
+    def release(self) -> None:
+        """Offload everything; components return when they are next needed."""
+        for kind in tuple(self._on_device):
+            self._offload(kind)
+
     def _offload(self, kind: str) -> None:
         self._move(kind, torch.device("cpu"))
         self._on_device.discard(kind)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        empty_cache(self.device)
 
     def _move(self, kind: str, device: torch.device) -> None:
         for module in self._components[kind]:
@@ -87,15 +92,6 @@ class Offloader:
         """Return whether a component fits beside what is on the device; False if that is unknown."""
         free = free_bytes(self.device)
         return free is not None and free > size_in_bytes(self._components[kind]) + _WORKSPACE
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Return how many bytes PyTorch may still allocate on a device; None if the device cannot tell."""
-    if device.type != "cuda":
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return free + cached
 
 
 def size_in_bytes(modules: Sequence[nn.Module]) -> int:

@@ -261,6 +261,9 @@ class PipelineModel(ABC):
         twin._offloader = Offloader({}, torch.device("cpu"))
         return twin
 
+    def release(self) -> None:
+        self._offloader.release()
+
     def reserve(self, in_bytes: int) -> None:  # noqa: B027
         """Do nothing: all weights of the network are on the device."""
 

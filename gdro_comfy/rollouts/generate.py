@@ -11,6 +11,7 @@ from torch import Tensor
 from ..data.prompts import Prompt
 from ..errors import InputError
 from ..lora import files as lora_files
+from ..models.device_memory import in_parts
 from .sample import image_size
 
 if TYPE_CHECKING:
@@ -53,26 +54,23 @@ def generate(
     sampler = model.resolve_sampler(aligned.sampler() if aligned is not None else None, guidance)
     host.free_memory()
     batch = model.batch_size(size)
-    parts: list[Tensor] = []
     with model.active(), with_lora:
         conditioning = model.encode(prompts)
-        for start in range(0, images, batch):
-            seeds = [seed + i for i in range(start, min(images, start + batch))]
 
-            def on_step(
-                step: int, total: int, _: Tensor, start: int = start, count: int = len(seeds)
-            ) -> None:
+        def sample(part: slice) -> Tensor:
+            seeds = [seed + i for i in range(part.start, part.stop)]
+
+            def on_step(step: int, total: int, _: Tensor) -> None:
                 host.check_cancelled()
-                host.progress(start * total + step * count, images * total, "generating")
+                done = part.start * total + step * len(seeds)
+                host.progress(done, images * total, "generating")
 
-            latents = model.sample(
-                conditioning.select([0] * len(seeds)),
-                seeds,
-                steps,
-                guidance,
-                size,
-                on_step,
-                sampler,
+            cond = conditioning.select([0] * len(seeds))
+            return model.sample(cond, seeds, steps, guidance, size, on_step, sampler)
+
+        parts = []
+        for latents in in_parts(model, sample, images, batch, "sampling"):
+            parts += in_parts(
+                model, lambda p, z=latents: model.decode(z[p]), len(latents), 1, "decoding"
             )
-            parts.append(model.decode(latents))
     return torch.cat(parts)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import torch
 
 from ..data.conditioning import Conditioning
 from ..data.rollout import SAMPLED_WITH, Rollout
@@ -13,6 +16,7 @@ from ..data.runs import Group, Run, RunSettings, SamplerChoice, image_seed
 from ..errors import InputError
 from ..imaging import contact_sheet, to_pil
 from ..lora import files as lora_files
+from ..models.device_memory import in_parts
 from ..time_left import TimeLeft
 
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from ..progress import Progress
 
 _PROMPTS_AT_ONCE = 16
+_DECODED_PIXELS = 2 * 1024 * 1024
+"""Pixels that a VAE decodes at once; one image at least."""
 
 
 @dataclass(frozen=True)
@@ -180,13 +186,25 @@ def encode_prompts(
             group.write_conditioning(source.conditioning())
         elif not group.is_encoded():
             waiting.append(group)
-    for start in range(0, len(waiting), _PROMPTS_AT_ONCE):
+    done = 0
+    for conditioning in _encoded(host, model, [group.prompt for group in waiting]):
+        for index in range(len(conditioning)):
+            waiting[done].write_conditioning(conditioning.select([index]))
+            done += 1
+        host.progress(done, len(waiting), "encoding prompts")
+
+
+def encode_in_parts(host: Progress, model: FlowModel, prompts: Sequence[Prompt]) -> Conditioning:
+    """Encode prompts, some at a time, onto the CPU: text encoders are large, and so is what they compute."""
+    return Conditioning.cat([part.to("cpu") for part in _encoded(host, model, prompts)])
+
+
+def _encoded(host: Progress, model: FlowModel, prompts: Sequence[Prompt]) -> Iterator[Conditioning]:
+    def encode(part: slice) -> Conditioning:
         host.check_cancelled()
-        batch = waiting[start : start + _PROMPTS_AT_ONCE]
-        conditioning = model.encode([group.prompt for group in batch])
-        for index, group in enumerate(batch):
-            group.write_conditioning(conditioning.select([index]))
-        host.progress(start + len(batch), len(waiting), "encoding prompts")
+        return model.encode(prompts[part])
+
+    return in_parts(model, encode, len(prompts), _PROMPTS_AT_ONCE, "encoding prompts")
 
 
 def _sample_batch(
@@ -219,21 +237,27 @@ def sample_images(
 
     Returns:
         Latents ``[n, c, h, w]``, and the n images.
+
+    Raises:
+        InputError: not even one image fits into the device's memory.
     """
+    count, indices = len(seeds), range(len(seeds))
 
-    def on_step(step: int, steps: int, estimate: Tensor) -> None:
-        host.check_cancelled()
+    def sample(part: slice) -> Tensor:
+        return model.sample(
+            conditioning.select(indices[part]),
+            seeds[part],
+            settings.steps,
+            settings.guidance,
+            settings.size,
+            lambda step, steps, estimate: host.check_cancelled(),
+            settings.sampler,
+        )
 
-    latents = model.sample(
-        conditioning,
-        seeds,
-        settings.steps,
-        settings.guidance,
-        settings.size,
-        on_step,
-        settings.sampler,
-    )
-    return latents, to_pil(model.decode(latents))
+    latents = torch.cat(list(in_parts(model, sample, count, count, "sampling")))
+    at_once = max(1, _DECODED_PIXELS // math.prod(settings.size))
+    decoded = in_parts(model, lambda p: model.decode(latents[p]), count, at_once, "decoding")
+    return latents, [image for part in decoded for image in to_pil(part)]
 
 
 def sample_prompts(
@@ -252,7 +276,8 @@ def sample_prompts(
     Yields:
         Batches of latents and images.
     """
-    encoded = model.encode(prompts) if conditioning is None else conditioning.to(model.device)
+    encoded = encode_in_parts(host, model, prompts) if conditioning is None else conditioning
+    encoded = encoded.to(model.device)
     jobs = [
         (number, image_seed(settings.seed, prompt.text, index))
         for number, prompt in enumerate(prompts)

@@ -17,6 +17,7 @@ import torch
 
 from ..errors import InputError
 from ..models import counting
+from ..models.device_memory import free_bytes
 
 if TYPE_CHECKING:
     from ..data.conditioning import Conditioning
@@ -160,10 +161,10 @@ def _check_fits(
 
 def _budget(device: torch.device) -> float | None:
     """Return the bytes that this process may use on the device; None if that is unknown."""
-    if device.type != "cuda":
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return float(free + torch.cuda.memory_reserved(device))
+    free = free_bytes(device)
+    if free is None or device.type != "cuda":
+        return free
+    return float(free + torch.cuda.memory_allocated(device))
 
 
 def reset_peak(device: torch.device) -> None:

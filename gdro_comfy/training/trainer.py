@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..data.files import append_lines, read_lines, write_lines
 from ..errors import InputError
+from ..models.device_memory import is_out_of_memory
 from ..time_left import TimeLeft
 from . import checkpoint, memory
 from .beta_control import BetaControl
@@ -230,8 +231,8 @@ class Trainer:
         while True:
             try:
                 return self._backward(batch, data)
-            except torch.OutOfMemoryError:
-                if self.images_at_once == 1:
+            except Exception as error:
+                if self.images_at_once == 1 or not is_out_of_memory(error):
                     raise
                 self.images_at_once = min(self.images_at_once, batch.rewards.numel()) // 2
                 log.warning("out of memory: going on with %d images at once", self.images_at_once)

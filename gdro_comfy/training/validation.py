@@ -22,7 +22,7 @@ from ..data.trainings import Training, step_sheet
 from ..errors import InputError
 from ..imaging import contact_sheet
 from ..rewards.guard import corrected_score, guard_scale
-from ..rollouts.sample import sample_prompts
+from ..rollouts.sample import encode_in_parts, sample_prompts
 from ..rollouts.scoring import score_images
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class Monitor:
         """Sample and score the validation prompts; their images come prompt after prompt."""
         v, host, count = self.validation, self.host, self.validation.images_per_prompt
         if self._encoded is None:
-            self._encoded = self.model.encode(v.prompts.prompts).to("cpu")
+            self._encoded = encode_in_parts(host, self.model, v.prompts.prompts)
         prompts = [prompt for prompt in v.prompts for _ in range(count)]
         images: list[Image.Image] = []
         for _, batch in sample_prompts(

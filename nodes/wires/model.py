@@ -370,6 +370,9 @@ class NativeFlowModel:
         twin.base._modules = {**self.base._modules, "diffusion_model": twin.network}
         return twin
 
+    def release(self) -> None:
+        comfy.model_management.unload_all_models()
+
     def reserve(self, in_bytes: int) -> None:
         self._reserved = in_bytes
 

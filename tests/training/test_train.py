@@ -54,7 +54,7 @@ def test_the_lora_and_its_history_are_complete(bundled_model, host, rollout):
     assert [e for e, _ in host.events if e == "train_step"] == ["train_step"] * 6
     keys = set(result.tensors())
     assert "transformer.transformer_blocks.0.attn.to_q.lora_A.weight" in keys
-    assert "transformer.transformer_blocks.0.attn.to_q.alpha" in keys
+    assert "transformer.transformer_blocks.0.attn.to_q.lora_B.weight" in keys
 
 
 def test_the_model_is_left_alone(bundled_model, host, rollout):
