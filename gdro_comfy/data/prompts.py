@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from . import prompt_files
+from . import prompt_files, quotes
 from .files import digest
 from .prompt_files import Row
 
@@ -21,7 +20,6 @@ RELATIONS = ("left of", "right of", "above", "below")
 MAX_PROMPTS = 10_000
 MAX_BYTES = 64 * 1024 * 1024
 _SHIPPED = Path(__file__).parent.parent / "assets" / "prompts"
-_QUOTED = re.compile(r'["“”„]([^"“”„]*)["“”]|«([^«»]*)»|「([^「」]*)」|『([^『』]*)』')
 
 
 @dataclass(frozen=True)
@@ -145,8 +143,7 @@ def quoted_text(prompt: Prompt) -> list[str]:
     >>> quoted_text(Prompt('a sign that says "OPEN" over a door'))
     ['OPEN']
     """
-    quoted = ("".join(groups).strip() for groups in _QUOTED.findall(prompt.text))
-    return [text for text in quoted if text]
+    return quotes.quoted(prompt.text)
 
 
 def from_text(text: str, name: str = "text", limit: int = 0) -> PromptSet:

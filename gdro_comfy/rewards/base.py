@@ -106,6 +106,40 @@ class RolloutReward(Reward, Protocol):
         ...
 
 
+_MOST_LEFT_OUT = 0.1
+"""The part of a rollout's prompts that may be left out because a reward cannot judge them."""
+
+
+def judged_prompts(reward: Reward, prompts: Sequence[Prompt]) -> list[bool]:
+    """Return which prompts of a rollout a reward judges, and say how many it leaves out.
+
+    A reward that offers ``check_prompt``, for a single prompt, leaves out those that it refuses, if they are
+    at most a tenth: a set of a thousand may have one without a target. All others refuse the whole set.
+
+    Raises:
+        InputError: the reward cannot judge a prompt, or too many of them.
+    """
+    check = getattr(reward, "check_prompt", None)
+    refused: dict[int, InputError] = {}
+    if check is not None and len(prompts) * _MOST_LEFT_OUT >= 1:
+        for index, prompt in enumerate(prompts):
+            try:
+                check(prompt)
+            except InputError as error:
+                refused[index] = error
+                if len(refused) > len(prompts) * _MOST_LEFT_OUT:
+                    refused = {}
+                    break
+    reward.check_prompts([p for index, p in enumerate(prompts) if index not in refused])
+    if refused:
+        first = next(iter(refused.values()))
+        log.warning(
+            "%s leaves out %d of %d prompts that it cannot judge; the first: %s",
+            reward.name, len(refused), len(prompts), first.found,
+        )  # fmt: skip
+    return [index not in refused for index in range(len(prompts))]
+
+
 def finite_values(name: str, result: RewardResult, descriptions: Sequence[str]) -> np.ndarray:
     """Return the values of a result as float32 ``[n]``; only images that are left out may have NaN.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from .base import Reward, RewardResult, RolloutReward, active, finite_values
+from .base import Reward, RewardResult, RolloutReward, active, finite_values, judged_prompts
 from .formula import Formula
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class CombinedReward:
         """
         for reward in self.rewards:
             if not isinstance(reward, RolloutReward):
-                reward.check_prompts(rollout.prompts)
+                judged_prompts(reward, rollout.prompts)
         parts = np.stack([score(reward) for reward in self.rewards]).astype(np.float64)
         images = [
             f"{group.image_path(index).name} of the prompt {group.prompt.text!r}"

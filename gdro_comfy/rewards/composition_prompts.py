@@ -12,8 +12,11 @@ from .shapes import COLORS, SHAPES
 PHOTO_COLORS = (
     "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white",
 )  # fmt: skip
-NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_COUNTS = {"a": 1, "an": 1, **{word: i for i, word in enumerate(NUMBERS, 1)}}
+NUMBERS = (
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+_COUNTS = {"a dozen": 12, "a": 1, "an": 1, **{word: i for i, word in enumerate(NUMBERS, 1)}}
 _COUNT = rf"(?:({'|'.join(_COUNTS)}|\d+) )?"
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 _PREFIX = re.compile(r"an? (?:picture|photo|image|drawing) (?:of|with) ")
@@ -37,12 +40,36 @@ UNDERSTOOD_NOUNS = (
 # Words that no name of a thing contains.
 _NOT_IN_NAMES = re.compile(
     r"\b(?:in|on|at|with|without|under|over|near|behind|before|by|of|to|from|inside|is|are|no|not|"
-    r"the|that|this|which|while|some|many|several)\b"
+    r"the|that|this|which|while|some|many|several|few|couple|pair|pairs|dozen|dozens|next|top|hundred|"
+    r"thousand|zero|was|were|be|been|has|had|have|"
+    # Colours that this reward does not tell, and shades.
+    r"gray|grey|gold|golden|silver|beige|cyan|magenta|violet|turquoise|teal|maroon|navy|"
+    r"(?:dark|light|pale|bright)(?= )|colou?red|colou?rful|"
+    # Words of style.
+    r"masterpiece|quality|resolution|style|background|lighting|bokeh|photorealistic|realistic|detailed|"
+    r"photograph|photography|hd|uhd|render|trending|cinematic|artstation)\b"
 )
+_COLOR_WORDS = re.compile(rf"\b(?:{'|'.join(PHOTO_COLORS)})\b")
+# Words in -ing, -ed and -ly tell what a thing does or how, save for these names.
+_VERB = re.compile(r"\w+(?:ing|ly|ed)")
+_NAMES = frozenset((
+    "king", "ring", "earring", "string", "wing", "swing", "spring", "ceiling", "building",
+    "painting", "drawing", "clothing", "pudding", "bowling", "dining", "parking", "washing",
+    "sewing", "frying", "swimming", "fishing", "wedding", "living", "cutting", "baking", "rolling",
+    "ironing", "shopping", "sleeping", "serving", "measuring", "mixing", "drinking", "duckling",
+    "dumpling", "sibling", "viking", "fly", "butterfly", "dragonfly", "jelly", "belly", "lily",
+    "bed", "weed", "seed", "shed", "sled", "reed", "feed", "red", "teddy", "ugly", "doily",
+    "family", "trolley", "potted",
+))  # fmt: skip
+_IRREGULAR_VERBS = frozenset((
+    "rang", "sang", "ran", "ate", "sat", "stood", "flew", "swam", "slept", "lay", "fell", "held",
+    "wore", "drove", "rode", "grew", "made", "kept", "sleeps",
+))  # fmt: skip
 _PLURALS = {
     "people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse",
     "geese": "goose", "feet": "foot", "teeth": "tooth", "knives": "knife", "leaves": "leaf",
-    "wolves": "wolf", "loaves": "loaf", "buses": "bus", "shelves": "shelf", "scarves": "scarf",
+    "skises": "skis", "wolves": "wolf", "loaves": "loaf", "buses": "bus", "shelves": "shelf",
+    "scarves": "scarf",
 }  # fmt: skip
 _UNCHANGED = frozenset({"sheep", "fish", "deer", "scissors", "skis", "glasses", "sunglasses"})
 
@@ -91,6 +118,31 @@ def singular(noun: str) -> str:
     return f"{start} {last}".strip()
 
 
+def _check_noun(noun: str, number: int, counted: bool, piece: str, text: str, remedy: str) -> None:
+    """Raise ``InputError`` for what is no name of a thing, or has no clear number."""
+    words = noun.split()
+    plural = _is_plural(words[-1])
+    if not counted or (number == 1 and plural):
+        raise InputError("prompts", f"{piece!r} in {text!r} has no number", remedy)
+    verb = any(
+        (_VERB.fullmatch(word) and word not in _NAMES) or word in _IRREGULAR_VERBS for word in words
+    )
+    # "two girls cooked dinner" has its plural in front; a name has it at its end.
+    inner = any(_is_plural(word) for word in words[:-1])
+    # "orange" alone is a fruit; any other colour without a thing is one of several on one thing.
+    colors = _COLOR_WORDS.search(noun) and noun not in ("orange", "oranges")
+    if verb or inner or colors or (noun == "glasses" and number > 1):
+        raise InputError("prompts", f"{piece!r} in {text!r} is not understood", remedy)
+
+
+def _is_plural(word: str) -> bool:
+    """Return whether a word is a plural that names more than one; "scissors" and "bus" are none."""
+    ends = word.endswith("s") and not word.endswith(("ss", "us", "is", "'s"))
+    return word in _PLURALS or (
+        ends and word not in _UNCHANGED and word not in ("sports", "tennis")
+    )
+
+
 def _parse(text: str, pattern: re.Pattern[str], remedy: str) -> tuple[dict[str, Any], ...]:
     plain = _PREFIX.sub("", " ".join(text.lower().split()).rstrip(" ."), count=1)
     pieces = _LINK.split(plain)  # things and, between them, the words that join them
@@ -104,8 +156,10 @@ def _parse(text: str, pattern: re.Pattern[str], remedy: str) -> tuple[dict[str, 
         number = _COUNTS[count] if count in _COUNTS else int(count or 1)
         if (plural and count is None) or number < 1:
             raise InputError("prompts", f"{piece!r} in {text!r} has no number", remedy)
-        if pattern is _NOUN and count not in (None, "a", "an", "one", "1"):
-            noun = singular(noun)
+        if pattern is _NOUN:
+            _check_noun(noun, number, count is not None or len(pieces) == 1, piece, text, remedy)
+            if number > 1:
+                noun = singular(noun)
         entry = {"class": noun, "count": number}
         if color:
             entry["color"] = color

@@ -34,6 +34,15 @@ _DETECT_MAX_ASPECT = 4  # a thinner image gets margins before it is searched for
 _DETECT_MIN_SIDE = 32
 
 
+_PLAIN_SIGNS = str.maketrans(
+    dict.fromkeys("’‘‛‚´`＇", "'")
+    | dict.fromkeys("“”„‟«»＂″", '"')
+    | dict.fromkeys("–—―−‐‑‒", "-")
+    | {"⁄": "/", "…": "...", "·": "."}
+)
+"""Signs and the plain ones that stand for them on both sides of a comparison."""
+
+
 def levenshtein(a: str, b: str) -> int:
     """Return the fewest insertions, deletions and replacements of a character that turn a into b."""
     row = list(range(len(b) + 1))
@@ -59,10 +68,16 @@ def text_score(read: str, target: str) -> float:
 
 
 def _plain(text: str) -> str:
-    """Return a text in lower case, without spaces and without marks that no image shows."""
+    """Return a text as it is compared: without capitals and spaces, in plain forms of its signs.
+
+    Full-width letters, ligatures and typographic quotes, dashes and ellipses are their plain forms: an image
+    does not tell them apart. Marks that no image shows are left out.
+    """
+    plain = unicodedata.normalize("NFKC", text.translate(_PLAIN_SIGNS))
+    plain = plain.translate(_PLAIN_SIGNS).casefold()  # the first may have brought new signs
     # Cf: joiners and directions; the other two choose between variants of an emoji.
-    visible = (c for c in text if not c.isspace() and unicodedata.category(c) != "Cf")
-    return "".join(c for c in visible if c not in "\ufe0e\ufe0f").lower()
+    visible = (c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
+    return "".join(c for c in visible if c not in "\ufe0e\ufe0f")
 
 
 def targets(prompt: Prompt) -> list[str]:
@@ -91,7 +106,9 @@ class OCRReward:
                 "mode", f"there is no mode {mode!r}", f"Use one of {', '.join(MODES)}."
             )
         self.mode = mode
-        self.settings: dict[str, Any] = {"mode": mode, "engine": _engine_version()}
+        self.settings: dict[str, Any] = {
+            "mode": mode, "engine": _engine_version(), "comparison": 2,
+        }  # fmt: skip
         self._engines: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._letters: set[str] | None = None
@@ -99,24 +116,35 @@ class OCRReward:
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raise ``InputError`` if a prompt has no text that can be read, or if RapidOCR is missing."""
         for prompt in prompts:
-            if not targets(prompt) or not all(map(_plain, targets(prompt))):
-                raise InputError(
-                    "prompts",
-                    f"{prompt.text!r} does not say what must be legible",
-                    'Put it in double quotes, as in: a sign that says "OPEN".',
-                )
+            self._check_target(prompt)
         _import_engine()
-        readable = self._readable_letters()
         for prompt in prompts:
-            letters = set("".join(map(_plain, targets(prompt))))
-            unreadable = sorted(letters - readable) if readable else []
-            if unreadable:
-                raise InputError(
-                    "prompts",
-                    f"{prompt.text!r} has letters that cannot be read here: {' '.join(unreadable)}",
-                    "The engine reads Latin letters, Chinese and Japanese, and common signs. Use other "
-                    "words, or GDRO VLM Reward.",
-                )
+            self._check_letters(prompt)
+
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Raise ``InputError`` if this prompt has no text that can be read; see ``judged_prompts``."""
+        self._check_target(prompt)
+        self._check_letters(prompt)
+
+    def _check_target(self, prompt: Prompt) -> None:
+        if not targets(prompt) or not all(map(_plain, targets(prompt))):
+            raise InputError(
+                "prompts",
+                f"{prompt.text!r} does not say what must be legible",
+                'Put it in double quotes, as in: a sign that says "OPEN".',
+            )
+
+    def _check_letters(self, prompt: Prompt) -> None:
+        readable = self._readable_letters()
+        letters = set("".join(map(_plain, targets(prompt))))
+        unreadable = sorted(letters - readable) if readable else []
+        if unreadable:
+            raise InputError(
+                "prompts",
+                f"{prompt.text!r} has letters that cannot be read here: {' '.join(unreadable)}",
+                "The engine reads Latin letters, Chinese and Japanese, and common signs. Use other "
+                "words, or GDRO VLM Reward.",
+            )
 
     def _readable_letters(self) -> set[str]:
         """Return the recogniser's letters in lower case; empty if it does not tell them."""

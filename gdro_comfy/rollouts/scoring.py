@@ -19,6 +19,7 @@ from ..rewards.base import (
     active,
     announce,
     finite_values,
+    judged_prompts,
 )
 from ..time_left import TimeLeft
 
@@ -76,7 +77,7 @@ def _judge(host: Progress, rollout: Rollout, reward: RolloutReward) -> Rollout:
 
 
 def _score_missing(host: Progress, rollout: Rollout, reward: Reward) -> Rollout:
-    reward.check_prompts(rollout.prompts)
+    judged = judged_prompts(reward, rollout.prompts)
     path = rollout.run.score_file(reward.name, reward.settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A reward may read more of a prompt than its text (objects to count, the word to draw): another
@@ -89,6 +90,13 @@ def _score_missing(host: Progress, rollout: Rollout, reward: Reward) -> Rollout:
         for index in range(rollout.images_per_prompt)
         if scored.get((group.folder.name, index)) != prompt_key
     ]
+    unjudged = {p for p, is_judged in zip(rollout.prompts, judged, strict=True) if not is_judged}
+    if unjudged:
+        left_out = [(group, index) for group, index in missing if group.prompt in unjudged]
+        missing = [(group, index) for group, index in missing if group.prompt not in unjudged]
+        nothing = np.full(len(left_out), np.nan, np.float32)
+        result = RewardResult(nothing, left_out=np.ones(len(left_out), bool))
+        append_lines(path, _rows(reward, left_out, result))
     total = len(rollout.prompts) * rollout.images_per_prompt
     stage, time_left = f"scoring, {reward.name}", TimeLeft(total)
     if missing:
@@ -100,6 +108,8 @@ def _score_missing(host: Progress, rollout: Rollout, reward: Reward) -> Rollout:
         images = [group.image(index) for group, index in batch]
         prompts = [group.prompt for group, _ in batch]
         result = reward.score(images, prompts, host.check_cancelled)
+        if result.left_out is not None:
+            raise RewardError(f"{reward.name} left out an image, which it may not")
         append_lines(path, _rows(reward, batch, result))
         done = total - len(missing) + start + len(batch)
         host.progress(done, total, stage + time_left.suffix(done))
@@ -118,10 +128,6 @@ def _rows(
         f"{group.image_path(index).name} of the prompt {group.prompt.text!r}"
         for group, index in images
     ]
-    if result.left_out is not None and not isinstance(reward, RolloutReward):
-        raise RewardError(
-            f"{reward.name} left out an image, which only rewards for rollouts may do"
-        )
     values = finite_values(reward.name, result, names)
     details = result.details or [{}] * len(images)
     left_out = np.zeros(len(values), bool) if result.left_out is None else result.left_out

@@ -137,6 +137,39 @@ def test_prompts_that_say_more_or_less_are_refused(text):
         parse_nouns(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "include"),
+    [
+        ("twelve eggs", [{"class": "egg", "count": 12}]),
+        ("twenty red apples", [{"class": "apple", "count": 20, "color": "red"}]),
+        ("a dozen eggs", [{"class": "egg", "count": 12}]),
+        ("three skises", [{"class": "skis", "count": 3}]),
+        ("a potted plant and a traffic light", [{"class": "potted plant", "count": 1},
+                                                {"class": "traffic light", "count": 1}]),
+        ("a black bear", [{"class": "bear", "count": 1, "color": "black"}]),
+        ("a dining table, two washing machines", [{"class": "dining table", "count": 1},
+                                                  {"class": "washing machine", "count": 2}]),
+    ],
+)  # fmt: skip
+def test_numbers_and_names_of_two_words(text, include):
+    assert list(parse_nouns(text)) == include
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a black and white cat", "a red and green apple", "a gray cat", "a dark blue car",
+        "a light pink rose", "two dogs and cats", "a dog and cats", "salt and pepper shakers", "a dogs", "dogs", "a couple dogs",
+        "a photo of a dog, masterpiece, best quality", "a dog, a masterpiece", "a dog running",
+        "a running dog", "two girls cooked dinner", "eight phones rang simultaneously", "a dog barks",
+        "two glasses", "thirty dogs", "a hundred dogs", "four bears and two stools provided seating",
+    ],
+)  # fmt: skip
+def test_what_is_no_list_of_things_is_refused_with_the_prompt(text):
+    with pytest.raises(InputError, match=f"in {text!r} (is not understood|has no number)"):
+        parse_nouns(text)
+
+
 def test_singulars():
     singulars = {
         "knives": "knife",

@@ -148,3 +148,36 @@ def test_letters_that_the_engine_cannot_read_are_refused(word, reward):
 
 def test_accents_and_some_other_scripts_are_allowed(reward):
     reward.check_prompts([Prompt('"CAFÉ"'), Prompt('"你好"'), Prompt('"Größe"')])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Joe's Diner", "Joe’s Diner"), ("DON'T WALK", "DON`T WALK"), ("Wait...", "Wait…"), ("A-B", "A–B"),
+        ("50% OFF!", "50% OFF！"), ("Straße", "STRASSE"), ("ﬁsh", "fish"), ("２０２４", "2024"),
+        ('say "HI"', "say “HI”"), ("1/2", "½"),
+    ],
+)  # fmt: skip
+def test_typographic_signs_equal_their_plain_forms_on_both_sides(one, other):
+    assert text_score(one, other) == text_score(other, one) == 1
+
+
+def test_accents_still_count():
+    assert text_score("cafe", "café") == 0.75
+
+
+@pytest.mark.parametrize(
+    ("drawn", "prompt"),
+    [
+        ("LOVE", 'a 12" vinyl record with the word "LOVE" on its label'),
+        ("Joe’s Diner", 'a sign that says "Joe’s Diner"'),
+        ("Wait…", 'a sign "Wait…"'),
+        ("SALE 2024", 'a banner "SALE ２０２４"'),
+        ("OPEN", 'a sign that says \\"OPEN\\"'),
+    ],
+)
+def test_a_perfect_answer_scores_1(reward, drawn, prompt):
+    image = Image.new("RGB", (512, 200), "white")
+    font = ImageFont.load_default(56)
+    ImageDraw.Draw(image).text((30, 60), drawn, fill="black", font=font)
+    assert reward.score([image], [Prompt(prompt)]).values.tolist() == [1.0]

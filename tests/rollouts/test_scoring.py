@@ -16,6 +16,7 @@ from gdro_comfy.rollouts.scoring import score_images, score_rollout
 from gdro_comfy.rollouts.summary import best_and_worst, histogram, strongest_groups, summarise
 
 PROMPTS = from_text("one red circle\ntwo blue squares")
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 CONFIG = RolloutConfig(images_per_prompt=20, steps=1, run_name="trial")
 
 
@@ -212,3 +213,33 @@ def test_a_reward_for_single_images_leaves_none_out(host, rollout):
     images = [rollout.groups()[0].image(0)]
     with pytest.raises(RewardError, match="gave nan"):
         score_images(host, odd, images, [Prompt("one red circle")])
+
+
+class Choosy(RednessReward):
+    """Judges no prompt with these words."""
+
+    def __init__(self, *words):
+        super().__init__()
+        self.words = words
+
+    def check_prompt(self, prompt):
+        if any(word in prompt.text for word in self.words):
+            raise InputError("prompts", f"{prompt.text!r} is not for it", "Use others.")
+
+    def check_prompts(self, prompts):
+        for prompt in prompts:
+            self.check_prompt(prompt)
+
+
+def test_one_prompt_of_many_that_cannot_be_judged_is_left_out_and_counted(
+    bundled_model, host, caplog
+):
+    prompts = from_text("\n".join(f"one red circle and {n} blue square" for n in ("", *NUMBERS)))
+    config = RolloutConfig(images_per_prompt=2, steps=1, run_name="many")
+    rollout = sample_rollout(host, bundled_model, prompts, config)
+    scores = score_rollout(host, rollout, Choosy("seven")).scores()
+    assert np.isnan(scores).sum() == 2
+    assert np.isnan(scores).all(1).tolist().index(True) == 7
+    assert "leaves out 1 of 11 prompts that it cannot judge" in caplog.text
+    with pytest.raises(InputError, match="is not for it"):
+        score_rollout(host, rollout, Choosy("seven", "two"))
