@@ -8,6 +8,7 @@ columns of its matrix.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from ...gdro_comfy.errors import InputError
 from .adapters import linear_layers, matrix
+
+log = logging.getLogger(__name__)
 
 _COLUMNS = 8
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -41,6 +44,8 @@ def check_gradients(network: nn.Module, dtype: torch.dtype, device: torch.device
             raise _refused(name, module, "it is a linear layer whose weight cannot be read")
     seen: set[Hashable] = set()
     for name, module in layers.items():
+        if _is_comfyuis(module) and _is_plain(module.weight):
+            continue
         kind = _kind(module)
         if kind not in seen:
             seen.add(kind)
@@ -53,6 +58,18 @@ def _looks_linear(module: nn.Module) -> bool:
         isinstance(getattr(module, "in_features", None), int)
         and isinstance(getattr(module, "out_features", None), int)
         and any(True for _ in module.parameters(recurse=False))
+    )
+
+
+def _is_comfyuis(module: nn.Module) -> bool:
+    """Return whether a layer is of a class of ComfyUI's, and nobody has replaced what it computes."""
+    return type(module).__module__ == "comfy.ops" and "forward" not in module.__dict__
+
+
+def _is_plain(weight: Any) -> bool:
+    """Return whether a weight holds numbers as they are, fp8 included, or is missing in the file."""
+    return weight is None or (
+        type(weight) in (Tensor, nn.Parameter) and weight.dtype.is_floating_point
     )
 
 
@@ -74,6 +91,7 @@ def _kind(module: nn.Module) -> Hashable:
         tuple(sorted(flags.items())),
         getattr(module, "pre_quant_scale", None) is not None,
         bool(getattr(module, "weight_function", ())),
+        "forward" in module.__dict__,
     )
 
 
@@ -94,6 +112,9 @@ def check_layer(name: str, module: nn.Module, dtype: torch.dtype, device: torch.
         raise
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as problem:
         first = (str(problem).splitlines() or [type(problem).__name__])[0].rstrip(". ")
+        if _is_comfyuis(module):  # it would fail as loudly later, and may work in a loaded model
+            log.warning("layer %s could not be tried before the work: %s", name, first)
+            return
         raise _refused(
             name, module, f"its weight does not multiply as a matrix: {first}"
         ) from problem

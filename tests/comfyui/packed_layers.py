@@ -83,6 +83,13 @@ class WithoutCast(comfy.ops.manual_cast):
         pass
 
 
+class OfAPack(comfy.ops.disable_weight_init):
+    """Layers that compute as ComfyUI's own do."""
+
+    class Linear(comfy.ops.disable_weight_init.Linear):
+        pass
+
+
 class ScaledAside(comfy.ops.manual_cast):
     """Layers with a scale beside the weight."""
 

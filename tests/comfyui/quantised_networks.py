@@ -162,10 +162,10 @@ def measure(name):
         model = model_of(packed_layers.WithoutCast, stored)
     elif name == "no linear class":
         model, meant = model_of(packed_layers.Foreign, weights), weights
-    elif name == "fp32 with a layer in bf16":
-        model, meant = model_of(None, weights), weights
-        with torch.inference_mode():
-            model.network.final_layer.linear.to(torch.bfloat16)  # whose block would cast for it
+    elif name == "a layer in bf16":
+        model = model_of(packed_layers.OfAPack, weights)
+        with torch.inference_mode():  # its block would cast for it
+            model.network.final_layer.linear.to(torch.bfloat16)
         return {"tried": layers_tried(model)}
     elif name == "scaled aside":
         model, meant = model_of(packed_layers.ScaledAside, weights), weights

@@ -13,13 +13,15 @@ EXACT = (
 )
 ROUNDED = ("fp8 scaled", "int8", "int8 convrot", "w4a8", "convrot w4a4")
 """Formats whose layers round their input, too, which the dequantised network does not."""
-MIXED = "fp32 with a layer in bf16"
+OWN_DTYPE = "a layer in bf16"
 REFUSED = ("packed, no cast", "no linear class", "scaled aside")
 
 
 @pytest.fixture(scope="module")
 def measured(comfy_python):
-    rows = run_in_comfyui(comfy_python, "quantised_networks.py", *EXACT, *ROUNDED, MIXED, *REFUSED)
+    rows = run_in_comfyui(
+        comfy_python, "quantised_networks.py", *EXACT, *ROUNDED, OWN_DTYPE, *REFUSED
+    )
     return {row["format"]: row for row in rows}
 
 
@@ -41,12 +43,13 @@ def test_gradients_are_off_by_no_more_than_the_rounding_of_the_inputs(measured, 
 
 def test_one_layer_of_each_way_of_storing_is_tried(measured):
     for name in (*EXACT, *ROUNDED):
-        assert 1 <= measured[name]["tried"] <= 3, name
+        plain = name == "fp8"  # ComfyUI's own layers with numbers as they are need no trial
+        assert measured[name]["tried"] == (0 if plain else 1 if "packed" not in name else 2), name
         assert measured[name]["layers"] > 20
 
 
-def test_layers_of_several_dtypes_pass(measured):
-    assert measured[MIXED]["tried"] == 2
+def test_a_layer_that_computes_in_its_own_dtype_passes(measured):
+    assert measured[OWN_DTYPE]["tried"] == 2
 
 
 def test_layers_that_gradients_cannot_pass_through_are_refused_by_name(measured):
