@@ -66,7 +66,7 @@ def _check_structure(model: Any, name: str) -> None:
         )
     if latent.latent_dimensions == 1:
         raise InputError("model", f"{name} makes no images", "Connect a text-to-image model.")
-    if model.model.concat_keys or _reads_an_image(model):
+    if model.model.concat_keys or _reads_an_image(model, name):
         raise InputError(
             "model",
             f"this {name} model edits or fills in an image that it is given",
@@ -74,12 +74,18 @@ def _check_structure(model: Any, name: str) -> None:
         )
 
 
-def _reads_an_image(model: Any) -> bool:
+def _reads_an_image(model: Any, name: str) -> bool:
     """Return whether a network is given an image besides the latents, as FLUX.1-Canny and -Depth are."""
     latent = model.get_model_object("latent_format")
-    shape = [1, latent.latent_channels, *[1] * (latent.latent_dimensions - 2), 8, 8]
-    noise = torch.zeros(shape)
-    given = model.model.concat_cond(noise=noise, latent_image=noise, device=noise.device)
+    noise = torch.zeros(1, latent.latent_channels, *[1] * (latent.latent_dimensions - 2), 8, 8)
+    try:
+        given = model.model.concat_cond(noise=noise, latent_image=noise, device=noise.device)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            "model",
+            f"this {name} model asks for more than a text ({type(error).__name__}: {error})",
+            "Connect a text-to-image model.",
+        ) from error
     return given is not None
 
 

@@ -66,6 +66,15 @@ class ModelOfAPack(known.Flux):
     """A class that no ComfyUI has."""
 
 
+class AsksForMore(known.Flux):
+    """A class of a pack whose network is given more than a text."""
+
+    def get_model(self, state_dict, prefix="", device=None):
+        model = super().get_model(state_dict, prefix, device)
+        model.concat_cond = lambda **given: given["face"]
+        return model
+
+
 rows = {family.__name__: said(family) for family in known.models}
 variants = {
     "layers": said(known.QwenImage, use_additional_t_cond=True),
@@ -76,6 +85,7 @@ variants = {
     "flux2": said(known.Flux2, guidance_embed=True),
     "depth": said(known.Flux, in_channels=32),
     "of a pack": said(ModelOfAPack),
+    "asks for more": said(AsksForMore),
 }
 report = {
     "classes": rows,

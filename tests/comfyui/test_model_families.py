@@ -60,3 +60,8 @@ def test_a_class_of_another_pack_goes_by_its_structure(found):
     row = found["variants"]["of a pack"]
     assert row["refusal"] == ""
     assert "judged by its structure alone" in row["logged"][0]
+
+
+def test_a_model_that_asks_for_more_than_a_text_is_refused(found):
+    refusal = found["variants"]["asks for more"]["refusal"]
+    assert refusal.startswith("model: this AsksForMore model asks for more than a text (KeyError")
