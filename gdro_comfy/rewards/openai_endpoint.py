@@ -11,6 +11,7 @@ import asyncio
 import functools
 import logging
 import math
+import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from .openai_wire import (
     KEYS_VARIABLE,
     chat_url,
     data_url,
+    error_status,
     is_private_host,
     key_for,
     read_completion,
@@ -38,6 +40,14 @@ log = logging.getLogger(__name__)
 _PATCH = 28  # side of the pixels that one token stands for in common vision encoders
 _LONGEST_WAIT = 600.0
 _BUSY = frozenset({408, 409, 425, 429})  # statuses after which the request may be repeated
+_NO_VISION = re.compile(
+    r"(image|vision|multimodal|mmproj)[^.]{0,60}(not (?:be )?support|unsupported|not loaded|not enabled)"
+    r"|(not support|unsupported|missing|no endpoints|without)[^.]{0,60}(image|vision|multimodal|mmproj)",
+    re.IGNORECASE,
+)
+_NO_CREDIT = re.compile(r"insufficient[ _](quota|credit|balance|funds)", re.IGNORECASE)
+_WRONG_KEY = re.compile(r"api[ _-]?key|unauthori[sz]ed|authenticat", re.IGNORECASE)
+"""Words of servers for faults that last, whatever status they send."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +151,9 @@ class Endpoint:
             try:
                 response = await post(self.url, body, self._headers(), self.config.time_limit)
                 self._reached = True
-                if response.status in (400, 422) and self._leave_out(response.data, unsupported):
+                response = _with_real_status(response)
+                self._check_fault(response)
+                if response.status in (400, 403, 422) and self._leave_out(response, unsupported):
                     continue
                 self._check_status(response)
                 answer = read_completion(response.data)
@@ -206,11 +218,11 @@ class Endpoint:
             del body["logprobs"], body["top_logprobs"]
         return {name: value for name, value in body.items() if name not in self._unsupported}
 
-    def _leave_out(self, data: bytes, unsupported: set[str]) -> bool:
+    def _leave_out(self, response: Response, unsupported: set[str]) -> bool:
         """Leave out of later requests what the server's message names, else what servers often lack.
 
         Args:
-            data: the server's message.
+            response: with the server's message.
             unsupported: what the rejected request already left out.
 
         Returns:
@@ -218,22 +230,57 @@ class Endpoint:
         """
         if self._unsupported - unsupported:
             return True  # another question has found it in the meantime
-        message = data.decode(errors="replace")
+        message = response.data.decode(errors="replace").lower()
         parts = (
             ("max_completion_tokens", "max_tokens"),
+            ("max_tokens", "max_tokens"),
             ("temperature", "temperature"),
             ("top_logprobs", "20 top_logprobs"),
             ("logprobs", "logprobs"),
             ("response_format", "response_format"),
             ("json_schema", "response_format"),
+            ("response_schema", "response_format"),
         )
         named = [part for word, part in parts if word in message and part not in self._unsupported]
         usual = [p for p in ("logprobs", "response_format") if p not in self._unsupported]
-        for part in (named or usual)[:1]:
+        for part in (named or (usual if response.status != 403 else []))[:1]:
             log.info("judge: %s does not support %s; asking without", self.url, part)
             self._unsupported.add(part)
             return True
         return False
+
+    def _check_fault(self, response: Response) -> None:
+        """Raise ``InputError`` for what no repetition mends: no vision, no credit, a wrong key, a size."""
+        if response.status == 200:
+            return
+        message = response.data.decode(errors="replace")
+        status = f"status {response.status} {self._excerpt(response.data)}"
+        if _NO_VISION.search(message):
+            raise InputError(
+                "model",
+                f"it cannot see pictures ({status})",
+                "Choose a model that can, or load its vision part (mmproj) in the server.",
+            )
+        if response.status == 402 or _NO_CREDIT.search(message):
+            raise InputError(
+                "address", f"{self._host} wants to be paid first ({status})",
+                "Add credit to the account of the key, or use another endpoint.",
+            )  # fmt: skip
+        if response.status == 413:
+            raise InputError(
+                "longest_side", f"the pictures are too large for {self._host} ({status})",
+                "Use a smaller longest_side.",
+            )  # fmt: skip
+        if response.status == 400 and _WRONG_KEY.search(message):
+            raise self._key_error(status)
+
+    def _key_error(self, status: str) -> InputError:
+        return InputError(
+            "address",
+            f"{self._host} wants {'another' if self._key() else 'a'} key ({status})",
+            f"Add {self._host}=<key> to ComfyUI's settings (GDRO, keys of judges), or to the "
+            f"environment variable {KEYS_VARIABLE}; never to a workflow.",
+        )
 
     def _check_status(self, response: Response) -> None:
         status = response.status
@@ -243,13 +290,7 @@ class Endpoint:
         if status in _BUSY or status >= 500:
             raise CallError(f"status {status} {message}".rstrip(), response.retry_after)
         if status in (401, 403):
-            raise InputError(
-                "address",
-                f"{self._host} wants {'another' if self._key() else 'a'} key "
-                f"(status {status} {message})",
-                f"Add {self._host}=<key> to ComfyUI's settings (GDRO, keys of judges), or to the "
-                f"environment variable {KEYS_VARIABLE}; never to a workflow.",
-            )
+            raise self._key_error(f"status {status} {message}")
         if 300 <= status < 400:
             raise InputError(
                 "address",
@@ -294,3 +335,9 @@ class Endpoint:
                 "Use an address that begins with https.",
             )
         return key
+
+
+def _with_real_status(response: Response) -> Response:
+    """Return a response with the status of the error in its body, where that came with status 200."""
+    status = error_status(response.data) if response.status == 200 else None
+    return response if status is None else response._replace(status=status)

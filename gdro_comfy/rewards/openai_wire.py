@@ -113,22 +113,60 @@ def read_completion(data: bytes) -> Answer:
         body = json.loads(data)
         choice = body["choices"][0]
         message = choice["message"]
-        text, refusal = message.get("content"), message.get("refusal")
+        text, refusal = _text(message.get("content")), message.get("refusal")
+        thoughts = message.get("reasoning_content") or message.get("reasoning")
         usage = body.get("usage") or {}
         counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        tokens = _tokens((choice.get("logprobs") or {}).get("content") or ())
+        logprobs = choice.get("logprobs") or {}
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         start = " ".join(data[:80].decode(errors="replace").split())
         raise CallError(f"the response is no chat completion ({start!r})") from error
     finish_reason = choice.get("finish_reason")
     if refusal or finish_reason == "content_filter":
         raise Refusal(f"the model refused: {str(refusal or 'content filter')[:200]}")
+    if finish_reason not in (None, "stop", "length", "eos", "stop_sequence", "end_turn"):
+        raise CallError(
+            f"the model stopped with {str(finish_reason)[:40]!r}: {str(text or '')[:120]}"
+        )
+    if not text and finish_reason == "length":
+        raise Refusal("its thoughts used up max_tokens; raise it, or turn the model's thinking off")
+    if not text and thoughts:
+        raise Refusal("the model wrote thoughts and no answer; turn its thinking off")
     if not isinstance(text, str):
         raise CallError("the response has no text")
+    try:
+        tokens = _tokens(logprobs.get("content") or ())
+    except (KeyError, TypeError, ValueError, AttributeError):
+        tokens = ()  # in another form, or with gaps: the score that was written counts
     if "".join(token.text for token in tokens) != text:
         tokens = ()  # as with a reasoning model, whose thoughts are left out of the text
     tokens_in, tokens_out = (count if isinstance(count, int) else 0 for count in counts)
     return Answer(text, tokens, finish_reason == "length", (tokens_in, tokens_out))
+
+
+def _text(content: Any) -> Any:
+    """Return the text of a content, which may be a list of parts; parts of thoughts are left out."""
+    if not isinstance(content, list):
+        return content
+    parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    return "".join(str(part.get("text") or "") for part in parts)
+
+
+def error_status(data: bytes) -> int | None:
+    """Return the status of an error in a body, as some servers send it with status 200; None if it is none.
+
+    It is 500 where the body gives no status.
+    """
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    body = body[0] if isinstance(body, list) and body else body
+    error = body.get("error") if isinstance(body, dict) and not body.get("choices") else None
+    if not error:
+        return None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if type(code) is int and 400 <= code < 600 else 500
 
 
 def _tokens(rows: Sequence[Any]) -> tuple[Token, ...]:

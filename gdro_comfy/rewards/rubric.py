@@ -13,8 +13,20 @@ from typing import Any
 
 from ..errors import InputError
 
-_NUMBER = r"(-?\d+(?:[.,]\d+)?)"
-_THOUGHTS = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
+_NUMBER = r"(-?\d+(?:[.,]\d+)?(?:[eE][-+]?\d{1,2})?)"
+_TAGS = "think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad"
+_THINKING = rf"<(?:\w+:)?(?:{_TAGS})>|\[THINK\]|◁think▷|<\|channel\|>(?:analysis|commentary)"
+_ANSWERING = rf"</(?:\w+:)?(?:{_TAGS})>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>"
+_THOUGHTS = re.compile(rf"(?:{_THINKING}).*?(?:{_ANSWERING}|$)", re.DOTALL | re.IGNORECASE)
+_UNOPENED = re.compile(rf"^.*(?:{_ANSWERING})", re.DOTALL | re.IGNORECASE)
+"""Thoughts whose beginning is part of the question, as some models' templates have it."""
+_OF = re.compile(r"[\s\"'*]*(?:/|(?:out )?of\b)\s*(\d+(?:[.,]\d+)?)", re.IGNORECASE)
+_PERCENT = re.compile(r"\s*(?:%|percent\b)", re.IGNORECASE)
+_RANGE = re.compile(r"\s*(?:-|–|—|~|to\b|or\b)\s*\d", re.IGNORECASE)
+_OF_THE_WHOLE = frozenset(
+    {"overall", "final", "total", "my", "the", "your", "a", "and", "is", "image", "picture"}
+)
+"""What may stand before the name of a score; another word makes it the score of a part."""
 _MIN_PROBABILITY = 0.5  # that scores of the scale must share; with less, the written score counts
 
 
@@ -124,12 +136,16 @@ class Rubric:
     def read(self, answer: Answer) -> dict[str, float]:
         """Return the scores in an answer by name.
 
-        Understood are JSON, lines such as "Score: 4" and, for a single score, a bare number.
+        Understood are JSON, lines such as "Score: 4" and, for a single score, a bare number, after the
+        thoughts of the model. "4/5" counts if 5 is the larger end of the scale, "80%" on a scale from 0 to
+        100; "3-4" is no score. Of an answer that was cut only a score at its very beginning counts.
 
         Raises:
             UnreadableAnswer: a score is missing, off the scale, or truncated.
         """
-        text = _THOUGHTS.sub(lambda match: " " * len(match[0]), answer.text)
+        text = answer.text
+        for thoughts in (_THOUGHTS, _UNOPENED):
+            text = thoughts.sub(lambda match: " " * len(match[0]), text)
         scores = {}
         for name in self.scores:
             match = _named_number(text, name)
@@ -138,13 +154,28 @@ class Rubric:
             may_be_cut = answer.truncated and not self.one_digit
             if match is None or (may_be_cut and match.end(1) == len(text.rstrip())):
                 raise UnreadableAnswer(f"there is no {name} in the answer {_excerpt(answer)}")
+            if answer.truncated and len(self.scores) == 1 and not _is_first(text, match, name):
+                raise UnreadableAnswer(f"the answer {_excerpt(answer)} ends before its score")
             number = float(match[1].replace(",", "."))
+            self._check_form(text[match.end(1) :], name, answer)
             if not self.low <= number <= self.high:
                 raise UnreadableAnswer(
                     f"the {name} {number:g} in {_excerpt(answer)} is off the scale"
                 )
             scores[name] = self._expectation(answer, match.start(1), number)
         return scores
+
+    def _check_form(self, rest: str, name: str, answer: Answer) -> None:
+        """Raise ``UnreadableAnswer`` if what follows a number makes it another one."""
+        whole, wrong = _OF.match(rest), ""
+        if whole and float(whole[1].replace(",", ".")) != self.high:
+            wrong = f"is out of {whole[1]}, while the scale ends at {self.high:g}"
+        elif _PERCENT.match(rest) and (self.low, self.high) != (0, 100):
+            wrong = f"is in percent, while the scale is {self.low:g} to {self.high:g}"
+        elif _RANGE.match(rest):
+            wrong = "is a range"
+        if wrong:
+            raise UnreadableAnswer(f"the {name} in {_excerpt(answer)} {wrong}")
 
     def _bare_number(self, text: str) -> re.Match[str] | None:
         """Return the one number of an answer without names, whatever it says of the scale ("4 out of 5")."""
@@ -183,7 +214,24 @@ def _named_number(text: str, name: str) -> re.Match[str] | None:
     """Return the last "name: number" of a text, in JSON or in words."""
     label = rf"\b{re.escape(name)}\b[\"'*]*(?:\s+score\b)?\s*(?:\([^)\n]*\))?[\"'*]*\s*[:=]"
     matches = list(re.finditer(rf"{label}[\s\"'*\[]*{_NUMBER}", text, re.IGNORECASE))
-    return matches[-1] if matches else None
+    whole = [match for match in matches if _is_of_the_whole(text[: match.start()])]
+    if whole:
+        return whole[-1]
+    return matches[-1] if len({match[1] for match in matches}) == 1 else None
+
+
+def _is_of_the_whole(before: str) -> bool:
+    """Return whether a name after these words is the score of all, not of a part ("composition score")."""
+    words = re.search(r"(\w+)[ \t\"'*_]*$", before)
+    return words is None or words[1].lower() in _OF_THE_WHOLE or '"' in words[0]
+
+
+def _is_first(text: str, match: re.Match[str], name: str) -> bool:
+    """Return whether nothing but the score's name stands before it."""
+    return (
+        re.fullmatch(rf"[\W_]*(?:{re.escape(name)}[\W_]*)?", text[: match.start(1)], re.IGNORECASE)
+        is not None
+    )
 
 
 def _excerpt(answer: Answer) -> str:

@@ -159,7 +159,8 @@ def test_numbers_and_names_of_two_words(text, include):
     "text",
     [
         "a black and white cat", "a red and green apple", "a gray cat", "a dark blue car",
-        "a light pink rose", "two dogs and cats", "a dog and cats", "salt and pepper shakers", "a dogs", "dogs", "a couple dogs",
+        "a light pink rose", "two dogs and cats", "a dog and cats", "salt and pepper shakers",
+        "a dogs", "dogs", "a couple dogs",
         "a photo of a dog, masterpiece, best quality", "a dog, a masterpiece", "a dog running",
         "a running dog", "two girls cooked dinner", "eight phones rang simultaneously", "a dog barks",
         "two glasses", "thirty dogs", "a hundred dogs", "four bears and two stools provided seating",
