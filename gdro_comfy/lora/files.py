@@ -2,7 +2,7 @@
 
 A model of diffusers has ``transformer.<module>.lora_A.weight`` ``[rank, in]`` and ``.lora_B.weight``
 ``[out, rank]``, which ComfyUI and diffusers both read. A model of ComfyUI's wires has
-``diffusion_model.<module>.lora_down.weight`` and ``.lora_up.weight``, which ComfyUI reads for every family.
+``diffusion_model.<module>.lora_A.weight`` and ``.lora_B.weight``, which ComfyUI reads for every family.
 The scale is in B, and no alpha is written: without one every program takes scale 1, while diffusers refuses a
 file for SD3 with a tensor ``.alpha``. Files with ``.alpha``, as older versions wrote them, are read as well.
 """
@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from ..data.aligned import AlignedLoRA
     from ..models.base import FlowModel
 
-_SUFFIXES = {
-    "transformer.": (".lora_A.weight", ".lora_B.weight"),
-    "diffusion_model.": (".lora_down.weight", ".lora_up.weight"),
-}
-"""What precedes a module's name -> what follows it, for the factors A and B."""
+_PREFIXES = ("transformer.", "diffusion_model.")
+_SUFFIXES = ((".lora_A.weight", ".lora_B.weight"), (".lora_down.weight", ".lora_up.weight"))
+"""What precedes and what follows a module's name, for the factors A and B; the first suffixes are written."""
 
 BUNDLED = {
     "bundled: signs (tiny SD3)": Path(__file__).parent.parent
@@ -47,7 +45,7 @@ def to_file_keys(weights: LoRAWeights, prefix: str = "transformer.") -> dict[str
     """
     import torch
 
-    down, up = _SUFFIXES[prefix]
+    down, up = _SUFFIXES[0]
     with torch.inference_mode(False):
         tensors: dict[str, Tensor] = {}
         for name, tensor in weights.tensors.items():
@@ -78,10 +76,11 @@ def from_file_keys(
             no plain LoRA or not finite, or its layers differ in rank or scale.
     """
     down, up = set(), set()
-    for prefix, (a, b) in _SUFFIXES.items():
+    for prefix in _PREFIXES:
         names = [key.removeprefix(prefix) for key in tensors if key.startswith(prefix)]
-        down |= {name.removesuffix(a) for name in names if name.endswith(a)}
-        up |= {name.removesuffix(b) for name in names if name.endswith(b)}
+        for a, b in _SUFFIXES:
+            down |= {name.removesuffix(a) for name in names if name.endswith(a)}
+            up |= {name.removesuffix(b) for name in names if name.endswith(b)}
     if not down or down != up:
         raise InputError(
             "lora",

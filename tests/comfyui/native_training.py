@@ -109,6 +109,28 @@ def merged():
     return {"merged": not torch.equal(before, after), "same": again == model.identity}
 
 
+PIPELINES = {
+    "Flux2": "Flux2Pipeline", "QwenImage": "QwenImagePipeline", "HiDream": "HiDreamImagePipeline",
+}  # fmt: skip
+
+
+def diffusers_keys():
+    """What diffusers' own reader makes of a LoRA of the families whose names it converts."""
+    import diffusers
+
+    rows = {}
+    for family, pipeline in PIPELINES.items():
+        patcher = network(family)
+        model = NativeFlowModel(patcher, TextEncoder(), Autoencoder(patcher))
+        with model.active(), model.adapters(AdapterConfig(2, 4.0, "attention+mlp")) as parameters:
+            weights = LoRAWeights({n: p.detach() for n, p in parameters.items()}, 2, 4.0)
+        tensors = lora_files.to_file_keys(weights, model.key_prefix)
+        read = getattr(diffusers, pipeline).lora_state_dict(dict(tensors))
+        keys = list(read[0] if isinstance(read, tuple) else read)
+        rows[family] = [len(tensors), len(keys), sum(k.startswith("transformer.") for k in keys)]
+    return rows
+
+
 class Redness:
     name, range, settings = "redness", (0.0, 1.0), {}
 
@@ -291,6 +313,7 @@ def interruptions():
 if __name__ == "__main__":
     torch.set_num_threads(1)
     own = {"merged": merged, "roads": roads, "interruptions": interruptions}
+    own["diffusers"] = diffusers_keys
     for name in arguments:
         row = own[name]() if name in own else memory(name)
         print("GDRO " + json.dumps(row), flush=True)

@@ -118,7 +118,7 @@ def test_the_quickstart_runs_on_wires_and_goes_on_from_disk(server):
     [path] = (server.base / "models" / "loras" / "gdro").glob("wired_*.safetensors")
     tensors = load_file(path)
     assert all(key.startswith("diffusion_model.") for key in tensors)
-    assert any(float(value.abs().max()) > 0 for key, value in tensors.items() if "lora_up" in key)
+    assert any(float(value.abs().max()) > 0 for key, value in tensors.items() if "lora_B" in key)
     [record] = (server.base / "output" / "gdro").glob("wired-*/run.json")
     settings = json.loads(record.read_text())
     assert settings["model"]["pipeline"] == "SD3"

@@ -34,3 +34,10 @@ def test_a_cancel_and_an_unloaded_model_leave_the_wire_and_the_result_as_they_ar
         assert (left["hooks"], left["in_training"]) == (0, False)
     assert row["resumed"], "a training that was cancelled ends in another LoRA"
     assert row["other"], "another seed ends in the same LoRA"
+
+
+def test_diffusers_reads_the_lora_of_the_families_whose_names_it_knows(comfy_python):
+    (rows,) = run(comfy_python, "diffusers")
+    assert set(rows) == {"Flux2", "QwenImage", "HiDream"}
+    for written, read, of_the_transformer in rows.values():
+        assert 0 < written <= read == of_the_transformer
