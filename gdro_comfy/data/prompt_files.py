@@ -35,6 +35,8 @@ _OPTIONS = (
 
 _QUOTED_CELL = re.compile(r'(?:^|\t)"(?:[^"]|"")*"(?=[\t\r\n]|\Z)', re.MULTILINE)
 
+_MOST_OPTIONS = 0.1
+
 Row = tuple[int, Mapping[str, Any]]
 """The number of a line, and what stands on it as a field "text" and others."""
 
@@ -69,27 +71,44 @@ def unusable(line: int, reason: object, input_name: str = "file") -> InputError:
 
 
 def lines(text: str, input_name: str) -> Iterator[Row]:
-    """Yield a row for each line; blank ones and those that begin with # are left out, and counted."""
+    """Yield a row for each line; blank ones and those that begin with # are left out, and counted.
+
+    Options of other programs are words of the prompt where few lines have them, as in collections of prompts.
+    Where more than a tenth does, the file was written for that program, and is refused.
+    """
     comments: list[str] = []
+    options: list[str] = []
+    rows: list[Row] = []
     for number, line in enumerate(_LINE_ENDS.split(text), 1):
         line = _SPACES.sub(" ", line).strip()
         if line.startswith("#"):
             comments.append(line)
         elif line:
+            rows.append((number, {"text": line}))
             for pattern, words in _OPTIONS:
                 found = pattern.search(line)
                 if found:
-                    raise InputError(
-                        input_name,
-                        f"line {number} has {words} {found[0].strip()!r} of another program",
-                        "Leave only the prompt on it. Size, steps and guidance are inputs of the nodes.",
+                    options.append(
+                        f"line {number} has {words} {found[0].strip()!r} of another program"
                     )
-            yield number, {"text": line}
+                    break
+    if len(options) > len(rows) * _MOST_OPTIONS:
+        raise InputError(
+            input_name,
+            options[0],
+            "Leave only the prompt on it. Size, steps and guidance are inputs of the nodes.",
+        )
+    if options:
+        log.warning(
+            "%d lines have options of other programs, which are taken for words of the prompt; %s",
+            len(options), options[0],
+        )  # fmt: skip
     if comments:
         log.warning(
             "%d lines that begin with # are left out as comments; the first is %r",
             len(comments), comments[0][:60],
         )  # fmt: skip
+    yield from rows
 
 
 def _decoded(path: Path, input_name: str, most_bytes: int) -> str:

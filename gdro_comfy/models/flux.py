@@ -63,8 +63,9 @@ class FluxModel(PipelineModel):
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Check the prompts with both tokenizers; CLIP, which only gives a summary, may cut one off."""
-        self._check_text(prompts, self.pipeline.tokenizer)
-        self._check_text(prompts, self.pipeline.tokenizer_2, self.text_tokens)
+        clip, t5 = self.pipeline.tokenizer, self.pipeline.tokenizer_2
+        readers = [(clip, clip.model_max_length), (t5, self.text_tokens)]
+        self._check_text(prompts, readers, cut=1)
 
     @without_graph
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _ASSETS = Path(__file__).parent.parent / "assets"
 BUNDLED = {"tiny SD3": "tiny_sd3"}
 """Folders of the bundled models, by the name shown to users."""
-_LEAST_VOCABULARY = 0.9
-"""The part of a text encoder's tokens that its tokenizer has to know; T5's lacks a few that are unused."""
+_LEAST_VOCABULARY = 0.1
+"""The part of an encoder's tokens that its tokenizer has to know; without its files it knows a handful."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -203,7 +203,8 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
         return getattr(torch, name)
     if device.type == "cpu":
         return torch.float32
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    # Older cards only emulate bfloat16, at a fraction of the speed.
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data.conditioning import Conditioning, tensors_of
 from ..errors import InputError
-from . import compiling, counting, fingerprints, lora_layers, merging, quantization
+from . import compiling, counting, fingerprints, lora_layers, merging, prompt_checks, quantization
 from .base import AdapterConfig, StepCallback, seeded_noise, without_graph
 from .offload import ENCODERS, NETWORK, VAE, Offloader, size_in_bytes
 
@@ -107,30 +107,20 @@ class PipelineModel(ABC):
             yield
 
     def _check_text(
-        self, prompts: Sequence[Prompt], tokenizer: Any, limit: int | None = None
+        self, prompts: Sequence[Prompt], readers: Sequence[prompt_checks.Reader], cut: int
     ) -> None:
-        """Refuse text that a tokenizer has no tokens for, or that it would cut off.
+        """Refuse text that the encoders cannot read, or would cut off, and say what they confuse.
 
         Args:
-            limit: the most tokens, start and end included; None for a text that may be cut off.
+            readers: the tokenizers and their lengths.
+            cut: the number of readers, from the first, that may cut a prompt off.
         """
-        for number, prompt in enumerate(prompts, 1):
-            tokens = tokenizer(prompt.text, add_special_tokens=False, truncation=False)["input_ids"]
-            if tokenizer.unk_token_id in tokens:
-                words = [word for word in prompt.text.split() if _unreadable(tokenizer, word)]
-                raise InputError(
-                    "prompts",
-                    f"prompt {number} ({prompt.text!r}) has text this model cannot read: "
-                    + ", ".join(repr(w) for w in words[:5]),
-                    "Use letters, digits and punctuation that the model's tokenizer knows.",
-                )
-            length = len(tokenizer(prompt.text, truncation=False)["input_ids"])
-            if limit is not None and length > limit:
-                raise InputError(
-                    "prompts",
-                    f"prompt {number} ({prompt.text!r}) has {length} tokens",
-                    f"This model reads {limit}, start and end included: shorten the prompt.",
-                )
+        for number, (tokenizer, limit) in enumerate(readers):
+            prompt_checks.check_signs(prompts, tokenizer)
+            if number >= cut:
+                prompt_checks.check_lengths(prompts, tokenizer, limit)
+        prompt_checks.say_which_are_alike(prompts, readers)
+        prompt_checks.say_what_is_literal(prompts)
 
     def with_guidance(self, cond: Conditioning, guidance: float) -> Conditioning:
         return cond
@@ -282,12 +272,6 @@ class PipelineModel(ABC):
 
     def text_tensors(self, cond: Conditioning) -> tuple[Tensor, Tensor]:
         return tensors_of(cond)["hidden"], tensors_of(cond)["pooled"]
-
-
-def _unreadable(tokenizer: Any, word: str) -> bool:
-    """Return whether a tokenizer has no tokens for a word."""
-    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
-    return not ids or tokenizer.unk_token_id in ids
 
 
 def dynamic_shift(scheduler: Any, tokens: int, default_max_shift: float) -> dict[str, float]:

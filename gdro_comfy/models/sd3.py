@@ -56,13 +56,15 @@ class SD3Model(PipelineModel):
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Check the prompts with CLIP's tokenizer and, if there is one, T5's.
 
-        CLIP may cut a long prompt off only if the model has T5.
+        CLIP may cut a long prompt off only if T5 is loaded and reads all of it.
         """
-        tokenizer = self.pipeline.tokenizer
-        limit = tokenizer.model_max_length if self._t5_length == 0 else None
-        self._check_text(prompts, tokenizer, limit)
+        clips = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
+        readers = [(clip, clip.model_max_length) for clip in clips]
+        cut = 0
         if self.pipeline.text_encoder_3 is not None:
-            self._check_text(prompts, self.pipeline.tokenizer_3, self._t5_length)
+            readers.append((self.pipeline.tokenizer_3, self._t5_length))
+            cut = len(clips)
+        self._check_text(prompts, readers, cut)
 
     @without_graph
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:

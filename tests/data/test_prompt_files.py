@@ -67,6 +67,13 @@ def test_options_of_other_programs_are_refused_with_their_line(tmp_path, line, f
         from_file(write(tmp_path, "a.txt", f"a cat\n{line}\n"))
 
 
+def test_a_few_lines_with_options_in_a_collection_are_taken_literally_with_a_word(caplog):
+    lines = [f"a fox {n}" for n in range(19)] + ["a fox --q 2"]
+    assert texts(from_text("\n".join(lines))) == lines
+    assert "1 lines have options of other programs" in caplog.text
+    assert "line 20 has the option '--q'" in caplog.text
+
+
 def test_dashes_and_hashes_inside_a_prompt_are_its_own():
     lines = ["a fox - in snow -- at night", "a well-lit room", "the #1 mug", "a sign: steps ahead"]
     assert texts(from_text("\n".join(lines))) == lines

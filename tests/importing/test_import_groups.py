@@ -144,7 +144,7 @@ def test_all_problems_are_reported_at_once_and_nothing_is_written(bundled_model,
     save(taste / "alone" / "1.png")
     (taste / "alone" / "prompt.txt").write_bytes(b"\xff\xfe\xff")
     save(taste / "one star" / "1.png", (1, 1))
-    (taste / "one star" / "prompt.txt").write_text("ein 猫", encoding="utf-8")
+    (taste / "one star" / "prompt.txt").write_text("一只 猫", encoding="utf-8")
     frames = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
     frames[0].save(taste / "one star" / "2.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(InputError, match="something is wrong with the pictures") as error:
@@ -158,7 +158,7 @@ def test_all_problems_are_reported_at_once_and_nothing_is_written(bundled_model,
         "two_blue_squares: its pictures have 2 prompts",
         "alone/prompt.txt is not text in UTF-8",
         "alone/1.png: there is no prompt.txt",
-        "one star: ('ein 猫') has text this model cannot read",
+        "one star: ('一只 猫') has text this model cannot read",
         "one star/1.png: 1 x 1 pixels would be enlarged 64 times",
         "one star/2.gif: it has 2 frames or pages",
     ):

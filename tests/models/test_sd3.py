@@ -161,7 +161,7 @@ def test_weights_take_gradients_after_loading_in_inference_mode():
     assert not any(t.is_inference() for t in cond.tensors.values())
 
 
-@pytest.mark.parametrize("text", ["一只猫", "a cat 🐈"])
+@pytest.mark.parametrize("text", ["一只猫", "🐈"])
 def test_text_that_the_tokenizer_cannot_read_is_named(model, text):
     with pytest.raises(InputError, match="prompt 1 .*cannot read"):
         model.check_prompts([Prompt(text)])
