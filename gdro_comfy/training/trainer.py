@@ -24,6 +24,7 @@ from ..models.device_memory import is_out_of_memory
 from ..time_left import TimeLeft
 from . import checkpoint, memory
 from .beta_control import BetaControl
+from .loss_scale import LossScale
 from .objectives import Objective, old_policy_decay, top1_error
 from .step import NoisyGroups, measure
 
@@ -81,6 +82,7 @@ class Trainer:
             average: {name: p.detach().clone() for name, p in parameters.items()}
             for average in names
         }
+        self.loss_scale = LossScale(model.dtype)
         self.images_at_once = config.images_at_once or sys.maxsize
         self.beta_control = (
             BetaControl(getattr(objective, "beta", 1.0)) if objective.auto_beta else None
@@ -158,6 +160,8 @@ class Trainer:
         extra = {} if self.beta_control is None else {"spread": self.beta_control.spread}
         if self.reference_cache is not None:
             extra["bank"] = self.reference_cache.errors
+        if self.loss_scale.enabled:
+            extra["loss_scale"] = self.loss_scale.state
         return extra
 
     @contextlib.contextmanager
@@ -191,6 +195,7 @@ class Trainer:
         )
         hit_rate = None if self.reference_cache is None else self.reference_cache.hit_rate(batch)
         diagnostics = self._backward_within_memory(batch, data)
+        self.loss_scale.unscale(self.parameters.values())
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.gradient_clip)
         learning_rate = config.learning_rate_at(self.step)
         finite = bool(norm.isfinite())
@@ -201,8 +206,9 @@ class Trainer:
             self.optimizer.step()
             self._average()
         self.step += 1
+        may_recover = self.loss_scale.update(finite)
         self._mid_step = False
-        self._check_finite(finite)
+        self._check_finite(finite or may_recover)
         return {
             "step": self.step,
             **diagnostics,
@@ -263,7 +269,7 @@ class Trainer:
                 target = target.to(signals.errors.device)
                 result = self.objective.loss(signals, target)
                 share = len(part) / len(batch)
-                backward(result.loss * share)
+                backward(result.loss * share * self.loss_scale.value)
             if cache is not None:
                 cache.put(part, signals.reference)
             errors.append((part.sigma, signals.errors.detach(), signals.reference))
