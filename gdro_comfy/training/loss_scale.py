@@ -1,7 +1,7 @@
 """Scale the loss where activations are float16, so that small gradients do not become zero.
 
-float16 has no numbers between 0 and 6e-8, where most gradients of a velocity error lie. The loss is multiplied
-by a power of two, and the gradients of the adapter, which are float32, are divided by it again.
+float16 has no numbers between 0 and 6e-8, where many gradients of a velocity error lie. The loss is
+multiplied by a power of two, and the gradients of the adapter, which are float32, are divided by it again.
 torch.amp.GradScaler does the same around an optimizer; this loop clips, checks and resumes by itself.
 """
 

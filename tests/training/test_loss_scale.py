@@ -4,8 +4,8 @@ import pytest
 import small_training
 import torch
 
-from gdro_comfy.errors import InputError
 from gdro_comfy.data.prompts import Prompt
+from gdro_comfy.errors import InputError
 from gdro_comfy.models import flow, loading
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
 from gdro_comfy.training import trainer as trainers
