@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,17 @@ if TYPE_CHECKING:
 PROMPTS_FROM = ("caption files", "PNG metadata", "folder names", "typed")
 _CAPTION = "prompt.txt"
 _MAX_CAPTION_BYTES = 64 * 1024
-_RANK = re.compile(r"_[wl]$|^[0-9]{1,9}$", re.IGNORECASE)
+_RANK = re.compile(r"_[wl]$|^(?!0[0-9]{3})[0-9]{1,9}$", re.IGNORECASE)
+"""Names that give an order. Numbers filled with zeros to four digits or more are counters of programs."""
+_COUNTERS = re.compile(r"^0[0-9]{3,8}$")
+_ASKED = "ranking.txt"
+"""A file in the folder that asks for counters to be taken for an order, too."""
+_CAPTIONS = (".txt", ".caption")
+_SYSTEM = frozenset(
+    {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
+)
+_UNSEEN = ("thumbs.db", "desktop.ini")
+"""Folders and files of operating systems, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +120,22 @@ def from_folder(
         InputError: there are no images in it.
     """
     source = ImageSource()
-    files_by_name = {name: _image_paths(path) for name, path in _entries(folder, files=False)}
+    folders = _entries(folder, files=False)
+    system = [name for name, _ in folders if name.lower() in _SYSTEM]
+    if system:
+        source.notes.append(f"{len(system)} folders of the system are left out: {shorten(system)}")
+    folders = [(name, path) for name, path in folders if name.lower() not in _SYSTEM]
+    files_by_name = {name: _image_paths(path) for name, path in folders}
+    source.problems += _deeper(folders)
+    source.notes += _left_out([folder, *(path for _, path in folders)])
+    empty = [name for name, paths in files_by_name.items() if not paths]
     files_by_name = {name: paths for name, paths in files_by_name.items() if paths}
+    if empty and files_by_name:
+        source.notes.append(
+            f"{len(empty)} sub-folders without pictures are left out: {shorten(empty)}"
+        )
     loose = _image_paths(folder)
+    asked = any(name.lower() == _ASKED for name, _ in _entries(folder, files=True))
     if not files_by_name and not loose:
         raise InputError(
             "folder",
@@ -142,7 +166,7 @@ def from_folder(
             texts = [_metadata_prompt(image, source.problems) for image in images]
         else:
             texts = _captions(folder / name, paths, images, source.problems)
-        _add_groups(source, name, paths, images, texts)
+        _add_groups(source, name, paths, images, texts, asked)
     source.problems += _shared_prompts(source.groups)
     return source
 
@@ -179,6 +203,31 @@ def _image_paths(folder: Path) -> list[Path]:
     return [path for _, path in _entries(folder, files=True) if path.suffix.lower() in SUFFIXES]
 
 
+def _deeper(folders: Sequence[tuple[str, Path]]) -> Iterator[str]:
+    """Yield a problem for each sub-folder whose pictures lie in a folder of its own."""
+    for name, path in folders:
+        for inner, deeper in _entries(path, files=False):
+            count = len(_image_paths(deeper)) if inner.lower() not in _SYSTEM else 0
+            if count:
+                yield (
+                    f"{name}: {count} pictures lie in its folder {inner}, which is not read; move them up "
+                    f"into {name}, or choose {name} itself"
+                )
+
+
+def _left_out(folders: Sequence[Path]) -> Iterator[str]:
+    """Yield a note on the files that are neither pictures of a known format nor captions."""
+    kinds: Counter[str] = Counter()
+    for folder in folders:
+        for name, path in _entries(folder, files=True):
+            suffix = path.suffix.lower()
+            if suffix not in SUFFIXES and suffix not in _CAPTIONS and name.lower() not in _UNSEEN:
+                kinds[suffix or "no ending"] += 1
+    if kinds:
+        listed = shorten([f"{suffix} ({count})" for suffix, count in kinds.most_common()])
+        yield f"{sum(kinds.values())} files of other kinds are left out: {listed}"
+
+
 def _metadata_prompt(image: SourceImage, problems: list[str]) -> str | None:
     try:
         if not image.size[0]:
@@ -196,8 +245,14 @@ def _captions(
     folder: Path, paths: Sequence[Path], images: Sequence[SourceImage], problems: list[str]
 ) -> list[str | None]:
     """Return the caption beside each image, or else that of the folder."""
-    shared = _caption(folder / _CAPTION, problems)
-    captions = [_caption(path.with_suffix(".txt"), problems) for path in paths]
+    by_name = {name.lower(): path for name, path in _entries(folder, files=True)}
+
+    def beside(*names: str) -> str | None:
+        path = next((by_name[name.lower()] for name in names if name.lower() in by_name), None)
+        return None if path is None else _caption(path, problems)
+
+    shared = beside(_CAPTION)
+    captions = [beside(*(path.stem + suffix for suffix in _CAPTIONS)) for path in paths]
     for image, text in zip(images, captions, strict=True):
         if text is None and shared is None:
             problems.append(
@@ -232,6 +287,7 @@ def _add_groups(
     paths: Sequence[Path],
     images: Sequence[SourceImage],
     texts: Sequence[str | None],
+    asked: bool,
 ) -> None:
     """Add the groups of a folder: a sub-folder is one group, the folder itself one per prompt."""
     by_text: dict[str, list[int]] = {}
@@ -244,8 +300,15 @@ def _add_groups(
         return
     for text, indices in by_text.items():
         label = name or repr(text)
-        order = ranks([paths[index].stem for index in indices])
-        if order is None:
+        stems = [paths[index].stem for index in indices]
+        counters = all(_COUNTERS.match(stem) for stem in stems)
+        order = ranks([str(int(stem)) for stem in stems] if counters and asked else stems)
+        if order is None and counters:
+            source.notes.append(
+                f"{label}: its names count the pictures and give no order; an empty file {_ASKED} in the "
+                "folder makes them one"
+            )
+        elif order is None:
             ranked = [paths[index].name for index in indices if _RANK.search(paths[index].stem)]
             if ranked:
                 source.notes.append(
@@ -273,9 +336,10 @@ def ranks(stems: Sequence[str]) -> list[int] | None:
     """Return the rank that each file name gives, 0 for the best, or None if they give no order.
 
     Names without their suffix give an order if all end in ``_w`` (better) or ``_l`` (worse), or all are
-    numbers, the lowest being the best; and if not all are equal.
+    numbers, the lowest being the best; and if not all are equal. Numbers with zeros before them, to four
+    digits or more, are counters of programs and give none.
 
-    >>> ranks(["cat_l", "cat_w"]), ranks(["10", "1", "02"]), ranks(["a", "b"])
+    >>> ranks(["cat_l", "cat_w"]), ranks(["10", "1", "02"]), ranks(["0001", "0002"])
     ([1, 0], [2, 0, 1], None)
     """
     matches = [_RANK.search(stem) for stem in stems]
