@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -35,7 +36,8 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         path: the file; its folder must exist.
         write: receives the open temporary file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Two threads, or two computers on one disk, may write the same file at once.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with open(temporary, "wb") as file:
             write(file)

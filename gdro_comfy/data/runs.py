@@ -157,19 +157,33 @@ class Group:
         conditioning.write(self._conditioning)
 
     def add(
-        self, latents: Tensor, images: Sequence[Image.Image], conditioning: Conditioning
+        self,
+        start: int,
+        latents: Tensor,
+        images: Sequence[Image.Image],
+        conditioning: Conditioning,
     ) -> None:
         """Append finished images. They count once the last of these writes is done.
 
         Args:
+            start: index of the first of them, which is the number of those that are finished.
             latents: ``[n, c, h, w]``; stored as float16.
             images: the n decoded images.
             conditioning: the encoded prompt, written unless it is on disk already.
+
+        Raises:
+            InputError: the group has grown or shrunk since these images were begun; nothing is written.
         """
         import torch
 
+        if self.count() != start:
+            raise InputError(
+                "output folder",
+                f"{self.folder} has {self.count()} pictures now, and had {start} when the next were begun",
+                "Something else writes into this run: let it finish, and run again. Nothing was "
+                "overwritten.",
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
-        start = self.count()
         if start == 0:
             write_json(self.folder / "prompt.json", self.prompt.to_json())
             if not self.is_encoded():

@@ -30,9 +30,14 @@ class Training:
         return self.folder.name
 
     @property
+    def run_folder(self) -> Path:
+        """The folder of its run."""
+        return self.folder.parent.parent
+
+    @property
     def run_name(self) -> str:
         """The folder name of its run."""
-        return self.folder.parent.parent.name
+        return self.run_folder.name
 
     @property
     def config(self) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..data.files import digest, write_atomic, write_png
 from ..data.rollout import SAMPLED_WITH, Rollout
+from ..data.run_lock import writing
 from ..data.runs import Run, RunSettings
 from ..errors import InputError
 from ..lora import files as lora_files
@@ -98,37 +99,40 @@ def evaluate(
     settings = RunSettings(
         model.identity, config.steps, config.guidance, size, config.seed, sampler=sampler
     )
-    root, count = training.evaluation_rollouts, config.images_per_prompt
-    base = _rollout(root, "base", settings, prompts, count)
-    rollouts = {"base": base}
-    for number, lora in enumerate(loras, 1):
-        name = "aligned" if number == 1 else f"aligned {number}"
-        rollouts[name] = _rollout(root, "aligned", settings, prompts, count, lora, config.strength)
-    drifts = _sample(host, model, rollouts, weights, config.strength)
+    with writing(training.run_folder):
+        root, count = training.evaluation_rollouts, config.images_per_prompt
+        base = _rollout(root, "base", settings, prompts, count)
+        rollouts = {"base": base}
+        for number, lora in enumerate(loras, 1):
+            name = "aligned" if number == 1 else f"aligned {number}"
+            rollouts[name] = _rollout(
+                root, "aligned", settings, prompts, count, lora, config.strength
+            )
+        drifts = _sample(host, model, rollouts, weights, config.strength)
 
-    scores = {name: _scores(host, rollout, reward, guard) for name, rollout in rollouts.items()}
-    results = tuple(
-        _result(name, reward, guard, rollouts, scores, moved)
-        for name, moved in zip(list(rollouts)[1:], drifts, strict=True)
-    )
-    picture = report.side_by_side(rollouts, config.pictures)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_png(result.picture_path(folder), picture)
-    page = report.page(results, rollouts).encode()
-    write_atomic(folder / "report.html", lambda file: file.write(page))
-    values = {
-        name: {kind: np.round(array.astype(float), 6).tolist() for kind, array in kinds.items()}
-        for name, kinds in scores.items()
-    }
-    result.write(
-        folder,
-        results,
-        settings=record,
-        rewards=values,
-        rollouts=[rollout.run.folder.name for rollout in rollouts.values()],
-        pairs=_pairs(base),
-    )
-    return Evaluation(results, picture, folder)
+        scores = {name: _scores(host, rollout, reward, guard) for name, rollout in rollouts.items()}
+        results = tuple(
+            _result(name, reward, guard, rollouts, scores, moved)
+            for name, moved in zip(list(rollouts)[1:], drifts, strict=True)
+        )
+        picture = report.side_by_side(rollouts, config.pictures)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_png(result.picture_path(folder), picture)
+        page = report.page(results, rollouts).encode()
+        write_atomic(folder / "report.html", lambda file: file.write(page))
+        values = {
+            name: {kind: np.round(array.astype(float), 6).tolist() for kind, array in kinds.items()}
+            for name, kinds in scores.items()
+        }
+        result.write(
+            folder,
+            results,
+            settings=record,
+            rewards=values,
+            rollouts=[rollout.run.folder.name for rollout in rollouts.values()],
+            pairs=_pairs(base),
+        )
+        return Evaluation(results, picture, folder)
 
 
 def _rollout(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..data.files import digest
 from ..data.prompts import MAX_PROMPTS, Prompt
 from ..data.rollout import Rollout
+from ..data.run_lock import writing
 from ..data.runs import Group, Run, RunSettings
 from ..errors import InputError
 from ..imaging import contact_sheet, image_tensor
@@ -90,10 +91,11 @@ def import_groups(
         raise _refusal(problems)
     notes += _resizing_notes(groups, size)
     Run.open(host.output_dir, config.run_name, run.settings)
-    host.emit("rollout", {"run": run.folder.name})
     count = rollout.images_per_prompt
-    if missing:
-        _encode(host, model, missing, len(groups) * count, size)
+    with writing(run.folder):
+        host.emit("rollout", {"run": run.folder.name})
+        if missing:
+            _encode(host, model, missing, count, len(groups) * count, size)
     reward, order = _order_reward(rollout, groups)
     counts = f"{len(groups) * count} pictures in {len(groups)} groups of {count}"
     return ImportResult(rollout, reward, "\n".join([f"{counts}; {order}", *notes]))
@@ -223,10 +225,11 @@ def _encode(
     host: Host,
     model: FlowModel,
     missing: Mapping[Group, Sequence[SourceImage]],
+    count: int,
     total: int,
     size: tuple[int, int],
 ) -> None:
-    """Encode and store the missing images of each group; ``total`` includes the stored ones."""
+    """Encode and store the missing images of each group of ``count``; ``total`` includes stored ones."""
     import torch
 
     batch = model.batch_size(size)
@@ -235,11 +238,12 @@ def _encode(
     with torch.inference_mode(False), model.active():
         encode_prompts(host, model, list(missing))
         for stored, source_images in missing.items():
+            finished = count - len(source_images)
             for start in range(0, len(source_images), batch):
                 host.check_cancelled()
                 images = [_load(image, size) for image in source_images[start : start + batch]]
                 latents = model.encode_images(image_tensor(images))
-                stored.add(latents, images, stored.conditioning())
+                stored.add(finished + start, latents, images, stored.conditioning())
                 done += len(images)
                 preview = contact_sheet(images[:16], 4)
                 host.progress(done, total, f"encoding pictures{time_left.suffix(done)}", preview)

@@ -12,6 +12,7 @@ import torch
 
 from ..data.conditioning import Conditioning
 from ..data.rollout import SAMPLED_WITH, Rollout
+from ..data.run_lock import writing
 from ..data.runs import Group, Run, RunSettings, SamplerChoice, image_seed
 from ..errors import InputError
 from ..imaging import contact_sheet, to_pil
@@ -119,8 +120,9 @@ def sample_rollout(
     )
     run = Run.open(host.output_dir, config.run_name, settings)
     rollout = Rollout(run, tuple(prompts), config.images_per_prompt)
-    host.emit("rollout", {"run": run.folder.name})
-    sample_missing(host, model, rollout, batch_size=config.batch_size, lora=weights)
+    with writing(run.folder):
+        host.emit("rollout", {"run": run.folder.name})
+        sample_missing(host, model, rollout, batch_size=config.batch_size, lora=weights)
     return rollout
 
 
@@ -222,7 +224,12 @@ def _sample_batch(
     )
     for number, group in enumerate(groups):
         rows = [row for row, (owner, _) in enumerate(batch) if owner is group]
-        group.add(latents[rows], [images[row] for row in rows], encoded.select([number]))
+        group.add(
+            batch[rows[0]][1],
+            latents[rows],
+            [images[row] for row in rows],
+            encoded.select([number]),
+        )
     return images
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.files import append_lines, digest, write_lines
 from ..data.rollout import Rollout
+from ..data.run_lock import writing
 from ..data.scores import read_scores
 from ..errors import InputError
 from ..rewards.base import (
@@ -45,10 +46,11 @@ def score_rollout(host: Progress, rollout: Rollout, reward: Reward) -> Rollout:
         InputError: the reward cannot judge one of the prompts.
         RewardError: the reward returned no finite number for an image; names the image.
     """
-    if isinstance(reward, RolloutReward):
-        return _judge(host, rollout, reward)
-    with active(reward):
-        return _score_missing(host, rollout, reward)
+    with writing(rollout.run.folder):
+        if isinstance(reward, RolloutReward):
+            return _judge(host, rollout, reward)
+        with active(reward):
+            return _score_missing(host, rollout, reward)
 
 
 def _judge(host: Progress, rollout: Rollout, reward: RolloutReward) -> Rollout:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data.aligned import AlignedLoRA
 from ..data.files import digest, write_json, write_tensors
 from ..data.lora_weights import LoRAWeights
+from ..data.run_lock import writing
 from ..data.runs import TRAININGS
 from ..data.trainings import Training
 from ..errors import InputError
@@ -69,7 +70,8 @@ def train(
         start_from: a LoRA of this model to go on from, instead of one that changes nothing.
 
     Raises:
-        InputError: the settings do not fit the groups, or no group can teach anything.
+        InputError: the settings do not fit the groups, no group can teach anything, or another process
+            writes into the run.
     """
     objective, config = objective or GDRO(), config or TrainConfig()
     rounds = rounds or Rounds()
@@ -98,57 +100,58 @@ def train(
         log.info("this training is finished already: %s", path)
         steps = _finished_steps(training, config)
         return AlignedLoRA(path, training.folder, steps, model.identity)
-    try:
-        training.folder.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            "output folder", f"{error.filename} cannot be written ({error.strerror})",
-            "Make it writable, or choose another output folder.",
-        ) from error  # fmt: skip
-    write_json(training.config, record)
+    with writing(rollout.run.folder):
+        try:
+            training.folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                "output folder", f"{error.filename} cannot be written ({error.strerror})",
+                "Make it writable, or choose another output folder.",
+            ) from error  # fmt: skip
+        write_json(training.config, record)
 
-    def write(file: Path, weights: Mapping[str, Tensor]) -> None:
-        lora = LoRAWeights(weights, config.adapter.rank, config.adapter.alpha)
-        header = metadata.header(file.stem, model, record)
-        write_tensors(file, lora_files.to_file_keys(lora, model.key_prefix), header)
+        def write(file: Path, weights: Mapping[str, Tensor]) -> None:
+            lora = LoRAWeights(weights, config.adapter.rank, config.adapter.alpha)
+            header = metadata.header(file.stem, model, record)
+            write_tensors(file, lora_files.to_file_keys(lora, model.key_prefix), header)
 
-    def write_step(trainer: Trainer) -> None:
-        file = path.with_name(f"{path.stem}_step{trainer.step:05d}.safetensors")
-        write(file, trainer.result())
+        def write_step(trainer: Trainer) -> None:
+            file = path.with_name(f"{path.stem}_step{trainer.step:05d}.safetensors")
+            write(file, trainer.result())
 
-    watchers: list[Watcher] = [Previews(rollout, config.preview_every)]
-    monitor = None
-    if validation is not None:
-        monitor = Monitor(host, model, validation, rollout.run.settings, training)
-        watchers.append(monitor)
-    watchers.append(CommandWatcher(training.folder, write_step))
-    host.free_memory()
-    group_size = objective.group_size or rollout.images_per_prompt
-    planned = memory.plan(host, model, rollout, group_size, config)
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        model.active(),
-        model.adapters(config.adapter, config.seed) as parameters,
-        model.checkpointed(config.gradient_checkpointing),
-        model.compiled(config.torch_compile),
-    ):
-        if start is not None:
-            start.copy_to(parameters)
-        cache = None
-        if config.reference_draws:
-            cache = ReferenceCache(
-                len(rollout.prompts), config.reference_draws, rollout.images_per_prompt
+        watchers: list[Watcher] = [Previews(rollout, config.preview_every)]
+        monitor = None
+        if validation is not None:
+            monitor = Monitor(host, model, validation, rollout.run.settings, training)
+            watchers.append(monitor)
+        watchers.append(CommandWatcher(training.folder, write_step))
+        host.free_memory()
+        group_size = objective.group_size or rollout.images_per_prompt
+        planned = memory.plan(host, model, rollout, group_size, config)
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            model.active(),
+            model.adapters(config.adapter, config.seed) as parameters,
+            model.checkpointed(config.gradient_checkpointing),
+            model.compiled(config.torch_compile),
+        ):
+            if start is not None:
+                start.copy_to(parameters)
+            cache = None
+            if config.reference_draws:
+                cache = ReferenceCache(
+                    len(rollout.prompts), config.reference_draws, rollout.images_per_prompt
+                )
+            trainer = Trainer(
+                host, model, objective, planned, parameters, training, tuple(watchers), cache
             )
-        trainer = Trainer(
-            host, model, objective, planned, parameters, training, tuple(watchers), cache
-        )
-        _run(trainer, rollout, scores, rounds, reward)
-        weights = trainer.result()
-        write(path, weights if monitor is None else monitor.best(weights))
-    write_json(training.done, {"lora": path.name, "steps": trainer.step})
-    return AlignedLoRA(path, training.folder, trainer.step, model.identity)
+            _run(trainer, rollout, scores, rounds, reward)
+            weights = trainer.result()
+            write(path, weights if monitor is None else monitor.best(weights))
+        write_json(training.done, {"lora": path.name, "steps": trainer.step})
+        return AlignedLoRA(path, training.folder, trainer.step, model.identity)
 
 
 def _run(

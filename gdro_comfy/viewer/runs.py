@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import digest, read_lines, write_json
+from ..data.run_lock import writing
 from ..data.runs import GROUPS, RECORD, SCORES, TRAININGS
 from ..data.trainings import Training, step_sheet
 
@@ -205,8 +206,13 @@ def delete(output_dir: Path, name: str) -> None:
     """Delete a run with its groups, scores and trainings; finished LoRA files are elsewhere and stay.
 
     The folder is renamed first, so that an interrupted deletion leaves no part of a run in the list.
+
+    Raises:
+        InputError: another process writes into it.
     """
     folder = find(output_dir, name)
+    with writing(folder):  # Windows renames no folder with an open file, so the lock is only tried
+        pass
     doomed = folder.with_name(f".deleted-{digest([name, os.getpid()], 8)}")
     shutil.rmtree(doomed, ignore_errors=True)
     os.replace(folder, doomed)

@@ -20,7 +20,10 @@ def settings(**changes):
 def add(group, count):
     images = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(count)]
     group.add(
-        torch.randn(count, 16, 2, 2), images, BatchedConditioning({"hidden": torch.ones(1, 3)})
+        group.count(),
+        torch.randn(count, 16, 2, 2),
+        images,
+        BatchedConditioning({"hidden": torch.ones(1, 3)}),
     )
 
 
