@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class InputError(ValueError):
     """An input that cannot be used.
@@ -31,3 +33,8 @@ class WaitingForUser(InputError):
     def __init__(self, input_name: str, found: str, remedy: str, note: str) -> None:
         super().__init__(input_name, found, remedy)
         self.note = note
+
+
+def install_command(*packages: str) -> str:
+    """Return the command that installs packages into the Python that runs this, such as ComfyUI's."""
+    return f'"{sys.executable}" -m pip install {" ".join(packages)}'

@@ -203,6 +203,8 @@ def run(
 
     stages = stages or all_stages()
     order = check(graph, stages)
+    for node_id in order:
+        _check_needs(graph[node_id], stages[graph[node_id].class_type])
     done: dict[str, list[list[Any]]] = {}
     with torch.inference_mode():
         for node_id in order:
@@ -229,6 +231,17 @@ def run(
         )
         for node_id, outputs in done.items()
     }
+
+
+def _check_needs(node: Node, stage: Stage) -> None:
+    """Ask a stage for what it lacks, before any node has run."""
+    first = stage.inputs[0].name if stage.inputs else ""
+    value = node.inputs.get(first)
+    if stage.check is not None and value is not None and not isinstance(value, Link):
+        try:
+            stage.check(value)
+        except InputError as error:
+            raise _at(node, error) from error
 
 
 def _run_on_lists(stage: Stage, host: Host, flat: Mapping[str, list[Any]]) -> list[list[Any]]:

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.prompts import Prompt, quoted_text
-from ..errors import InputError
+from ..errors import InputError, install_command
 from .base import RewardResult, naming_image
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MODES = ("auto", "line", "detect")
-_INSTALL = 'Install it with: pip install "comfyui-gdro[ocr]"'
 _LINE_MAX_SIDE = 128  # pixels up to which "auto" takes an image for one line
 # The recogniser sees 48 pixels of height. A sign in a square image is read far better when the image is
 # stretched to twice its width (99 instead of 92 of 100 drawn words), and padding to the engine's usual
@@ -226,17 +225,26 @@ def _engine_version() -> str:
         return "rapidocr, not installed"
 
 
+def check_engine() -> None:
+    """Raise ``InputError`` if RapidOCR cannot be used, with the command that installs it."""
+    _import_engine()
+
+
+def _install() -> str:
+    return f"Install it and restart: {install_command('rapidocr', 'onnxruntime')}"
+
+
 def _import_engine() -> Any:
     """Return the module rapidocr, or raise an ``InputError`` that says how to install it."""
     try:
         import onnxruntime  # noqa: F401  rapidocr itself imports it only when it reads
         import rapidocr
     except ImportError as error:
-        raise InputError("reward", f"RapidOCR cannot be used ({error})", _INSTALL) from error
+        raise InputError("reward", f"RapidOCR cannot be used ({error})", _install()) from error
     models = Path(rapidocr.__file__).parent / "models"
     if not any(models.glob("*rec*.onnx")):
         raise InputError(
-            "reward", "this RapidOCR comes without its models and would download them", _INSTALL
+            "reward", "this RapidOCR comes without its models and would download them", _install()
         )
     return rapidocr
 

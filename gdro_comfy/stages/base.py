@@ -86,6 +86,8 @@ class Stage:
         search_aliases: other words under which the node can be found.
         watches: names of files in run folders; the stage runs again if one of them changes.
         category: the node menu below "GDRO".
+        check: raises ``InputError`` for what the stage lacks, such as a library; called with the value of the
+            first input before anything of the graph runs.
     """
 
     run: Callable[..., tuple[Any, ...]]
@@ -98,6 +100,7 @@ class Stage:
     search_aliases: tuple[str, ...] = ()
     watches: tuple[str, ...] = ()
     category: str = ""
+    check: Callable[[Any], None] | None = None
 
     @property
     def takes_lists(self) -> bool:

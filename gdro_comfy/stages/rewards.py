@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
 from ..imaging import image_tensor
 from .base import Input, Output, Stage
 from .shared import judge_folder
@@ -16,6 +17,14 @@ def _ocr_reward(host: Host, mode: str) -> tuple[Any]:
     from .. import rewards
 
     return (rewards.create("ocr", mode=mode),)
+
+
+def _check_ocr(mode: str) -> None:
+    from ..rewards import ocr
+
+    if mode not in ocr.MODES:
+        raise InputError("mode", f"{mode!r} is unknown", f"Choose one of: {', '.join(ocr.MODES)}.")
+    ocr.check_engine()
 
 
 def _detector(host: Host, chosen: dict[str, Any]) -> Any:
@@ -122,6 +131,7 @@ _DETECTOR = Input(
 
 OCR_REWARD = Stage(
     run=_ocr_reward,
+    check=_check_ocr,
     display_name="GDRO OCR Reward",
     category="rewards",
     description=(

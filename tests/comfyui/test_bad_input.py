@@ -57,3 +57,22 @@ def test_after_an_error_the_next_run_works(server):
     error_of(server, graph)
     change(graph, ROLLOUT, {"width": 64})
     server.run(graph)
+
+
+def test_what_a_reward_lacks_is_said_when_the_graph_is_queued(server):
+    """On the reward's node and before anything has run; ComfyUI goes on with what does not need it."""
+    graph = quickstart("late")
+    reward = node_id(graph, "GDRO_CompositionReward")
+    graph[reward] = {"class_type": "GDRO_OCRReward", "inputs": {"mode": "aloud"}}
+
+    def queue():
+        _, answer = server.post("/prompt", {"prompt": graph})
+        if "prompt_id" in answer:
+            server.post("/interrupt", {"prompt_id": answer["prompt_id"]})
+            server.wait(answer["prompt_id"])
+        return answer["node_errors"]
+
+    [error] = queue()[reward]["errors"]
+    assert "'aloud' is unknown. Choose one of: auto, line, detect." in error["details"]
+    graph[reward]["inputs"]["mode"] = "auto"
+    assert queue() == {}

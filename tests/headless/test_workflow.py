@@ -1,6 +1,8 @@
 """Workflow files without ComfyUI: both formats, what runs, and what is refused."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -241,3 +243,13 @@ def test_defaults_are_filled_in():
     assert complete((KIND,), {"kind": {"kind": "fancy"}}) == {
         "kind": {"kind": "fancy", "size": 3, "look": "red"}
     }
+
+
+def test_a_missing_library_is_refused_before_anything_is_drawn(host, monkeypatch):
+    """The OCR reward stands behind the rollout in the graph, and is asked first all the same."""
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    graph = workflow.load(Path(__file__).parents[2] / "workflows" / "teach_it_to_write.json")
+    with pytest.raises(InputError, match="RapidOCR cannot be used .*-m pip install rapidocr"):
+        workflow.run(graph, host)
+    assert not list(host.output_dir.rglob("*"))
+    assert not host.events

@@ -69,7 +69,7 @@ def test_the_message_about_a_missing_engine_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     with pytest.raises(InputError) as error:
         OCRReward().check_prompts([Prompt('"A"')])
-    assert 'pip install "comfyui-gdro[ocr]"' in str(error.value)
+    assert f'"{sys.executable}" -m pip install rapidocr onnxruntime' in str(error.value)
 
 
 def test_drawn_signs_are_read(reward):
