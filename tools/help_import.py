@@ -17,6 +17,9 @@ input/taste/
 judge: connect it to GDRO Score Rollout and train with a temperature of 0, which uses the order alone. If a
 prompt's file names give no order, score the groups with any other reward.
 
+Numbers with zeros before them, such as `00001.png`, count the pictures of a program and give no order. An
+empty file `ranking.txt` in the folder makes them one.
+
 **Prompts.** *caption files*: `prompt.txt` in the sub-folder, or a `.txt` file with the name of each picture;
 all captions in a sub-folder must agree. *PNG metadata*: the text of the CLIPTextEncode node that leads to the
 samplers; if samplers have different prompts, or other nodes mix them, a message says so. *folder names*: `_`
@@ -24,10 +27,23 @@ stands for a space. *typed*: one line for each sub-folder. In a folder without s
 same prompt form a group, so you can import the files of ComfyUI's own Save Image as they are, also from a
 folder in `output` (*NAME [output]*).
 
+| Metadata | |
+|---|---|
+| PNG, WebP and JPEG with ComfyUI's graph | read |
+| CLIPTextEncode, also for SDXL, SD3, FLUX, HiDream; text nodes of ComfyUI, switches, ControlNet | followed |
+| Lumina 2, whose encoder adds a text of its own | refused |
+| wildcards, captions, combined or emptied prompts, any unknown node | refused with its name |
+| pictures that started from another picture (img2img, inpainting, Redux, Kontext) | refused |
+| comments, and choices in braces, in the text | refused |
+| A1111, Forge, InvokeAI, NovelAI | refused; use caption files |
+
 **Pictures.** PNG, JPEG, WebP, BMP, TIFF and GIF. Each picture is scaled until it covers the size, and the
 excess is cropped equally on both sides. Transparent parts become white, 16 bits become 8, and the EXIF
 rotation is applied. Animated, damaged and duplicate pictures, and those that would be enlarged more than 4
 times, are refused before anything is encoded, all in one message. Links are not followed.
+
+Other formats (AVIF, HEIC, JPEG XL), folders of the system and sub-folders without pictures are left out, and
+the summary counts them. Pictures that lie deeper than one sub-folder are a problem that is named.
 
 **Groups** all have the same size. With `images_per_prompt` at 0, all groups are cut to the smallest; with a
 number, smaller groups are left out. The cut picks evenly from the order and keeps the best and the worst. Use

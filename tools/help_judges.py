@@ -30,6 +30,18 @@ the probabilities of its tokens, the reward is the expected score (3.8, 4.1, ...
 to 9, such as 1 to 5, and works best without `reason`. vLLM, LM Studio and OpenAI return them, and local
 models always do; with other servers, the single answer counts.
 
+| Answer | |
+|---|---|
+| thoughts before it, in any common marks | left out |
+| on a scale to 5: `4/5`, `4 out of 5` | 4 |
+| another scale or a range: `4/10` on a scale to 5, `80%`, `3-4` | no score |
+| a part beside the whole: `composition score: 3`, `score: 4` | 4 |
+| cut at `max_tokens` | counts only if the score comes first |
+| thoughts without an answer | no score; raise `max_tokens`, or turn thinking off |
+
+Faults that last (no vision, no credit, a wrong key, too large a picture) stop the run at once and say what to
+change. Faults that may pass are repeated.
+
 **UnifiedReward** asks for three scores from 1 to 5: does the picture match its prompt (alignment), is it
 consistent (coherence), is it pleasing (style). The reward is their mean. Use it with a
 [UnifiedReward](https://arxiv.org/abs/2503.05236) model, which was trained to answer in this form; the

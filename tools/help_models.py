@@ -17,6 +17,29 @@ With `loras`, you train on the model as you use it: one or two LoRAs (a style, a
 the base first. The run and the trained LoRA record which ones. In ComfyUI, load them together with the
 trained LoRA, at the same strengths.
 
+| LoRA file | |
+|---|---|
+| kohya, OneTrainer, SimpleTuner, diffusers, peft, ComfyUI | read, with any prefix in its keys |
+| alpha in tensors, header or an `adapter_config.json` beside the file | read; the log says which |
+| no alpha anywhere | scale 1 is assumed, and the log says so |
+| layers of text encoders | left out, and the log says so |
+| DoRA, LoKr, LoHa, OFT, XLabs, Control LoRA, biases, whole weights | refused as what it is |
+| NaN, rank 0, a layer given twice, several adapters | refused |
+| for FLUX.1 Kontext, FLUX.2, Chroma or another model | refused, where names, sizes or header tell |
+
+An `adapter_config.json` counts for `adapter_model.safetensors`, or for the only LoRA in its folder.
+
+| Model file | |
+|---|---|
+| float32, float16, bfloat16 | read |
+| fp8, plain or with a scale for the whole, the rows or the blocks of a weight | read |
+| nf4, nvfp4, mxfp8, int8, GGUF, SVDQuant | refused; choose another file, and `quantization` here |
+| one of several parts (`-00001-of-00003`) | refused; use the whole diffusers folder |
+| ControlNet, IP-Adapter, Redux, Fill, Depth, Canny | refused as what it is |
+| a whole CLIP | its text part is read |
+| FLUX.1 without a guidance input | taken for schnell, and the log says so |
+| pickle, web page, Git LFS pointer, cut file | refused as what it is |
+
 *Hugging Face id* is the only choice that downloads anything. The download shows its progress and can be
 cancelled; the next Run resumes it. For a gated model, accept the license on its page, then provide your token
 with `hf auth login` or in the environment variable `HF_TOKEN`, never in a workflow.""",

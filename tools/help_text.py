@@ -16,6 +16,21 @@ In a `.jsonl` file, each line is an object with `text`, and optionally `include`
 looks for) and `target` (the text that the OCR reward looks for). In a `.csv` file, the first line names the
 columns. Prompts with the same text count once.
 
+| Prompt file | |
+|---|---|
+| lines of `.txt` | a prompt each; those that begin with # are left out and counted |
+| columns of `.csv` | between commas, semicolons or tabs; one is `prompt`, `prompts`, `text` or `caption` |
+| lines of `.jsonl` | objects or plain prompts, also as one list |
+| UTF-8 and UTF-16 | read; other encodings are refused |
+| a comma in text that is not quoted, a quote that is not closed | refused with the line |
+| options of A1111, kohya or Midjourney on many lines | refused with the line |
+| more than 10,000 prompts | `limit` draws so many at random |
+| weights, escapes, embeddings and choices of ComfyUI | words of the prompt, and the log says so |
+
+Signs that a text encoder does not have (é, emoji or Chinese with T5) are counted in the log; a prompt of
+which nothing is left is refused. To train Chinese signs, use a model whose text encoder reads Chinese, such
+as Qwen-Image or Z-Image through GDRO Model from ComfyUI: T5 and CLIP do not.
+
 The shipped sets come in pairs, one to train and one to evaluate on: *shapes* (192 and 96 prompts), *words*
 (192 and 64), *signs* (800 and 200 texts in 20 scenes), *things* (400 and 100 in GenEval's form: single
 object, two objects, counting, colours, position, colours of two things). `gdro-comfy prompts things --count
@@ -35,11 +50,31 @@ with a short word; see the workflow *teach_it_to_write*.
 Curly quotes, « » and 「 」 work too. If the prompt quotes several parts, each is looked for, and the reward
 is their mean. In a prompt file, `target` can give the text instead, without quotes in the prompt. The reward
 reads Latin letters with accents, Chinese and Japanese; Arabic, Hebrew, Thai and emoji are refused before any
-picture is scored.""",
+picture is scored.
+
+| In the prompt | |
+|---|---|
+| an inch mark, as in `a 12" record with the word "LOVE"` | no quote: `LOVE` |
+| a backslash before a quote | left out |
+| a quote inside a quote | part of the outer one |
+| typographic ’ “ ” … – and full-width signs | the same as their plain forms |
+| accents | count |
+| a quote that is not closed, single quotes | no text to look for: refused |
+
+If at most a tenth of the prompts has no text that can be read, these are left out and counted.""",
     "GDRO_CompositionReward": """It checks the number, colour and place of things in each picture. The reward
 is the mean of these checks, and a number that is nearly right counts in part: `1 - |asked - found| / asked`.
 Write prompts such as `two red circles left of one blue square`, or give `include` in a prompt file, in
 GenEval's form; the prompt itself can then be worded freely.
+
+| Plain prompt | |
+|---|---|
+| things such as `two red apples left of a cup`, `twelve eggs` | read; numbers in words to twenty |
+| two colours on one thing: `a black and white cat` | refused |
+| no number: `a dog and cats` | refused |
+| a verb: `two girls cooked dinner` | refused |
+| colours that are not told apart: `a gray cat`, `a dark blue car` | refused |
+| words of style: `a dog, masterpiece` | refused |
 
 | Detector | for | needs |
 |---|---|---|

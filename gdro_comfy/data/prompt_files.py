@@ -60,10 +60,10 @@ def read(path: Path, input_name: str, most_bytes: int) -> Iterator[Row]:
     return reader(_decoded(path, input_name, most_bytes), input_name)
 
 
-def unusable(line: int, reason: object, input_name: str = "file") -> InputError:
+def unusable(line: int, reason: object) -> InputError:
     """Return the error for a line."""
     return InputError(
-        input_name,
+        "file",
         f"line {line} cannot be used: {reason}",
         'Mend the line. A line of .jsonl is like {"text": "two red circles"}; the first line of a table '
         "names its columns, and text with commas is in double quotes.",
@@ -162,7 +162,7 @@ def _json_rows(text: str, input_name: str) -> Iterator[Row]:
         try:
             items = list(enumerate(json.loads(text), 1))
         except (ValueError, RecursionError) as error:
-            raise unusable(getattr(error, "lineno", 1), error, input_name) from error
+            raise unusable(getattr(error, "lineno", 1), error) from error
     else:
         # splitlines would also break at characters that JSON allows inside a string.
         items = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -179,7 +179,7 @@ def _json_rows(text: str, input_name: str) -> Iterator[Row]:
                 raise ValueError("it is not an object in {}")
             yield number, _named(row)
         except (ValueError, RecursionError) as error:
-            raise unusable(number, error, input_name) from error
+            raise unusable(number, error) from error
 
 
 def _table(text: str, input_name: str) -> Iterator[Row]:
@@ -190,7 +190,7 @@ def _table(text: str, input_name: str) -> Iterator[Row]:
     separator = max(known, key=lambda s: len(names[s]), default=",")
     if not known:
         columns = max(names.values(), key=len)
-        raise unusable(1, f"it names no column text or prompt, only {columns}", input_name)
+        raise unusable(1, f"it names no column text or prompt, only {columns}")
     columns = names[separator]
     spaced = f"{separator} " in head
     # A table of tabs quotes a cell only as a whole, if at all: other quotes belong to the prompt.
@@ -216,7 +216,7 @@ def _table(text: str, input_name: str) -> Iterator[Row]:
                 reader.line_num + 1
             )  # where the next row begins, which a missing quote may prolong
     except (ValueError, csv.Error) as error:
-        raise unusable(line, error, input_name) from error
+        raise unusable(line, error) from error
 
 
 def _cells(head: str, separator: str) -> list[str]:

@@ -195,7 +195,7 @@ def _collect(rows: Iterable[Row], name: str, input_name: str, limit: int = 0) ->
         try:
             prompt = Prompt.from_json(row)
         except ValueError as error:
-            raise prompt_files.unusable(line, error, input_name) from error
+            raise prompt_files.unusable(line, error) from error
         key = _comparable(prompt.text)
         repeated += key in kept
         kept.setdefault(key, prompt)

@@ -26,10 +26,14 @@ class UnreadableFile(ValueError):
     Args:
         found: what it is, as a sentence about "it".
         remedy: what to do.
+        sizes: of an incomplete file, its size in bytes and the one that its header asks for.
+        kind: "GGUF" or "pickle" for such a file.
     """
 
-    def __init__(self, found: str, remedy: str) -> None:
-        self.found, self.remedy = found, remedy
+    def __init__(
+        self, found: str, remedy: str, sizes: tuple[int, int] | None = None, kind: str = ""
+    ) -> None:
+        self.found, self.remedy, self.sizes, self.kind = found, remedy, sizes, kind
         super().__init__(f"{found}. {remedy}")
 
 
@@ -68,6 +72,7 @@ def read_header(path: Path) -> Header:
         raise UnreadableFile(
             f"it is incomplete: {size:,} bytes of {8 + length + end:,}",
             "Download or copy the file again.",
+            (size, 8 + length + end),
         )
     texts = texts if isinstance(texts, dict) else {}
     return Header(shapes, dtypes, {str(name): str(text) for name, text in texts.items()})
@@ -130,12 +135,14 @@ def _other_format(start: bytes, size: int) -> UnreadableFile:
     if start[:4] == b"GGUF":
         return UnreadableFile(
             "it is a GGUF file, which is made for inference",
-            "Choose the model's safetensors file, and nf4 as quantization: it takes as little memory.",
+            "Choose the safetensors file.",
+            kind="GGUF",
         )
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         return UnreadableFile(
             "it is a pickle, which can run any code when it is opened",
             "Choose the safetensors file.",
+            kind="pickle",
         )
     if start.lstrip()[:1] == b"<":
         return UnreadableFile(

@@ -89,9 +89,7 @@ def read(path: Path, input_name: str) -> ModelFile:
     try:
         header = read_header(path)
     except UnreadableFile as error:
-        raise InputError(
-            input_name, f"{path.name} {error.found.removeprefix('it ')}", error.remedy
-        ) from error
+        raise _unreadable(path, input_name, error) from error
     dtypes = {name: _DTYPES.get(code, code.lower()) for name, code in header.dtypes.items()}
     kind, title, parts = recognise(header.shapes)
     shard = _SHARD.search(path.stem)
@@ -99,3 +97,27 @@ def read(path: Path, input_name: str) -> ModelFile:
         kind, parts = OTHER, ()
         title = f"part {int(shard[1])} of {int(shard[2])} of a model in several files"
     return ModelFile(path, header.shapes, dtypes, kind, title, parts)
+
+
+def _unreadable(path: Path, input_name: str, error: UnreadableFile) -> InputError:
+    """Return the error for a file whose header cannot be read."""
+    name = path.name
+    if error.sizes:
+        return InputError(
+            input_name,
+            f"{name} is incomplete: {error.sizes[0]:,} bytes of {error.sizes[1]:,}",
+            error.remedy,
+        )
+    if error.kind == "GGUF":
+        return InputError(
+            input_name,
+            f"{name} is a GGUF file, which is made for inference",
+            "Choose the model's safetensors file, and nf4 as quantization: it takes as little memory.",
+        )
+    if error.kind == "pickle":
+        return InputError(
+            input_name,
+            f"{name} is a pickle, which can run any code when it is opened",
+            "Choose the model's safetensors file.",
+        )
+    return InputError(input_name, f"{name} {error.found.removeprefix('it ')}", error.remedy)

@@ -43,7 +43,7 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path):
     assert (
         "4 files of other kinds are left out: .avif (2), .heic (1), no ending (1)" in source.notes
     )
-    assert "2 folders of the system are left out: __MACOSX, @eaDir" in source.notes
+    assert "2 folders of the system are left out: @eaDir, __MACOSX" in source.notes
     assert "1 sub-folders without pictures are left out: empty" in source.notes
 
 
