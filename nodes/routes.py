@@ -17,6 +17,7 @@ from aiohttp import web
 from server import PromptServer
 
 from ..gdro_comfy.data import ratings
+from ..gdro_comfy.data.numbers import without_nan
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.training import commands
 from ..gdro_comfy.viewer import evaluations, groups, runs
@@ -58,18 +59,25 @@ def _training(request: web.Request) -> Path:
 def _answer(work: Callable[..., Any], content_type: str = "application/json") -> Handler:
     """Return a handler that calls ``work(request[, body])`` in a thread.
 
-    It answers an unknown name with 404, and invalid input with 400.
+    It answers an unknown name with 404, invalid input with 400, and what cannot be read or written with
+    409. A page without an origin, such as a sandboxed frame of another site, may change nothing.
     """
 
     async def handle(request: web.Request) -> web.Response:
+        if request.method != "GET" and request.headers.get("Origin", "").strip().lower() == "null":
+            return _json({"error": "this page has no origin, and may only read"}, 403)
         body = await _body(request) if request.method in ("POST", "PUT") else None
         arguments = (request,) if body is None else (request, body)
         try:
             result = await asyncio.to_thread(work, *arguments)
         except runs.UnknownName as error:
             return _json({"error": str(error)}, 404)
+        except FileNotFoundError as error:  # deleted while it was read
+            return _json({"error": f"it is gone ({error.strerror})"}, 404)
         except (InputError, ValueError) as error:
             return _json({"error": str(error)}, 400)
+        except OSError as error:
+            return _json({"error": f"its folder cannot be used ({error.strerror})"}, 409)
         if content_type == "application/json":
             return _json(result)
         headers = {**_SAFE, "Cache-Control": "private, max-age=3600"}
@@ -83,7 +91,14 @@ def _answer(work: Callable[..., Any], content_type: str = "application/json") ->
 
 def _json(value: Any, status: int = 200) -> web.Response:
     headers = {**_SAFE, "Cache-Control": "no-store"}
-    return web.json_response(value, status=status, headers=headers)
+    try:
+        try:
+            text = json.dumps(value, allow_nan=False)
+        except ValueError:  # a file that another program wrote may contain NaN, which is no JSON
+            text = json.dumps(without_nan(value))
+    except RecursionError:
+        status, text = 400, json.dumps({"error": "a file of this run is nested too deeply"})
+    return web.json_response(text=text, status=status, headers=headers)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
@@ -147,6 +162,8 @@ def _command(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
 
 def _rate(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
     folder, ranked = _run(request), "ranks" in body
+    if runs.is_linked(folder / ratings.FILE_NAME):
+        raise runs.UnknownName("the ratings of this run are a link, which is not followed")
     group = groups.group_folder(folder, str(body.get("group")))
     values = body.get("ranks" if ranked else "ratings")
     if not isinstance(values, list):
@@ -156,7 +173,9 @@ def _rate(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ratings(request: web.Request) -> dict[str, Any]:
-    by_group = ratings.read(_run(request))
+    folder = _run(request)
+    linked = runs.is_linked(folder / ratings.FILE_NAME)
+    by_group = {} if linked else ratings.read(folder)
     return {"ratings": {group: rating.to_json() for group, rating in by_group.items()}}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .files import digest, read_lines, read_tensors
+from .files import digest, read_tensors
 from .runs import TRAININGS, SamplerChoice, read_settings
 from .trainings import Training
 
@@ -47,7 +47,7 @@ class AlignedLoRA:
 
     def history(self) -> list[dict[str, Any]]:
         """Read the training's history, one row per step."""
-        return read_lines(self.training.history)
+        return self.training.rows()
 
     def tensors(self) -> dict[str, Tensor]:
         """Read the LoRA as ComfyUI's ``LORA_MODEL``."""

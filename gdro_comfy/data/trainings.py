@@ -16,6 +16,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from .files import read_lines
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class Training:
     @property
     def history(self) -> Path:
         return self.folder / "history.jsonl"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Read the history; a line that has no whole number for a step is left out."""
+        return [row for row in read_lines(self.history) if type(row.get("step")) is int]
 
     @property
     def checkpoint(self) -> Path:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..data.files import append_lines, read_lines, write_lines
+from ..data.files import append_lines, write_lines
 from ..errors import InputError
 from ..models.device_memory import is_out_of_memory
 from ..time_left import TimeLeft
@@ -93,7 +93,7 @@ class Trainer:
         self._bad_steps = 0
         self._mid_step = False
         self._time_left = TimeLeft(config.steps)
-        rows = [row for row in read_lines(training.history) if row["step"] <= self.step]
+        rows = [row for row in training.rows() if row["step"] <= self.step]
         self.stopped = any(row.get("stopped") for row in rows)
         # A step whose watchers were interrupted is watched again.
         self._rows = [rows.pop()] if rows and not rows[-1].get("watched", True) else []

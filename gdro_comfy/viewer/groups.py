@@ -15,7 +15,7 @@ from typing import Any
 
 from ..data.runs import GROUPS, SCORES
 from ..data.scores import read_scores
-from .runs import UnknownName, entries, has_images, pick, read_file, read_object
+from .runs import UnknownName, entries, has_images, is_linked, pick, read_file, read_object
 
 ORDERS = ("arrival", "latest", "spread", "mean", "best", "prompt")
 """Orders of groups: by creation, by the latest change, by their scores, or by their prompt.
@@ -36,7 +36,7 @@ ScoresByGroup = dict[str, dict[int, dict[str, Any]]]
 def group_folder(folder: Path, group: str) -> Path:
     """Return the folder of the group with this id."""
     path = folder / GROUPS / group
-    if not re.fullmatch(r"[0-9a-f]{12}", group) or path.is_symlink() or not path.is_dir():
+    if not re.fullmatch(r"[0-9a-f]{12}", group) or is_linked(path) or not path.is_dir():
         raise UnknownName(f"there is no group {group[:60]!r}")
     return path
 
@@ -66,7 +66,9 @@ def page(
     groups = {
         entry.name: Path(entry.path)
         for entry in os.scandir(_groups_folder(folder))
-        if re.fullmatch(r"[0-9a-f]{12}", entry.name) and has_images(Path(entry.path))
+        if re.fullmatch(r"[0-9a-f]{12}", entry.name)
+        and entry.is_dir(follow_symlinks=False)
+        and has_images(Path(entry.path))
     }
     statistics = {name: _statistics(rows[name]) for name in groups if name in rows}
     names = list(groups)
@@ -120,7 +122,7 @@ def score_file(folder: Path, name: str = "") -> Path | None:
 
 
 def _groups_folder(folder: Path) -> Path:
-    if not (folder / GROUPS).is_dir():
+    if is_linked(folder / GROUPS) or not (folder / GROUPS).is_dir():
         raise UnknownName("the run has no groups")
     return folder / GROUPS
 
@@ -207,9 +209,12 @@ def image(folder: Path, group: str, index: int, thumbnail: bool) -> bytes:
 def _thumbnail(path: Path) -> bytes:
     from PIL import Image
 
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(read_file(path)), formats=["PNG"]) as image:
-        image = image.convert("RGB")
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        image.save(buffer, "JPEG", quality=88)
+    data, buffer = read_file(path), io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image = image.convert("RGB")
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+            image.save(buffer, "JPEG", quality=88)
+    except Exception as error:  # Pillow raises a dozen kinds of them for damaged files
+        raise UnknownName(f"{path.name} is damaged ({error})") from error
     return buffer.getvalue()

@@ -2,7 +2,8 @@
 
 Clients give names, never paths: a run, a training, a score file or an evaluation is looked up by name in
 the list of those that exist, a group by its id, an image by its index. A ``folder`` argument here is what
-``find`` or ``training_folder`` returned for a name. Whatever does not exist raises ``UnknownName``.
+``find`` or ``training_folder`` returned for a name. Whatever does not exist raises ``UnknownName``, and
+links inside a run are not followed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..data.files import digest, read_lines, write_json
+from ..data.files import digest, write_json
 from ..data.run_lock import writing
 from ..data.runs import GROUPS, RECORD, SCORES, TRAININGS
 from ..data.trainings import Training, step_sheet
@@ -58,21 +59,36 @@ def pick(paths: Mapping[str, Path], name: str, kind: str) -> Path:
     return paths[name]
 
 
+def is_linked(path: Path) -> bool:
+    """Return whether a file or its folder is a link (on Windows, also a junction), and may lie elsewhere.
+
+    Folders above these two have been looked up by name, which leaves out links.
+    """
+    return _is_link(path) or _is_link(path.parent)
+
+
+def _is_link(path: Path) -> bool:
+    is_junction = getattr(path, "is_junction", None)  # new in Python 3.12
+    return path.is_symlink() or (is_junction is not None and is_junction())
+
+
 def entries(folder: Path, suffix: str | None = None) -> dict[str, Path]:
     """Return the sub-folders of a folder, or its files with a suffix, by name; no links, no hidden ones."""
-    if not folder.is_dir():
+    if is_linked(folder) or not folder.is_dir():
         return {}
     return {
         path.name: path
         for path in sorted(folder.iterdir())
-        if not path.is_symlink()
+        if not _is_link(path)
         and not path.name.startswith(".")
         and (path.is_dir() if suffix is None else path.suffix == suffix and path.is_file())
     }
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty if the file is missing or damaged."""
+    """Read a JSON object; empty if the file is missing, damaged or a link."""
+    if is_linked(path):
+        return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -82,7 +98,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def read_file(path: Path) -> bytes:
     """Read an image or a page of a run; links are not followed."""
-    if path.is_symlink() or not path.is_file():
+    if is_linked(path) or not path.is_file():
         raise UnknownName(f"there is no file {path.name}")
     return path.read_bytes()
 
@@ -230,10 +246,10 @@ def history(folder: Path) -> dict[str, Any]:
     return {
         **training(folder),
         "run": files.run_name,
-        "rows": _thin(read_lines(files.history)),
+        "rows": [] if is_linked(files.history) else _thin(files.rows()),
         "samples": _steps(files.samples),
         "validations": _steps(files.validation),
-        "base": (files.validation / "base.png").is_file(),
+        "base": "base.png" in entries(files.validation, ".png"),
     }
 
 

@@ -147,7 +147,9 @@ def test_odd_lines_of_a_score_file_are_passed_over(run):
     group = digest("stars")
     values = [(0, math.nan), (0, math.inf), (0, "high"), (1, None), ("x", 1.0), ([], 1.0)]
     rows = [{"prompt": group, "image": image, "value": value} for image, value in values]
-    append_lines(run / "scores" / "redness-1.jsonl", [*rows, {"prompt": 3}, {}])
+    lines = "".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": 3}, {}])  # with NaN
+    with open(run / "scores" / "redness-1.jsonl", "a", encoding="utf-8") as file:
+        file.write(lines)
     page = groups.page(run, order="mean")
     assert page["range"] == [0, 0.9]
     stars = next(item for item in page["groups"] if item["group"] == group)
