@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .disk import make_folder
 from .files import digest, read_tensors
 from .runs import TRAININGS, SamplerChoice, read_settings
 from .trainings import Training
@@ -81,5 +82,5 @@ def from_file(path: Path, output_dir: Path) -> AlignedLoRA:
     name = digest(record, 10)
     runs = output_dir / "gdro"
     folder = next(runs.glob(f"*/{TRAININGS}/{name}"), runs / "loaded" / TRAININGS / name)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return AlignedLoRA(path, folder, steps, model)

@@ -7,6 +7,7 @@ by a crash is ignored.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .disk import explained
 from .numbers import without_nan
 
 if TYPE_CHECKING:
@@ -35,17 +37,23 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Args:
         path: the file; its folder must exist.
         write: receives the open temporary file.
+
+    Raises:
+        DiskError: the disk is full, read-only or gone, or the folder cannot be written.
     """
     # Two threads, or two computers on one disk, may write the same file at once.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with explained(path):
+        try:
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            # Where it cannot be removed, the first error says why.
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -107,9 +115,13 @@ def _json(value: Any, indent: int | None = None) -> str:
 
 
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append JSON lines and sync; a last line that a crash cut short is closed off first."""
+    """Append JSON lines and sync; a last line that a crash cut short is closed off first.
+
+    Raises:
+        DiskError: as in ``write_atomic``; some of the lines may have been written.
+    """
     data = _json_lines(rows)
-    with open(path, "ab+") as file:
+    with explained(path), open(path, "ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":

@@ -12,6 +12,7 @@ commands, which the server writes while another process trains.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .disk import DiskError, make_folder
 from .files import write_json
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ LOCK, RECORD = ".writer.lock", ".writer.json"
 """Files inside a run; lists of its contents leave out hidden ones."""
 
 _INPUT = "output folder"
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
+"""What disks answer that know no locks."""
 
 
 @dataclass
@@ -81,15 +85,8 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def _take(folder: Path) -> _Hold:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        hold = _Hold(_lock(folder))
-    except PermissionError as error:
-        raise InputError(
-            _INPUT,
-            f"{folder} cannot be written ({error.strerror})",
-            "Make the folder writable, or choose another output folder.",
-        ) from error
+    make_folder(folder)
+    hold = _Hold(_lock(folder))
     try:
         _take_over(folder)
         write_json(
@@ -112,8 +109,7 @@ def _lock(folder: Path) -> BaseFileLock | None:
     """Lock the file; None where the disk knows no locks.
 
     Raises:
-        InputError: another process has it.
-        PermissionError: the file cannot be written.
+        InputError: another process has it, or the file cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -128,9 +124,9 @@ def _lock(folder: Path) -> BaseFileLock | None:
             "Let it finish, or stop it, and run again: what is finished is not made twice. To work "
             "side by side, choose another run name or output folder.",
         ) from error
-    except PermissionError:
-        raise
     except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise DiskError(folder, error) from error
         log.warning(
             "%s is on a disk without locks (%s): do not run two processes on it", folder, error
         )

@@ -15,6 +15,7 @@ An image counts once its latent is on disk.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .conditioning import Conditioning
+from .disk import DiskError, make_folder
 from .files import digest, read_tensors, write_json, write_png, write_tensors
 from .prompts import Prompt
 
@@ -153,7 +155,7 @@ class Group:
 
     def write_conditioning(self, conditioning: Conditioning) -> None:
         """Write the encoded prompt, so that it is encoded only once."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         conditioning.write(self._conditioning)
 
     def add(
@@ -183,7 +185,7 @@ class Group:
                 "Something else writes into this run: let it finish, and run again. Nothing was "
                 "overwritten.",
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         if start == 0:
             write_json(self.folder / "prompt.json", self.prompt.to_json())
             if not self.is_encoded():
@@ -293,20 +295,13 @@ class Run:
     def at(cls, folder: Path, name: str, settings: RunSettings) -> Run:
         """Open the run in this very folder, creating it if needed; errors as in ``open``."""
         record = folder / RECORD
-        try:
-            (folder / GROUPS).mkdir(parents=True, exist_ok=True)
-            if not record.is_file():
-                from .. import __version__
+        make_folder(folder / GROUPS)
+        if not record.is_file():
+            from .. import __version__
 
-                write_json(record, {"name": name, "version": __version__, **settings.as_json()})
-            elif not os.access(folder, os.W_OK):
-                raise PermissionError(13, "permission denied")
-        except OSError as error:
-            raise InputError(
-                "output folder",
-                f"{folder} cannot be written ({error.strerror})",
-                "Make the folder writable, or choose another output folder.",
-            ) from error
+            write_json(record, {"name": name, "version": __version__, **settings.as_json()})
+        elif not os.access(folder, os.W_OK):
+            raise DiskError(folder, PermissionError(errno.EACCES, "permission denied"))
         cls._check(record, settings)
         return cls(folder, settings, name)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.disk import make_folder
 from ..data.files import digest, write_atomic, write_png
 from ..data.rollout import SAMPLED_WITH, Rollout
 from ..data.run_lock import writing
@@ -116,7 +117,7 @@ def evaluate(
             for name, moved in zip(list(rollouts)[1:], drifts, strict=True)
         )
         picture = report.side_by_side(rollouts, config.pictures)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_png(result.picture_path(folder), picture)
         page = report.page(results, rollouts).encode()
         write_atomic(folder / "report.html", lambda file: file.write(page))

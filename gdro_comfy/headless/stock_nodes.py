@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.disk import make_folder
 from ..errors import InputError
 from ..stages.base import Input, Output, Stage
 
@@ -32,7 +33,7 @@ def _free_name(host: Host, prefix: str, pattern: str) -> Path:
             "Use a name, or a folder and a name, below it.",
         )
     stem = re.sub(r'[<>:"|?*\x00-\x1f]', "_", stem) or "ComfyUI"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     number = 1
     while (path := folder / f"{stem}_{pattern.format(f'{number:05d}')}").exists():
         number += 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.disk import make_folder
 from ..data.files import append_lines, digest, write_lines
 from ..data.rollout import Rollout
 from ..data.run_lock import writing
@@ -72,7 +73,7 @@ def _judge(host: Progress, rollout: Rollout, reward: RolloutReward) -> Rollout:
     rows = _rows(reward, images, result)
     contents = digest([[digest(p.to_json()) for p in rollout.prompts], rollout.images_per_prompt])
     path = rollout.run.score_file(reward.name, {**reward.settings, "pictures": contents})
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_lines(path, rows)
     host.progress(len(rows), len(rows), f"scoring, {reward.name}")
     return rollout.scored(path.name)
@@ -81,7 +82,7 @@ def _judge(host: Progress, rollout: Rollout, reward: RolloutReward) -> Rollout:
 def _score_missing(host: Progress, rollout: Rollout, reward: Reward) -> Rollout:
     judged = judged_prompts(reward, rollout.prompts)
     path = rollout.run.score_file(reward.name, reward.settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # A reward may read more of a prompt than its text (objects to count, the word to draw): another
     # prompt with the same text must not inherit these scores.
     scored = {key: row.get("asked") for key, row in read_scores(path).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..data.conditioning import Conditioning
+from ..data.disk import make_folder
 from ..data.files import write_png
 from ..data.rollout import Rollout
 from ..data.trainings import step_sheet
@@ -39,7 +40,7 @@ class Previews:
             trainer.host, model, encoded.to(model.device), seeds, self.settings
         )
         sheet = contact_sheet(images, _IMAGES)
-        trainer.training.samples.mkdir(exist_ok=True)
+        make_folder(trainer.training.samples)
         write_png(step_sheet(trainer.training.samples, trainer.step), sheet)
         trainer.host.progress(trainer.step, trainer.config.steps, "training", sheet)
         return False

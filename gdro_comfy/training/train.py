@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.aligned import AlignedLoRA
+from ..data.disk import make_folder
 from ..data.files import digest, write_json, write_tensors
 from ..data.lora_weights import LoRAWeights
 from ..data.run_lock import writing
@@ -101,14 +102,8 @@ def train(
         steps = _finished_steps(training, config)
         return AlignedLoRA(path, training.folder, steps, model.identity)
     with writing(rollout.run.folder):
-        try:
-            training.folder.mkdir(parents=True, exist_ok=True)
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                "output folder", f"{error.filename} cannot be written ({error.strerror})",
-                "Make it writable, or choose another output folder.",
-            ) from error  # fmt: skip
+        make_folder(training.folder)
+        make_folder(path.parent)
         write_json(training.config, record)
 
         def write(file: Path, weights: Mapping[str, Tensor]) -> None:
