@@ -27,7 +27,8 @@ class DiskError(InputError, OSError):
     """
 
     def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__("output folder", *_words(path, error))
+        words = _explanation(path, error)
+        super().__init__(words.input_name, words.found, words.remedy)
         self.errno, self.strerror, self.filename = error.errno, error.strerror, str(path)
 
     def __str__(self) -> str:
@@ -60,36 +61,24 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _words(path: Path, error: OSError) -> tuple[str, str]:
-    """Return what was found, and what to do."""
-    cannot = f"{path} cannot be written"
+def _explanation(path: Path, error: OSError) -> InputError:
     # By name: not every system has every number.
     number = errno.errorcode.get(error.errno or 0, "")
+    reason, remedy = str(error.strerror or error), "Make the folder writable"
     if number in _FULL or getattr(error, "winerror", None) in _DISK_FULL_ON_WINDOWS:
-        return (
-            f"{cannot}: {_disk(path)} is full, or the space that you may use on it",
-            f"Make room there, or choose another output folder. {_KEPT}",
-        )
-    if number == "EROFS":
-        return (
-            f"{cannot}: {_disk(path)} is read-only",
-            "Make it writable, or choose another output folder; a disk with errors may have turned "
-            f"read-only, so check it. {_KEPT}",
-        )
-    if number in ("EACCES", "EPERM"):
-        return (
-            f"{cannot} ({error.strerror})",
-            "Make the folder writable, close programs that have the file open, or choose another output "
-            f"folder. {_KEPT}",
-        )
-    if number in _GONE:
-        return (
-            f"{cannot} ({error.strerror}): {_disk(path)} does not answer, or the folder is gone",
-            f"Connect the disk again, or choose another output folder. {_KEPT}",
-        )
-    return (
-        f"{cannot} ({error.strerror or error})",
-        f"Make the folder writable, or choose another output folder. {_KEPT}",
+        reason, remedy = f"{_disk(path)} is full, or your share of it", "Make room there"
+    elif number == "EROFS":
+        reason = f"{_disk(path)} is read-only"
+        remedy = "Make it writable (a disk with errors may turn read-only: check it)"
+    elif number in ("EACCES", "EPERM"):
+        remedy = "Make the folder writable, close programs that have the file open"
+    elif number in _GONE:
+        reason = f"{reason}: {_disk(path)} does not answer, or the folder is gone"
+        remedy = "Connect the disk again"
+    return InputError(
+        "output folder",
+        f"{path} cannot be written ({reason})",
+        f"{remedy}, or choose another output folder. {_KEPT}",
     )
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from gdro_comfy.data import files, runs
 from gdro_comfy.data.conditioning import BatchedConditioning
 from gdro_comfy.data.prompts import Prompt
+from gdro_comfy.data.trainings import Training
 from gdro_comfy.errors import InputError
 
 
@@ -49,6 +50,13 @@ def test_a_line_cut_short_is_ignored_and_does_not_spoil_the_next(tmp_path):
     assert files.read_lines(path) == [{"a": 1}]
     files.append_lines(path, [{"a": 3}])
     assert files.read_lines(path) == [{"a": 1}, {"a": 3}]
+
+
+def test_lines_of_a_history_without_a_step_are_passed_over(tmp_path):
+    training = Training(tmp_path)
+    rows = [{}, {"step": "1"}, {"step": None}, {"step": True}, {"step": 1.5}, {"step": 2}]
+    files.append_lines(training.history, rows)
+    assert training.rows() == [{"step": 2}]
 
 
 def test_same_settings_are_the_same_run_and_others_another(tmp_path):
