@@ -2,7 +2,8 @@
 
 A reward that rises can still be fooled. With a guard, a second reward that notices damage which the first
 does not, the corrected score of the GDRO paper, ``r (u - 3) + 0.2`` with the guard u on a scale from 1
-to 5, falls when the images rot; training then stops, and the weights of the best score are kept.
+to 5, falls when the images rot; training then stops, and the weights of the best score are kept. Chance alone
+moves every measurement, so prompts are compared in pairs (``rewards.guard.is_fooled``).
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from ..data.runs import RunSettings
 from ..data.trainings import Training, step_sheet
 from ..errors import InputError
 from ..imaging import contact_sheet
-from ..rewards.guard import corrected_score, guard_scale
+from ..rewards.guard import PromptScores, corrected_score, guard_scale, is_fooled
 from ..rollouts.sample import encode_in_parts, sample_prompts
 from ..rollouts.scoring import score_images
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL import Image
 
     from ..data.conditioning import Conditioning
@@ -40,6 +43,8 @@ log = logging.getLogger(__name__)
 _SHOWN = 8
 """Prompts on a contact sheet."""
 
+_SCORES = ("reward", "guard", "corrected")
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -51,8 +56,8 @@ class Validation:
         guard: a second reward that notices image damage; None is no guard.
         every: steps between measurements.
         images_per_prompt: with the same seeds every time.
-        patience: measurements in a row with a higher reward and a lower corrected score than the best
-            one, after which training stops; 0 never stops.
+        patience: measurements in a row in which the reward is fooled, compared with the best one, after
+            which training stops; 0 never stops.
         seed: of the images.
     """
 
@@ -138,8 +143,11 @@ class Monitor:
         measurements = self._earlier(step)
         base = self._base()
         with trainer.weights(trainer.result()):
-            measurement, images = self._measure(f"validating step {step}")
+            measurement, images, scores = self._measure(f"validating step {step}")
         self.folder.mkdir(exist_ok=True)
+        if scores is not None:
+            values = {name: array.tolist() for name, array in vars(scores).items()}
+            write_json(self._scores_path(step), values)
         if all(measurement.score > earlier.score for earlier in measurements.values()):
             write_tensors(self.best_path, trainer.result(), {"step": str(step)})
         measurements[step] = measurement
@@ -163,12 +171,13 @@ class Monitor:
         patience = self.validation.patience
         if self.validation.guard is None or not patience:
             return False
-        best_step = max(measurements, key=lambda s: measurements[s].score)
-        best, now = measurements[best_step], measurements[step]
-        since = [measurements[s] for s in sorted(measurements) if s > best_step]
-        fooled = [m for m in since if m.reward > best.reward]
-        if len(fooled) < patience or since[-patience:] != fooled[-patience:]:
+        # Trainings begun in an earlier version have measurements without scores of prompts.
+        scores = {s: found for s in measurements if (found := self._read_scores(s)) is not None}
+        best_step = max(scores, key=lambda s: measurements[s].score)
+        since = [scores[s] for s in sorted(scores) if s > best_step]
+        if not is_fooled(scores[best_step], since, patience):
             return False
+        best, now = measurements[best_step], measurements[step]
         log.warning(
             "stopped at step %d: the reward still rises (%.3f to %.3f) while the corrected score "
             "falls (%.3f to %.3f), so the reward is being fooled; the weights of step %d are kept%s",
@@ -177,12 +186,24 @@ class Monitor:
         )  # fmt: skip
         return True
 
+    def _scores_path(self, step: int) -> Path:
+        return step_sheet(self.folder, step).with_suffix(".json")
+
+    def _read_scores(self, step: int) -> PromptScores | None:
+        """Read the prompts' scores of a measurement; None if there are none, or not one per prompt."""
+        try:
+            values = json.loads(self._scores_path(step).read_text(encoding="utf-8"))
+            scores = PromptScores(**{name: np.array(values[name], float) for name in _SCORES})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        expected = (len(self.validation.prompts),)
+        return scores if all(v.shape == expected for v in vars(scores).values()) else None
+
     def _earlier(self, step: int) -> dict[int, Measurement]:
         """Return the measurements before ``step``, also those of an interrupted training."""
         if self._measurements is None:
-            names = ("reward", "guard", "corrected")
             self._measurements = {
-                row["step"]: Measurement(**{name: row["validation"][name] for name in names})
+                row["step"]: Measurement(**{name: row["validation"][name] for name in _SCORES})
                 for row in read_lines(self.history)
                 if "validation" in row and row["step"] < step
             }
@@ -196,7 +217,7 @@ class Monitor:
         except (OSError, ValueError, TypeError):
             pass
         with self.model.reference():
-            measurement, images = self._measure("validating the base model")
+            measurement, images, _ = self._measure("validating the base model")
         self.folder.mkdir(exist_ok=True)
         write_png(self.folder / "base.png", self._sheet(images))
         write_json(path, asdict(measurement))
@@ -206,8 +227,12 @@ class Monitor:
         """Lay out the first image of each of the first prompts."""
         return contact_sheet(images[:: self.validation.images_per_prompt][:_SHOWN], 4)
 
-    def _measure(self, stage: str) -> tuple[Measurement, list[Image.Image]]:
-        """Sample and score the validation prompts; their images come prompt after prompt."""
+    def _measure(self, stage: str) -> tuple[Measurement, list[Image.Image], PromptScores | None]:
+        """Sample and score the validation prompts.
+
+        Returns:
+            The means; the images, prompt after prompt; with a guard, the scores of each prompt.
+        """
         v, host, count = self.validation, self.host, self.validation.images_per_prompt
         if self._encoded is None:
             self._encoded = encode_in_parts(host, self.model, v.prompts.prompts)
@@ -220,7 +245,11 @@ class Monitor:
             host.progress(len(images), len(prompts), stage)
         reward = score_images(host, v.reward, images, prompts)
         if v.guard is None:
-            return Measurement(float(reward.mean())), images
+            return Measurement(float(reward.mean())), images, None
         level = guard_scale(score_images(host, v.guard, images, prompts), v.guard.range)
-        corrected = float(corrected_score(reward, level).mean())
-        return Measurement(float(reward.mean()), float(level.mean()), corrected), images
+        corrected = corrected_score(reward, level)
+        means = Measurement(float(reward.mean()), float(level.mean()), float(corrected.mean()))
+        by_prompt = (
+            array.reshape(-1, count).mean(1, dtype=float) for array in (reward, level, corrected)
+        )
+        return means, images, PromptScores(*by_prompt)

@@ -144,6 +144,35 @@ def test_goes_on_while_both_rise_or_both_fall(bundled_model, host, rollout):
     assert run(host, bundled_model, rollout, reward, guard).steps == 12
 
 
+def test_one_prompt_that_falls_does_not_stop_it(bundled_model, host, rollout):
+    """The means rise and fall as in a fooled reward, but only one prompt of the two moves."""
+
+    class OnePrompt(Scripted):
+        def score(self, images, prompts, check_cancelled=lambda: None):
+            found = super().score(images, prompts).values
+            return RewardResult(np.array([found[0], 0.5], dtype=np.float32))
+
+    reward = OnePrompt(0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    guard = OnePrompt(0.8, 0.8, 0.8, 0.6, 0.4, 0.2, 0.1, name="guard")
+    assert run(host, bundled_model, rollout, reward, guard).steps == 12
+
+
+@pytest.mark.parametrize("earlier_version", [False, True])
+def test_sees_a_fooled_reward_across_an_interruption(bundled_model, host, rollout, earlier_version):
+    scripts = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), (0.8, 0.8, 0.8, 0.6, 0.4, 0.2, 0.1)
+    reward, guard = Scripted(*scripts[0]), Scripted(*scripts[1], name="guard")
+    rest = reward.values[4:], guard.values[4:]
+    reward.values, guard.values = reward.values[:4], guard.values[:4]
+    with pytest.raises(IndexError):
+        run(host, bundled_model, rollout, reward, guard)
+    if earlier_version:  # it stored no scores of prompts
+        for path in rollout.run.folder.rglob("validation/*.json"):
+            if path.name != "base.json":
+                path.unlink()
+    reward.values, guard.values = rest
+    assert run(host, bundled_model, rollout, reward, guard).steps == (12 if earlier_version else 8)
+
+
 def test_without_patience_it_never_stops(bundled_model, host, rollout):
     reward = Scripted(0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     guard = Scripted(0.8, 0.8, 0.8, 0.6, 0.4, 0.2, 0.1, name="guard")
