@@ -6,6 +6,9 @@ import { t } from "./i18n.js";
 import { Preview, setSource } from "./images.js";
 import * as routes from "./routes.js";
 
+/** Whether the interval holds its 95 %, as in evaluation/statistics.py. */
+const hasInterval = ({ prompts, regular = true }) => regular && prompts >= 8;
+
 export class CompareView {
   /** @param {{onResize?: () => void}} callbacks called when the view needs another height */
   constructor({ onResize = () => {} } = {}) {
@@ -145,7 +148,7 @@ export class CompareView {
       el("tr", {}, ...head.map((text) => el("th", { scope: "col", text }))),
       ...rows,
     );
-    const verdict =
+    const verdict = !hasInterval(first) ? t("no clear difference") :
       first.low > 0 ? t("better") : first.high < 0 ? t("worse") : t("no clear difference");
     this.status.textContent = t(
       "Aligned against base: {verdict}; better on {share} % of prompts",
@@ -153,10 +156,11 @@ export class CompareView {
     );
   }
 
-  #row({ reward, base, aligned, gain, low, high }, name) {
-    const interval = t("{low} to {high}", {
-      low: formatDifference(low), high: formatDifference(high),
-    });
+  #row(comparison, name) {
+    const { reward, base, aligned, gain, low, high } = comparison;
+    const interval = hasInterval(comparison)
+      ? t("{low} to {high}", { low: formatDifference(low), high: formatDifference(high) })
+      : t("none: too few prompts");
     return el(
       "tr",
       {},

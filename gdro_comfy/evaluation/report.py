@@ -98,7 +98,7 @@ def page(results: Sequence[Result], rollouts: Mapping[str, Rollout], rows: int =
         f"<title>GDRO: {html.escape(comparison.reward)}</title><style>{_STYLE}</style>",
         f"<h1>Base against aligned: {html.escape(comparison.reward)}</h1>",
         f"<p>{comparison.prompts} prompts x {comparison.images} images, the same seeds for all. "
-        "Intervals are 95 % bootstrap intervals over prompts, of the paired difference.</p>",
+        "Intervals are 95 % t intervals over prompts, of the paired difference.</p>",
         _table(results),
         "<h2>Pictures</h2><p>Prompts are taken evenly from the set, not by their result.</p>",
     ]
@@ -123,7 +123,7 @@ def _table(results: Sequence[Result]) -> str:
                 f"{c.base:.3f}",
                 f"{c.aligned:.3f}",
                 f"{c.gain:+.3f}",
-                f"{c.low:+.3f} to {c.high:+.3f}",
+                c.interval_text,
                 f"{c.win_rate:.0%}",
             )
             lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")

@@ -82,7 +82,7 @@ class Result:
         for heading, c in self.comparisons()[1:]:
             lines.append(
                 f"{heading}: {c.base:.3f} -> {c.aligned:.3f}, {c.gain:+.3f} "
-                f"({c.low:+.3f} to {c.high:+.3f})"
+                f"({c.interval_text if c.has_interval else f'interval {c.interval_text}'})"
             )
         lines.append(
             f"diversity inside groups: {self.base_diversity:.3f} -> {self.diversity:.3f}; distance "

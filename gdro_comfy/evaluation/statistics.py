@@ -9,7 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-_RESAMPLES = 4000
+from ..rewards.student_t import t_quantile
+
+_FEWEST_PROMPTS = 8
+_FEWEST_CHANGED = 5
+_SKEWNESS = 1.3
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,9 @@ class Comparison:
         prompts, images: number of prompts, and of images for each.
         base, aligned: mean over prompts; ``_error`` is its standard error.
         gain: mean of aligned minus base.
-        low, high: 95 % bootstrap interval of the gain.
+        low, high: 95 % interval of the gain; to be shown only if ``has_interval``.
         win_rate: share of prompts on which aligned is better; ties count half.
+        regular: whether the prompts' gains are such that the interval holds its 95 %.
     """
 
     reward: str
@@ -37,6 +42,21 @@ class Comparison:
     low: float
     high: float
     win_rate: float
+    regular: bool = True  # results of earlier versions do not say
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether ``low`` and ``high`` hold their 95 %."""
+        return self.regular and self.prompts >= _FEWEST_PROMPTS
+
+    @property
+    def interval_text(self) -> str:
+        """The interval in figures, or in words why there is none."""
+        if self.has_interval:
+            return f"{self.low:+.3f} to {self.high:+.3f}"
+        if self.prompts < _FEWEST_PROMPTS:
+            return f"none: needs {_FEWEST_PROMPTS} prompts"
+        return "none: too few prompts make the gain"
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -45,8 +65,8 @@ class Comparison:
 
     @property
     def rose(self) -> bool:
-        """Whether the whole interval of the gain lies above 0."""
-        return self.low > 0
+        """Whether the whole interval of the gain lies above 0; not without one."""
+        return self.has_interval and self.low > 0
 
     def table(self) -> str:
         """Return the figures as four lines of text."""
@@ -56,7 +76,7 @@ class Comparison:
                 f"  base     {self.base:.3f} +- {self.base_error:.3f}",
                 f"  aligned  {self.aligned:.3f} +- {self.aligned_error:.3f}",
                 f"  gain     {self.gain:+.3f} +- {self.gain_error:.3f}   "
-                f"(95 % interval {self.low:+.3f} to {self.high:+.3f}; better on "
+                f"(95 % interval {self.interval_text}; better on "
                 f"{self.win_rate:.0%} of prompts)",
             ]
         )
@@ -74,7 +94,7 @@ def compare(reward: str, base: np.ndarray, aligned: np.ndarray) -> Comparison:
     b, a = (np.asarray(np.nanmean(scores, axis=1, dtype=float)) for scores in (base, aligned))
     root = math.sqrt(len(b))
     difference = a - b
-    low, high = bootstrap_interval(difference)
+    low, high = t_interval(difference)
     return Comparison(
         reward=reward,
         prompts=base.shape[0],
@@ -88,17 +108,33 @@ def compare(reward: str, base: np.ndarray, aligned: np.ndarray) -> Comparison:
         low=low,
         high=high,
         win_rate=float((np.sign(difference) / 2 + 0.5).mean()),
+        regular=_is_regular(difference),
     )
 
 
-def bootstrap_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of ``values [n]``; deterministic."""
-    rng = np.random.default_rng(0)
-    picks = rng.integers(0, len(values), (_RESAMPLES, len(values)))
-    means = values[picks].mean(1)
-    tail = 50 * (1 - level)
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
+def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return Student's t interval of the mean of ``values [n]``, with n at least 2."""
+    n = len(values)
+    mean = float(values.mean())
+    half = t_quantile((1 + level) / 2, n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def _is_regular(differences: np.ndarray) -> bool:
+    """Return whether enough prompts changed, and no few of them make most of the gain.
+
+    Otherwise an interval that is printed misses the true gain more often than it says (simulated in
+    ``tests/evaluation/test_statistics.py``). Equal gains of all prompts are regular. More than
+    56 prompts may be more skewed, as the error of the t interval goes with skewness squared over n.
+    """
+    changed = int((np.abs(differences) > 1e-9).sum())
+    if changed < _FEWEST_CHANGED:
+        return False
+    spread = float(differences.std(ddof=1))
+    if spread < 1e-9:
+        return True
+    skewness = float(((differences - differences.mean()) ** 3).mean()) / spread**3
+    return abs(skewness) <= max(_SKEWNESS, math.sqrt(0.03 * len(differences)))
 
 
 def diversity(images: Iterable[Image.Image], per_group: int) -> float:

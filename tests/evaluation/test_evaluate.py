@@ -16,7 +16,7 @@ from gdro_comfy.data.prompts import from_text
 from gdro_comfy.errors import InputError
 from gdro_comfy.evaluation.evaluate import evaluate
 from gdro_comfy.evaluation.result import EvaluationConfig
-from gdro_comfy.evaluation.statistics import bootstrap_interval, compare, diversity
+from gdro_comfy.evaluation.statistics import compare, diversity
 from gdro_comfy.models.base import AdapterConfig
 from gdro_comfy.progress import Cancelled
 from gdro_comfy.rewards import RewardError
@@ -63,16 +63,6 @@ def test_comparison_by_hand():
     assert found.win_rate == pytest.approx(2 / 3)
     assert not found.rose
     assert found.interval[0] < found.gain < found.interval[1]
-
-
-def test_bootstrap_interval_agrees_with_the_normal_one():
-    values = np.random.default_rng(1).normal(0.3, 1.0, 400)
-    low, high = bootstrap_interval(values)
-    error = values.std(ddof=1) / 20
-    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
-    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
-    assert bootstrap_interval(values) == (low, high)
-    assert bootstrap_interval(np.full(5, 0.25)) == (0.25, 0.25)
 
 
 def test_diversity_by_hand():
