@@ -101,6 +101,9 @@ prompts, paired by seed: if it contains 0, the gain may be luck. More prompts na
 per prompt. Look at the pictures too: a reward can rise while they get worse. The slider on the node compares
 base and aligned on the same prompt and seed.
 
+An interval is given from 8 prompts on, and not where few prompts changed, or a few much more than the others:
+the table then says so.
+
 A `guard` is a second reward, mapped to a scale from 1 to 5. It adds the corrected score `reward x (guard - 3)
 + 0.2`, which falls if the reward was fooled. *Diversity* is how much the pictures of one prompt differ (in
 their colours at 8 x 8 pixels): if it falls far, the model draws the same picture for every seed.

@@ -14,6 +14,8 @@ aligned model are measured during training and the best weights are kept. With a
 the reward rises at the guard's expense, because the reward is then being fooled. The pictures are in
 `validation/` in the training's folder.
 
+The guard compares prompts in pairs. Give it about 32 of them: with 8 it seldom notices in time.
+
 The curves on the node grow during training and are restored after a reload. Point at one to read its values
 (the raw value in brackets); the slider below goes through the pictures of the steps. *Stop and keep best*
 ends the training after the current step with the best validated weights, or with the current ones if there is
