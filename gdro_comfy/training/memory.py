@@ -110,13 +110,15 @@ def count(
 ) -> StepMemory | None:
     """Count what a step allocates; None, with a word in the log, for a network that cannot be copied."""
     try:
-        twin = model.without_values()
-        one, two = (
-            counting.peak_of_step(
-                twin, example.shape, images, adapter, checkpointed, example.conditioning
+        # ComfyUI runs nodes in inference mode, in which the copy's tensors could not enter autograd.
+        with torch.inference_mode(False):
+            twin = model.without_values()
+            one, two = (
+                counting.peak_of_step(
+                    twin, example.shape, images, adapter, checkpointed, example.conditioning
+                )
+                for images in (1, 2)
             )
-            for images in (1, 2)
-        )
     except Exception as error:  # networks of other packs may do anything at all in a pass
         log.warning(
             "the memory of this training cannot be counted beforehand (%s: %s); a step that runs out of it "

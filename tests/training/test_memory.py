@@ -115,6 +115,14 @@ def test_a_network_that_cannot_be_copied_is_trained_all_the_same(host, bundled_m
     assert "cannot be counted beforehand (NotImplementedError: no kernel" in caplog.text
 
 
+def test_it_is_counted_in_the_inference_mode_of_comfyuis_nodes(host, bundled_model, caplog):
+    with torch.inference_mode():
+        rollout = small_training.scored(host, bundled_model)
+        memory.plan(host, bundled_model, rollout, 4, TrainConfig(groups_per_step=2))
+    assert "cannot be counted" not in caplog.text
+    assert host.reports[-1][0].startswith("training, about ")
+
+
 class Live(TorchDispatchMode):
     """Follow the bytes that are alive on the CPU, of what is allocated within this context."""
 
