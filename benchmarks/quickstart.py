@@ -89,7 +89,9 @@ def measure(host: ConsoleHost, clock: Clock, prompts: int, steps: int) -> None:
     model.sample = clock.wrap(model.sample, lambda: "sampling", lambda cond, *_: len(cond))
     model.decode = clock.wrap(model.decode, lambda: "decoding", len)
     sampling = RolloutConfig(images_per_prompt=16, steps=8, guidance=1.0, run_name="benchmark")
-    add = clock.wrap(Group.add, lambda: "writing", lambda group, start, latents, *rest: len(latents))
+    add = clock.wrap(
+        Group.add, lambda: "writing", lambda group, start, latents, *rest: len(latents)
+    )
     with mock.patch.object(Group, "add", add):
         rollout = sample_rollout(host, model, shipped("shapes_train").limit(prompts), sampling)
 
