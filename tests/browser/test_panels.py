@@ -222,8 +222,10 @@ def test_many_groups_are_paged_and_markup_stays_text(page, many, tmp_path):
     window.get_by_text("301 of 2000 groups").wait_for()
     page.screenshot(path=tmp_path / "groups.png")
     window.locator(".gdro-image").first.press("Enter")
-    page.locator("dialog .gdro-large").wait_for()
+    large = page.locator("dialog .gdro-large")
+    large.wait_for()
     page.keyboard.press("Escape")
+    large.wait_for(state="detached")
     page.keyboard.press("Escape")
     assert page.evaluate(EVIL_ELEMENTS) == 0
     window.wait_for(state="detached")
