@@ -132,9 +132,8 @@ class _Allocations(TorchDispatchMode):
         super().__init__()
         self.live = self.peak = 0
         self._sizes: dict[int, int] = {}
-        self._known = [
-            tensor.untyped_storage() for tensor in known
-        ]  # alive, so that no address recurs
+        # Kept alive, so that no address recurs.
+        self._known = [tensor.untyped_storage() for tensor in known]
         self._ignored = {storage._cdata for storage in self._known}
         self._saved: dict[int, list[weakref.ref[_Saved]]] = {}
 

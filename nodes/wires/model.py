@@ -78,6 +78,7 @@ class NativeFlowModel:
         self._adapters: Adapters | None = None
         self._recomputed = False
         self._reserved = 0
+        self._released = False
         self._negative: dict[str, Any] = {}
 
     @property
@@ -226,6 +227,8 @@ class NativeFlowModel:
         return self.patcher.model.process_latent_in(latents.float()).clone().to(self.device)
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        if self._released:
+            self._load()
         parts: list[Tensor | None] = [None] * len(x)
         for indices, prompt in calls(values(cond), together=True):
             latents, levels = x[indices], sigma[indices].float()
@@ -310,6 +313,7 @@ class NativeFlowModel:
         """Bring the network to the device, or as much of it as leaves what was reserved."""
         if self.device != counting.META:
             comfy.model_management.load_models_gpu([self.patcher], memory_required=self._reserved)
+        self._released = False
 
     def adapter_modules(self, target: str) -> list[str]:
         return layers.targets(self.network, target, self.title)
@@ -372,6 +376,7 @@ class NativeFlowModel:
 
     def release(self) -> None:
         comfy.model_management.unload_all_models()
+        self._released = True
 
     def reserve(self, in_bytes: int) -> None:
         self._reserved = in_bytes

@@ -20,3 +20,4 @@ for name, folder in (("gdro_pack", pack), ("gdro_pack.nodes", os.path.join(pack,
     package = types.ModuleType(name)
     package.__path__ = [folder]
     sys.modules[name] = package
+sys.path.append(os.path.join(pack, "tests", "support"))

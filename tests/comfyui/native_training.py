@@ -6,7 +6,6 @@ Run in ComfyUI's checkout: python native_training.py PACK NAME...
 import contextlib
 import json
 import tempfile
-import weakref
 from pathlib import Path
 
 from inside_comfyui import arguments  # isort: skip
@@ -31,32 +30,11 @@ from gdro_pack.gdro_comfy.training.train import train
 from gdro_pack.nodes import native
 from gdro_pack.nodes.wires import identity
 from gdro_pack.nodes.wires.model import NativeFlowModel
+from live_bytes import LiveBytes
 from native_networks import GUIDANCE, PROMPTS, Autoencoder, TextEncoder, network
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 TRAINED_ON = from_text("one red circle\ntwo blue squares\nthree green stars\none yellow star")
 ADAPTER = AdapterConfig(8, 8.0, "attention+mlp")
-
-
-class Live(TorchDispatchMode):
-    """Follow the bytes that are alive on the CPU, of what is allocated within this context."""
-
-    def __init__(self, known):
-        super().__init__()
-        self.storages = [tensor.untyped_storage() for tensor in known]
-        self.sizes, self.peak = {storage._cdata: 0 for storage in self.storages}, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in self.sizes:
-                    self.sizes[storage._cdata] = storage.nbytes()
-                    weakref.finalize(storage, self.sizes.pop, storage._cdata, None)
-                    self.peak = max(self.peak, sum(self.sizes.values()))
-        return out
 
 
 def memory(family):
@@ -76,7 +54,7 @@ def memory(family):
                 model.graph(),
             ):
                 frozen = [*model.network.parameters(), *model.network.buffers()]
-                with Live([*frozen, *parameters.values()]) as live:
+                with LiveBytes([*frozen, *parameters.values()]) as live:
                     velocity = model.velocity(x, sigma, cond.select([0, 0]))
                     flow.velocity_error(velocity, x).mean().backward()
             twin = model.without_values()
@@ -295,6 +273,7 @@ def interruptions():
                 rows.append({"stage": "training" if training else "rollout", **left()})
         comfy.model_management.unload_all_models()
         host.cancel_at = -1
+        wired.release()
         resumed = aligned(host, wired)
         rows.append(left())
         with torch.inference_mode():

@@ -1,7 +1,6 @@
 """What a training is estimated to take, and what is refused with the settings that would fit."""
 
 import dataclasses
-import weakref
 from types import MappingProxyType
 
 import diffusers
@@ -9,8 +8,7 @@ import pytest
 import small_training
 import tiny_models
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from live_bytes import LiveBytes
 
 from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.errors import InputError
@@ -123,25 +121,6 @@ def test_it_is_counted_in_the_inference_mode_of_comfyuis_nodes(host, bundled_mod
     assert host.reports[-1][0].startswith("training, about ")
 
 
-class Live(TorchDispatchMode):
-    """Follow the bytes that are alive on the CPU, of what is allocated within this context."""
-
-    def __init__(self):
-        super().__init__()
-        self.sizes, self.peak = {}, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in self.sizes:
-                    self.sizes[storage._cdata] = storage.nbytes()
-                    weakref.finalize(storage, self.sizes.pop, storage._cdata, None)
-                    self.peak = max(self.peak, sum(self.sizes.values()))
-        return out
-
-
 def wide(kind):
     torch.manual_seed(0)
     if kind == "flux":
@@ -170,10 +149,8 @@ def test_the_count_is_what_a_step_allocates(kind, checkpointed, target):
     adapter, shape = AdapterConfig(8, 8.0, target), (16, 32, 32)
     x, sigma = seeded_noise([0, 1], shape), torch.full((2,), 0.5)
     with model.adapters(adapter) as parameters, model.checkpointed(checkpointed):
-        live = Live()
         frozen = [*model.transformer.parameters(), *model.transformer.buffers()]
-        known = [t.untyped_storage() for t in [*frozen, *parameters.values()]]
-        live.sizes = {storage._cdata: 0 for storage in known}
+        live = LiveBytes([*frozen, *parameters.values()])
         with live:
             velocity = model.velocity(x, sigma, cond.select([0, 0]))
             flow.velocity_error(velocity, x).mean().backward()
