@@ -30,7 +30,9 @@ def record(stage: Stage, outputs: Iterable[Any]) -> None:
             if value.score_file is not None:
                 _written.add(value.run.folder / "scores" / value.score_file)
         elif declared.type == "GDRO_ALIGNED":
-            _written.update((value.path, value.folder))
+            # A training that was stopped has no such file any more once it is to go on.
+            done = value.folder / "done.json"
+            _written.update((value.path, value.folder, *([done] if done.is_file() else [])))
 
 
 def fingerprint(stage: Stage, inputs: Mapping[str, Any]) -> list[Any]:

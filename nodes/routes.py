@@ -156,7 +156,10 @@ def _delete_run(request: web.Request) -> dict[str, Any]:
 
 
 def _command(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
-    commands.send(_training(request), str(body.get("wish")))
+    if body.get("wish") == "continue":
+        commands.reopen(_training(request))
+    else:
+        commands.send(_training(request), str(body.get("wish")))
     return {"wished": body.get("wish")}
 
 

@@ -187,7 +187,8 @@ def _input(declared: Input) -> Any:
             io.DynamicCombo.Option(key, [_input(inner) for inner in inputs])
             for key, inputs in (declared.choices or {}).items()
         ]
-        return io.DynamicCombo.Input(options=choices, **arguments)
+        further = {**(declared.canvas or {}), **({"advanced": True} if declared.advanced else {})}
+        return io.DynamicCombo.Input(options=choices, extra_dict=further, **arguments)
     if declared.template is not None:
         template = io.Autogrow.TemplatePrefix(
             input=_input(declared.template),

@@ -8,6 +8,10 @@ folder: `history.jsonl` has the loss, ranking accuracy and errors of every step,
 during training. Cancelling saves a checkpoint. Other settings start another training and leave this one
 alone.
 
+*Purpose* and *strength of change*, at the top of the node, set other inputs and are no inputs themselves: the
+node says which values they set, and a workflow is saved with the values. Change one of those, and the purpose
+is *custom*. Learning rate, layers and rank depend on the model and are left as they are.
+
 *gdro* and *dpo* learn from the existing groups. *dgpo* works in rounds: it samples and scores new groups with
 the current model, and needs `reward`. With `validation_prompts` (others than those of the training), base and
 aligned model are measured during training and the best weights are kept. With a `guard`, training stops when
@@ -19,7 +23,7 @@ The guard compares prompts in pairs. Give it about 32 of them: with 8 it seldom 
 The curves on the node grow during training and are restored after a reload. Point at one to read its values
 (the raw value in brackets); the slider below goes through the pictures of the steps. *Stop and keep best*
 ends the training after the current step with the best validated weights, or with the current ones if there is
-no validation; that training then counts as finished. *Save now* saves a LoRA of the current step next to it
+no validation; that training then counts as finished, and *Go on* takes the steps that are left. *Save now* saves a LoRA of the current step next to it
 and continues.
 
 The node shows how much memory it will need before it starts, and how much time is left after two steps; so do

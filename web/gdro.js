@@ -2,14 +2,16 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { foldAdvanced } from "./advanced.js";
 import { CompareView } from "./compare_view.js";
 import { el } from "./dom.js";
 import { GroupsView } from "./groups_view.js";
 import { t, translateChoices } from "./i18n.js";
 import { findNode, isOpen, recordLocation } from "./location.js";
 import { Panel } from "./panel.js";
+import { Purposes } from "./purposes.js";
 import { RatingView } from "./rating_view.js";
-import { restoreValues } from "./restore.js";
+import { restoreValues, saveWithoutGaps } from "./restore.js";
 import { RunsTab } from "./runs_tab.js";
 import { SETTINGS } from "./settings.js";
 import { toast } from "./toast.js";
@@ -34,13 +36,17 @@ let current = null; // node and workflow of the latest message
 
 function attachPanel(node) {
   if (!node.comfyClass?.startsWith("GDRO_")) return;
+  foldAdvanced(node);
+  saveWithoutGaps(node);
   const View = VIEWS[node.comfyClass];
   const panel = View && new Panel(node, View);
+  const purposes = new Purposes(node, (words) => panel?.view.showPurpose?.(words));
   if (panel) panels.set(node, panel);
   const { onConfigure } = node;
   node.onConfigure = function (saved, ...rest) {
     onConfigure?.call(this, saved, ...rest);
     restoreValues(this, saved);
+    purposes.refresh();
     // Where the node is in the graph is not known before the whole graph is loaded.
     if (panel) setTimeout(() => panel.refresh(), 0);
   };

@@ -1,5 +1,6 @@
 /** A view inside a node, with a choice of instance where the node's subgraph is used more than once. */
 
+import { app } from "../../scripts/app.js";
 import { el } from "./dom.js";
 import { t } from "./i18n.js";
 import { locationsOf } from "./location.js";
@@ -18,6 +19,7 @@ export class Panel {
     this.view = new View({
       onResize: () => this.#resize(),
       onChange: () => this.#removeServerText(),
+      queue: () => app.queuePrompt(0),
       neededGroups: () => this.#widget("least_groups")?.value ?? null,
     });
     this.instance = el("select", {

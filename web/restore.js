@@ -12,6 +12,20 @@ export function restoreValues(node, saved) {
   if (values && inputs) restoreInputs(node, inputs, values, "");
 }
 
+/**
+ * Save the values of a node without gaps.
+ *
+ * ComfyUI leaves a gap for each widget that is not saved, and does not expect one when it reads them.
+ */
+export function saveWithoutGaps(node) {
+  const { onSerialize } = node;
+  node.onSerialize = function (saved, ...rest) {
+    onSerialize?.call(this, saved, ...rest);
+    // `filter` passes over gaps.
+    if (saved.widgets_values) saved.widgets_values = saved.widgets_values.filter(() => true);
+  };
+}
+
 function restoreInputs(node, inputs, values, prefix) {
   for (const group of [inputs.required, inputs.optional]) {
     for (const [name, [, options = {}]] of Object.entries(group ?? {})) {

@@ -32,7 +32,7 @@ export const readWorkflow = (name) => request(`${runPath(name)}/workflow`);
 export const readGroups = (name, query) =>
   request(`${runPath(name)}/groups?${new URLSearchParams(query)}`);
 export const readTraining = (location) => request(trainingPath(location));
-/** @param {"stop"|"save"} command for a running training */
+/** @param {"stop"|"save"|"continue"} command for a running training, or one that was stopped */
 export const sendCommand = (location, command) =>
   send(`${trainingPath(location)}/wish`, "POST", { wish: command });
 export const readEvaluation = (location) => request(evaluationPath(location));

@@ -9,6 +9,8 @@ import { TrainingImages } from "./training_images.js";
 
 const SPEED_STEPS = 20; // the latest steps, which the speed is the mean of
 
+const PURPOSE_HEIGHT = 52; // pixels
+
 const validation = (name) => (row) => row.validation?.[name];
 const base = (name) => (row) => row.validation?.base?.[name];
 
@@ -28,9 +30,13 @@ const charts = () => [
 ];
 
 export class TrainingView {
-  /** @param {{onResize?: () => void}} callbacks called when the view needs another height */
-  constructor({ onResize = () => {} } = {}) {
-    this.onResize = onResize;
+  /**
+   * @param {object} callbacks
+   * @param {() => void} callbacks.onResize called when the view needs another height
+   * @param {() => void} callbacks.queue queues the graph, on whose node the view is
+   */
+  constructor({ onResize = () => {}, queue = null } = {}) {
+    Object.assign(this, { onResize, queue });
     this.status = el("p", {
       class: "gdro-status", text: t("The curves appear here once training starts."),
     });
@@ -46,6 +52,9 @@ export class TrainingView {
     this.saveButton = button(t("Save now"), () =>
       this.#send("save", t("saving a LoRA of this step")),
     );
+    this.goOnButton = button(t("Go on"), () => this.#goOn(), {
+      title: t("Takes the steps that are left, from where the training was stopped"),
+    });
     this.controls = el(
       "div",
       { class: "gdro-bar", hidden: true },
@@ -53,11 +62,14 @@ export class TrainingView {
       el("label", {}, this.log, ` ${t("Log scale")}`),
       this.stopButton,
       this.saveButton,
+      this.goOnButton,
     );
     this.images = new TrainingImages();
+    this.purpose = el("p", { class: "gdro-faint gdro-purpose", hidden: true });
     this.element = el(
       "section",
       { class: "gdro-training", "aria-label": t("Training") },
+      this.purpose,
       this.status,
       this.controls,
       el("div", { class: "gdro-charts" }, ...this.charts.map((chart) => chart.element)),
@@ -69,8 +81,16 @@ export class TrainingView {
   }
 
   get height() {
-    if (!this.rows.length) return 60;
-    return this.images.hidden ? 400 : 560;
+    const words = this.purpose.hidden ? 0 : PURPOSE_HEIGHT;
+    if (!this.rows.length) return 60 + words;
+    return (this.images.hidden ? 400 : 560) + words;
+  }
+
+  /** Say in words what the training is set to. */
+  showPurpose(words) {
+    this.purpose.textContent = this.purpose.title = words;
+    this.purpose.hidden = false;
+    this.onResize();
   }
 
   /** How the training ended, for a message in the corner of the page. */
@@ -87,6 +107,7 @@ export class TrainingView {
     this.isRunning = false;
     this.state = null; // "finished" or "unfinished", as the server calls it
     this.lora = null; // file name
+    this.isStopped = false; // before its last step, by its button
     this.note = null; // on the last command
     this.hasNewImages = false;
     this.images.clear();
@@ -100,6 +121,12 @@ export class TrainingView {
       this.note = error.message;
     }
     this.#showStatus();
+  }
+
+  async #goOn() {
+    await this.#send("continue", t("queued: it goes on from here"));
+    await this.load();
+    if (!this.isStopped) this.queue();
   }
 
   async show({ run, training }) {
@@ -132,6 +159,7 @@ export class TrainingView {
     this.total = history.asked ?? this.total;
     this.state = history.state;
     this.lora = history.lora;
+    this.isStopped = history.state === "finished" && history.stopped;
     this.images.set(location, history);
     this.#draw();
   }
@@ -197,6 +225,7 @@ export class TrainingView {
     }
     this.controls.hidden = !rows.length;
     this.stopButton.hidden = this.saveButton.hidden = !this.isRunning;
+    this.goOnButton.hidden = this.isRunning || !this.isStopped || !this.queue;
     this.#showStatus();
     this.onResize();
   }
@@ -220,7 +249,8 @@ export class TrainingView {
       recent.length && t("{seconds} s/step", { seconds: seconds.toPrecision(2) }),
       last.memory && t("{size} of memory", { size: formatBytes(last.memory) }),
       best != null && t("best at step {step}", { step: best }),
-      !this.isRunning && this.state && (isFinished ? t("finished") : t("unfinished")),
+      !this.isRunning && this.state && 
+        (this.isStopped ? t("stopped") : isFinished ? t("finished") : t("unfinished")),
       !this.isRunning && this.lora,
       this.note,
     ];

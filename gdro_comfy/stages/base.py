@@ -33,7 +33,8 @@ class Input:
         files: the kind of the host's files that a COMBO lists after ``options``.
         choices: the choices of a DYNAMICCOMBO, and the inputs of each.
         template: the connections of an AUTOGROW.
-        advanced: whether ComfyUI hides the input until the user shows the advanced ones.
+        advanced: whether the canvas hides the input until the user shows the advanced ones.
+        canvas: what else the canvas is told of the input, as JSON; our own scripts read it.
         is_list: whether the stage gets the whole list on this input, instead of running once for each
             item. All its other inputs must then have a single value.
     """
@@ -53,6 +54,7 @@ class Input:
     template: Input | None = None
     multiline: bool = False
     advanced: bool = False
+    canvas: dict[str, Any] | None = None
     is_list: bool = False
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from .algorithms import CHOICES
 from .base import Input, Output, Stage
+from .purposes import folded, for_canvas
 from .shared import MODEL
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ TRAIN_LORA = Stage(
             "DYNAMICCOMBO",
             "How to learn. gdro: offline, from the existing groups. dgpo: online, in rounds of "
             "new groups. dpo: only from the best and the worst of each group.",
-            choices=CHOICES,
+            choices=folded(CHOICES),
+            canvas={"gdro_purposes": for_canvas(CHOICES)},
+            advanced=True,
         ),
         Input("steps", "INT", "Optimiser steps.", default=200, min=1, max=100000),
         Input(
@@ -92,6 +95,7 @@ TRAIN_LORA = Stage(
             default=8,
             min=1,
             max=1024,
+            advanced=True,
         ),
         Input(
             "learning_rate",
@@ -102,6 +106,7 @@ TRAIN_LORA = Stage(
             min=1e-7,
             max=1.0,
             step=1e-5,
+            advanced=True,
         ),
         Input(
             "rank",
@@ -119,6 +124,7 @@ TRAIN_LORA = Stage(
             min=0.1,
             max=2048.0,
             step=1.0,
+            advanced=True,
         ),
         Input(
             "target",
@@ -126,6 +132,7 @@ TRAIN_LORA = Stage(
             "Layers to train. Small models need the MLP layers too.",
             default="attention",
             options=("attention", "attention+mlp"),
+            advanced=True,
         ),
         Input(
             "ema_decay",

@@ -1,4 +1,4 @@
-"""Commands to a running training: end now, or save the LoRA as it is.
+"""Commands to a training: end now, or save the LoRA as it is; or go on after that end.
 
 A command is a file in the training's folder, so that it reaches the training from any process.
 """
@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.files import write_atomic
+from ..data.files import write_atomic, write_lines
+from ..data.run_lock import writing
 from ..data.trainings import Training
 from ..errors import InputError
 
@@ -32,6 +33,30 @@ def send(folder: Path, command: str) -> None:
     if Training(folder).done.is_file():
         raise InputError("wish", "this training has ended", "Its LoRA is finished.")
     write_atomic(_path(folder, command), lambda file: None)
+
+
+def reopen(folder: Path) -> None:
+    """Let a training that was stopped before its last step go on when its graph is queued again.
+
+    Its LoRA stays in its place until the training ends again.
+
+    Raises:
+        InputError: it has not ended, or was not stopped; or another process writes into the run.
+    """
+    training = Training(folder)
+    rows = training.rows()
+    if not training.done.is_file():
+        raise InputError("wish", "this training has not ended", "Press Run: it resumes.")
+    if not any(row.get("stopped") for row in rows):
+        raise InputError(
+            "wish", "this training took all of its steps", "Raise steps for a longer training."
+        )
+    with writing(training.run_folder):
+        write_lines(
+            training.history,
+            [{key: row[key] for key in row if key != "stopped"} for row in rows],
+        )
+        training.done.unlink()
 
 
 def clear(folder: Path) -> None:

@@ -243,10 +243,12 @@ def training_folder(folder: Path, name: str) -> Path:
 def history(folder: Path) -> dict[str, Any]:
     """Return what a training's panel shows: its state, its rows, and which images it has."""
     files = Training(folder)
+    rows = [] if is_linked(files.history) else files.rows()
     return {
         **training(folder),
+        "stopped": any(row.get("stopped") for row in rows),
         "run": files.run_name,
-        "rows": [] if is_linked(files.history) else _thin(files.rows()),
+        "rows": _thin(rows),
         "samples": _steps(files.samples),
         "validations": _steps(files.validation),
         "base": "base.png" in entries(files.validation, ".png"),

@@ -1,6 +1,7 @@
 """Training: it learns, it resumes bit for bit, and it refuses what cannot work."""
 
 import math
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -279,3 +280,28 @@ def test_a_training_stops_when_asked_and_keeps_its_lora(bundled_model, host, rol
     assert [row["step"] for row in result.history()] == [1, 2, 3, 4]
     again = train(host, bundled_model, rollout, OBJECTIVE, config())
     assert again.steps == 4, "the same graph trained on"
+    commands.reopen(result.folder)
+    onward = train(host, bundled_model, rollout, OBJECTIVE, config())
+    assert [row["step"] for row in onward.history()] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(InputError, match="all of its steps"):
+        commands.reopen(onward.folder)
+
+
+def test_a_training_that_goes_on_ends_in_the_lora_of_one_that_was_never_stopped(
+    bundled_model, host, rollout
+):
+    straight = train(host, bundled_model, rollout, OBJECTIVE, config())
+    expected = straight.tensors()
+    shutil.rmtree(straight.folder)
+
+    class Impatient(RecordingHost):
+        def emit(self, event, payload):
+            super().emit(event, payload)
+            if event == "train_step" and payload["step"] == 2:
+                commands.send(rollout.run.folder / "train" / payload["training"], "stop")
+
+    stopped = train(Impatient(host.output_dir), bundled_model, rollout, OBJECTIVE, config())
+    assert stopped.steps < 6
+    commands.reopen(stopped.folder)
+    onward = train(host, bundled_model, rollout, OBJECTIVE, config()).tensors()
+    assert all(torch.equal(onward[key], expected[key]) for key in expected)
