@@ -100,9 +100,10 @@ def contestants() -> dict[str, tuple[Callable[[], object], int]]:
     word = Prompt('a sign that says "OPEN"')
     shapes = Prompt("one red circle left of two blue squares")
     batch = np.asarray(large, np.float32)[None] / 255
-    composition = rewards.create("composition")
+    composition, quality = rewards.create("composition"), rewards.create("quality")
     calls: dict[str, tuple[Callable[[], object], int]] = {
         "composition, shapes, 64 px": (lambda: composition.score([small], [shapes]), 1),
+        "image quality, 512 px": (lambda: quality.score([large], [word]), 1),
         "measure image, sharpness, 512 px": (lambda: measure(batch, "sharpness"), 1),
     }
     for mode, image in (("line", small), ("detect", large)):

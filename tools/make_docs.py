@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import help_graph_rewards
+import help_image_rewards
 import help_import
 import help_judges
 import help_models
@@ -33,7 +34,14 @@ from translations import Words
 from gdro_comfy.stages import STAGES
 from gdro_comfy.stages.base import MISSING, Input, Output, Stage
 
-for topic in (help_judges, help_graph_rewards, help_import, help_models, help_training):
+for topic in (
+    help_judges,
+    help_graph_rewards,
+    help_image_rewards,
+    help_import,
+    help_models,
+    help_training,
+):
     ADVICE.update(topic.ADVICE)
     TYPICAL.update(topic.TYPICAL)
     MISTAKES.update(topic.MISTAKES)

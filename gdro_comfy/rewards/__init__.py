@@ -16,6 +16,7 @@ _REWARDS = {
     "installed": "InstalledReward",
     "ocr": "OCRReward",
     "preference": "PreferenceReward",
+    "quality": "QualityReward",
     "vlm": "VLMReward",
 }
 """A reward's name, which is also its module's -> its class."""

@@ -19,6 +19,7 @@ STAGES: dict[str, Stage] = {
     "GDRO_CompositionReward": rewards.COMPOSITION_REWARD,
     "GDRO_VLMReward": judges.VLM_REWARD,
     "GDRO_PreferenceReward": judges.PREFERENCE_REWARD,
+    "GDRO_ImageQualityReward": rewards.IMAGE_QUALITY_REWARD,
     "GDRO_InstalledReward": rewards.INSTALLED_REWARD,
     "GDRO_RolloutImages": graph_rewards.ROLLOUT_IMAGES,
     "GDRO_MeasureImage": graph_rewards.MEASURE_IMAGE,

@@ -66,6 +66,12 @@ def _installed_rewards() -> list[str]:
     return installed.labels()
 
 
+def _image_quality_reward(host: Host, measure: str) -> tuple[Any]:
+    from .. import rewards
+
+    return (rewards.create("quality", measure=measure),)
+
+
 def _score_rollout(host: Host, rollout: Any, reward: Any) -> tuple[Any, ...]:
     from ..rollouts import scoring, summary
 
@@ -172,6 +178,36 @@ COMPOSITION_REWARD = Stage(
     ),
     outputs=(Output("reward", "GDRO_REWARD", "From 0 to 1."),),
     search_aliases=("geneval", "counting"),
+)
+
+IMAGE_QUALITY_REWARD = Stage(
+    run=_image_quality_reward,
+    display_name="GDRO Image Quality Reward",
+    category="rewards",
+    description=(
+        "How undamaged a picture is, whatever it shows: no blur, noise, blocks, repeating grid, garish "
+        "or clipped colours. Needs no weights; meant as a guard beside another reward."
+    ),
+    inputs=(
+        Input(
+            "measure",
+            "COMBO",
+            "all: the mean of all seven. The others look for one kind of damage only.",
+            default="all",
+            options=(
+                "all",
+                "blur",
+                "noise",
+                "blockiness",
+                "grid",
+                "high frequency",
+                "saturation",
+                "clipping",
+            ),
+        ),
+    ),
+    outputs=(Output("reward", "GDRO_REWARD", "From 0 (ruined) to 1 (undamaged)."),),
+    search_aliases=("guard", "artifacts", "sharpness", "checkerboard", "jpeg", "technical quality"),
 )
 
 INSTALLED_REWARD = Stage(
