@@ -68,7 +68,7 @@ def measure_base(
     try:
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         model = random_models.make(family, device, dtype, options.small)
-        model.quantize(ConsoleHost(quiet=True), quantization)
+        model.prepare(ConsoleHost(quiet=True), quantization=quantization)
     except (InputError, torch.OutOfMemoryError) as error:
         print(f"{family:8}{quantization:8}{error}")
         return

@@ -109,7 +109,7 @@ MISTAKES = {
         ),
         (
             "`quantization: … needs bitsandbytes, which cannot be used here (…)`",
-            "Run `pip install bitsandbytes` with ComfyUI's Python and restart, or choose `none`.",
+            "Run `pip install bitsandbytes` with ComfyUI's Python and restart, or choose `8-bit`.",
         ),
         (
             "`repo_id: … is gated: its owner wants to know who downloads it`",

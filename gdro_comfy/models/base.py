@@ -13,8 +13,8 @@ Conventions:
 - ComfyUI calls nodes under ``torch.inference_mode()``, whose tensors cannot enter autograd. ``active()``
   leaves that mode, and so does every method that builds no graph (``without_graph``).
 - A model is the output of a ComfyUI node, which ComfyUI caches. A context manager therefore restores
-  whatever it changes, also after an error. Only ``merge`` and ``quantize`` change a model for good; they
-  are for the code that loads it.
+  whatever it changes, also after an error. Only ``prepare`` changes a model for good; it is for
+  the code that loads it.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class FlowModel(Protocol):
     weights_may_stay_out: bool
     """Whether layers can run while their weights rest in main memory."""
     quantizations: Mapping[str, float]
-    """What ``quantize`` can do besides "none", with the share of the bytes that it leaves, in (0, 1)."""
+    """What ``prepare`` can quantize to, with the share of the bytes that it leaves, in (0, 1)."""
 
     @property
     def noise_shift(self) -> float | None:
@@ -241,22 +241,18 @@ class FlowModel(Protocol):
         """Return the (out, in) of every linear layer that a LoRA may change, by module name."""
         ...
 
-    def merge(self, host: Progress, lora: LoRAFile) -> None:
-        """Merge a LoRA file into the base for good; it becomes part of the identity.
-
-        Raises:
-            InputError: the file is not a LoRA, or one for another model; nothing was changed.
-        """
-        ...
-
-    def quantize(self, host: Progress, method: str) -> None:
-        """Quantize the frozen network for good, to need less memory.
+    def prepare(
+        self, host: Progress, loras: Sequence[LoRAFile] = (), quantization: str = "none"
+    ) -> None:
+        """Merge LoRA files into the base and quantize it, for good; both become part of the identity.
 
         Args:
-            method: "none", "8-bit" or "nf4".
+            loras: merged in this order.
+            quantization: "none", or one of ``quantizations``, to need less memory.
 
         Raises:
-            InputError: it cannot be done on this device or without a library.
+            InputError: a file is not a LoRA, or one for another model, or this device or this Python cannot
+                quantize: nothing was changed. Or a sum with a LoRA is beyond the range of the dtype.
         """
         ...
 

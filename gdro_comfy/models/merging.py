@@ -7,11 +7,13 @@ modules: see ``original_layouts.py``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data import lora_file
 from ..data.lora_file import LoRA, LoRALayer
@@ -21,7 +23,6 @@ from .original_layouts import SWAPPED, Names
 from .recognition import lora_title, other_base
 
 if TYPE_CHECKING:
-    from ..progress import Progress
     from .families import Family
 
 _Matrix = nn.Linear | nn.Conv2d
@@ -46,42 +47,83 @@ def read(lora: LoRAFile) -> LoRA:
     return content
 
 
-def merge(host: Progress, network: nn.Module, names: Names, family: Family, lora: LoRAFile) -> str:
-    """Add a LoRA to the weights of a network in place, computed in float32.
+@dataclass(frozen=True)
+class Update:
+    """What one layer of a LoRA file adds to the weight of one module.
+
+    Args:
+        lora: that it is from.
+        name: of the layer in the file.
+        layer: its factors.
+        rows: which rows of the layer belong to the module; all if the layer has this module alone.
+        swapped: whether the halves of the module's rows are swapped in the file.
+    """
+
+    lora: LoRAFile
+    name: str
+    layer: LoRALayer
+    rows: slice
+    swapped: bool = False
+
+    def add_to(self, weight: Tensor) -> Tensor:
+        """Return the sum with a weight, computed in float32 and in the weight's dtype.
+
+        Raises:
+            InputError: it is not finite in that dtype.
+        """
+        update = self.layer.update()[self.rows] * self.lora.strength
+        if self.swapped:
+            shift, scale = update.chunk(2)
+            update = torch.cat([scale, shift])
+        total = (weight.float() + update.to(weight.device).view(weight.shape)).to(weight.dtype)
+        if not total.isfinite().all():
+            raise InputError(
+                self.lora.input_name,
+                f"with {self.lora.path.name}, {self.name} is beyond the range of {weight.dtype}",
+                "Use a lower strength, or bf16 as dtype.",
+            )
+        return total
+
+
+def plan(
+    network: nn.Module, names: Names, family: Family, lora: LoRAFile
+) -> tuple[dict[str, Update], str]:
+    """Find what a LoRA adds to which modules of a network; nothing is changed.
 
     Args:
         names: the family's table from original modules to diffusers'.
 
     Returns:
-        Where the scale of its updates stands if not in the file's tensors, in words; otherwise "".
+        The updates by module; and where the scale of the LoRA's updates stands if not in the file's tensors,
+        in words, otherwise "".
 
     Raises:
-        InputError: the LoRA is for another family, or for a model of another size, or gives a layer twice;
-            nothing was changed. Or a sum is not finite: the network is spoiled.
+        InputError: the LoRA is for another family, or for a model of another size, or gives a layer twice.
     """
     content = read(lora)
-    layers = content.layers
     matrices = {n: m for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
-    targets = _resolve(layers, matrices, names)
-    _check(layers, targets, matrices, family, lora)
-    with torch.inference_mode(False), torch.no_grad():
-        for done, (layer_name, layer) in enumerate(layers.items(), 1):
-            host.check_cancelled()
-            update, modules = layer.update() * lora.strength, targets[layer_name]
-            if modules[0].startswith(SWAPPED):
-                shift, scale = update.chunk(2)
-                update = torch.cat([scale, shift])
-            weights = [matrices[name.removeprefix(SWAPPED)].weight for name in modules]
-            for weight, rows in zip(weights, update.split([len(w) for w in weights]), strict=True):
-                weight.copy_(weight.float() + rows.to(weight.device).view(weight.shape))
-                if not weight.isfinite().all():
-                    raise InputError(
-                        lora.input_name,
-                        f"with {lora.path.name}, {layer_name} is beyond the range of {weight.dtype}",
-                        "Use a lower strength, or bf16 as dtype.",
-                    )
-            host.progress(done, len(layers), f"merging {lora.path.stem}")
-    return content.scale_from
+    targets = _resolve(content.layers, matrices, names)
+    _check(content.layers, targets, matrices, family, lora)
+    updates: dict[str, Update] = {}
+    for layer_name, layer in content.layers.items():
+        start = 0
+        for target in targets[layer_name]:
+            name = target.removeprefix(SWAPPED)
+            end = start + _rows(matrices[name])
+            swapped = target.startswith(SWAPPED)
+            updates[name] = Update(lora, layer_name, layer, slice(start, end), swapped)
+            start = end
+    return updates, content.scale_from
+
+
+def _rows(module: _Matrix) -> int:
+    return module.out_features if isinstance(module, nn.Linear) else module.out_channels
+
+
+def _columns(module: _Matrix) -> int:
+    if isinstance(module, nn.Linear):
+        return module.in_features
+    return math.prod(module.weight.shape[1:])
 
 
 def _resolve(
@@ -131,8 +173,8 @@ def _check(
                 )
         if layer_name not in targets:
             continue
-        weights = [matrices[m.removeprefix(SWAPPED)].weight for m in targets[layer_name]]
-        rows, columns = sum(len(w) for w in weights), weights[0][0].numel()
+        modules = [matrices[m.removeprefix(SWAPPED)] for m in targets[layer_name]]
+        rows, columns = sum(_rows(module) for module in modules), _columns(modules[0])
         if layer.shape != (rows, columns):
             raise InputError(
                 lora.input_name,

@@ -1,13 +1,16 @@
 """Offloading: which components of a model are on the device, and when.
 
 The network stays on the device as long as the model is active, text encoders and VAE only while they
-work. Outside of that everything rests on the CPU.
+work. Outside of that everything rests on the CPU. Frozen weights keep their copy there, so that leaving the
+device is a release and no transfer, and a weight that lies in a mapped file stays there.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +35,8 @@ class Offloader:
     def __init__(self, components: Mapping[str, Sequence[nn.Module]], device: torch.device) -> None:
         self.device = device
         self._components = components
-        self._on_device: set[str] = set()
+        self._on_device: dict[str, list[_Resting]] = {}
+        """The components on the device, with what rests on the CPU."""
         self._depth = 0
 
     @contextmanager
@@ -53,8 +57,14 @@ class Offloader:
         """
         if self.device.type == "cpu" or not self._depth or kind in self._on_device:
             return
-        self._move(kind, self.device)
-        self._on_device.add(kind)
+        resting: list[_Resting] = []
+        self._on_device[kind] = resting
+        moved: dict[int, nn.Parameter] = {}
+        for module in self._components[kind]:
+            for part in module.modules():
+                resting.append(_Resting(part))
+                _move_frozen(part, self.device, moved)
+            nn.Module.to(module, self.device)
 
     @contextmanager
     def onloaded(self, kind: str) -> Iterator[None]:
@@ -79,14 +89,12 @@ class Offloader:
             self._offload(kind)
 
     def _offload(self, kind: str) -> None:
-        self._move(kind, torch.device("cpu"))
-        self._on_device.discard(kind)
-        empty_cache(self.device)
-
-    def _move(self, kind: str, device: torch.device) -> None:
+        for resting in self._on_device.pop(kind):
+            resting.put_back()
         for module in self._components[kind]:
-            # The libraries' own ``to`` refuses some quantized modules.
-            nn.Module.to(module, device)
+            # An adapter has no copy that rests: it has been trained.
+            nn.Module.to(module, "cpu")
+        empty_cache(self.device)
 
     def _fits(self, kind: str) -> bool:
         """Return whether a component fits beside what is on the device; False if that is unknown."""
@@ -94,6 +102,60 @@ class Offloader:
         return free is not None and free > size_in_bytes(self._components[kind]) + _WORKSPACE
 
 
+class _Resting:
+    """The frozen tensors of one module, its own only, on the CPU."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._parameters = {
+            name: parameter
+            for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+            if not parameter.requires_grad
+        }
+        self._buffers = dict(module.named_buffers(recurse=False, remove_duplicate=False))
+
+    def put_back(self) -> None:
+        self._module._parameters.update(self._parameters)
+        self._module._buffers.update(self._buffers)
+
+
+def _move_frozen(module: nn.Module, device: torch.device, moved: dict[int, nn.Parameter]) -> None:
+    """Give a module copies of its own frozen parameters on a device; the originals stay as they are.
+
+    Args:
+        moved: copies by the id of their original, for those that modules share.
+    """
+    own = module.named_parameters(recurse=False, remove_duplicate=False)
+    for name, parameter in list(own):
+        if parameter.requires_grad:
+            continue
+        if id(parameter) not in moved:
+            moved[id(parameter)] = _copy_on(parameter, device)
+        module._parameters[name] = moved[id(parameter)]
+
+
+def _copy_on(parameter: nn.Parameter, device: torch.device) -> nn.Parameter:
+    """Return a copy of a frozen parameter on a device."""
+    state: Any = getattr(parameter, "quant_state", None)
+    if state is None:
+        return nn.Parameter(parameter.data.to(device), requires_grad=False)
+    # bitsandbytes moves the tensors beside a packed weight in place: the copy gets its own.
+    twin: Any = copy.copy(parameter)
+    twin.quant_state = copy.copy(state)
+    if state.state2 is not None:
+        twin.quant_state.state2 = copy.copy(state.state2)
+    return twin.to(device)
+
+
 def size_in_bytes(modules: Sequence[nn.Module]) -> int:
-    """Return the bytes of the modules' weights, quantized ones as they are stored."""
-    return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+    """Return the bytes of the modules' weights, quantized ones as they are stored, with their scales."""
+    tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
+    states = [getattr(tensor, "quant_state", None) for tensor in tensors]
+    tensors += [t for state in states if state is not None for t in _tensors(state)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _tensors(state: Any) -> list[torch.Tensor]:
+    """Return the tensors of bitsandbytes' state of a packed weight."""
+    nested = [] if state.state2 is None else _tensors(state.state2)
+    return [t for t in (state.absmax, state.code, state.offset) if t is not None] + nested

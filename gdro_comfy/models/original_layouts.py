@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
+from .stored_weights import Stored
+
 Names = Mapping[str, tuple[str, ...]]
 """Original module -> diffusers modules."""
 
@@ -112,22 +114,22 @@ def sd3_names(blocks: int) -> Names:
 
 def convert(
     keys: Iterable[str],
-    read: Callable[[str], Tensor],
+    read: Callable[[str], Tensor | Stored],
     names: Names,
     shapes: Mapping[str, torch.Size],
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor | Stored]:
     """Return the tensors of an original file under diffusers' names.
 
     Args:
         keys: the original names, without prefix.
-        read: returns the tensor with a key.
+        read: returns the tensor with a key; a plain one where the table swaps its halves.
         names: the family's table.
         shapes: of every tensor in the state of the diffusers module.
 
     Raises:
         KeyError: the table has no module for a tensor.
     """
-    converted: dict[str, Tensor] = {}
+    converted: dict[str, Tensor | Stored] = {}
     for key in keys:
         module, _, end = key.rpartition(".")
         if key in names:
@@ -137,6 +139,7 @@ def convert(
         suffix = {"": "", "scale": ".weight"}.get(end, f".{end}")
         tensor, modules = read(key), names[module]
         if modules[0].startswith(SWAPPED):
+            assert isinstance(tensor, Tensor)
             shift, scale = tensor.chunk(2)
             converted[modules[0].removeprefix(SWAPPED) + suffix] = torch.cat([scale, shift])
             continue

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from ..data.conditioning import Conditioning, tensors_of
 from ..errors import InputError
-from . import compiling, counting, fingerprints, lora_layers, merging, prompt_checks, quantization
+from . import compiling, counting, fingerprints, lora_layers, merging, preparing, prompt_checks
+from . import quantization as quantizing
 from .base import AdapterConfig, StepCallback, seeded_noise, without_graph
 from .offload import ENCODERS, NETWORK, VAE, Offloader, size_in_bytes
+from .stored_weights import plain_state
 
 if TYPE_CHECKING:
     from ..data.lora_weights import LoRAWeights
@@ -59,7 +61,7 @@ class PipelineModel(ABC):
     size_multiple: int
     key_prefix = "transformer."
     weights_may_stay_out = False
-    quantizations = quantization.SHARES
+    quantizations = quantizing.SHARES
 
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
         self.pipeline = pipeline
@@ -219,16 +221,22 @@ class PipelineModel(ABC):
     def original_names(self) -> Names:
         """Return the names of the network's modules in the original files."""
 
-    def merge(self, host: Progress, lora: LoRAFile) -> None:
-        scale = merging.merge(host, self.transformer, self.original_names(), self.family, lora)
-        # A scale from beside the tensors makes another base of the same file.
-        record = [fingerprints.of_file(lora.path), lora.strength, *([scale] if scale else [])]
-        self.identity = {**self.identity, "loras": [*self.identity.get("loras", ()), record]}
-        words = f" ({scale})" if scale else ""
-        self.merged = (*self.merged, f"{lora.path.name} at strength {lora.strength:g}{words}")
-
-    def quantize(self, host: Progress, method: str) -> None:
-        quantization.quantize(host, self.transformer, method, self.device)
+    def prepare(
+        self, host: Progress, loras: Sequence[LoRAFile] = (), quantization: str = "none"
+    ) -> None:
+        quantizing.check(quantization, self.device)
+        plans = [
+            merging.plan(self.transformer, self.original_names(), self.family, lora)
+            for lora in loras
+        ]
+        updates = [update for update, _ in plans]
+        preparing.prepare(host, self.transformer, updates, quantization, self.device)
+        for lora, (_, scale) in zip(loras, plans, strict=True):
+            # A scale from beside the tensors makes another base of the same file.
+            record = [fingerprints.of_file(lora.path), lora.strength, *([scale] if scale else [])]
+            self.identity = {**self.identity, "loras": [*self.identity.get("loras", ()), record]}
+            words = f" ({scale})" if scale else ""
+            self.merged = (*self.merged, f"{lora.path.name} at strength {lora.strength:g}{words}")
 
     @contextmanager
     def checkpointed(self, on: bool = True) -> Iterator[None]:
@@ -261,7 +269,7 @@ class PipelineModel(ABC):
         return size_in_bytes([self.transformer])
 
     def network_weights(self) -> dict[str, Tensor]:
-        weights = self.transformer.state_dict()
+        weights = plain_state(self.transformer)
         if not all(weight.is_floating_point() for weight in weights.values()):
             raise InputError(
                 "model",

@@ -120,14 +120,19 @@ def _wrong_input(file: ModelFile, kind: str) -> InputError:
 
 
 def load(
-    host: Host, chosen: Mapping[str, Path], device: torch.device, dtype: torch.dtype
+    host: Host,
+    chosen: Mapping[str, Path],
+    device: torch.device,
+    dtype: torch.dtype,
+    changes: bool = False,
 ) -> FlowModel:
     """Load the chosen files as a ``FlowModel``.
 
     Args:
         chosen: as for ``choose``.
         device: where to compute; the weights stay on the CPU until the model is active.
-        dtype: of the weights, whatever the dtype of the files.
+        dtype: that the model computes in, whatever the dtype of the files.
+        changes: whether ``FlowModel.prepare`` will merge LoRAs or quantize: see ``single_parts.transformer``.
 
     Raises:
         InputError: as ``choose``, or a file's weights are not those of the release.
@@ -140,7 +145,7 @@ def load(
     with torch.inference_mode(False), torch.no_grad():
         host.check_cancelled()
         with checked(sources[TRANSFORMER]):
-            network = single_parts.transformer(family, sources[TRANSFORMER], dtype)
+            network = single_parts.transformer(family, sources[TRANSFORMER], dtype, changes)
         parts: dict[str, Any] = {"transformer": network}
         host.progress(1, 3, "loading")
         host.check_cancelled()

@@ -6,15 +6,23 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from . import original_layouts
 from .families import FLUX, Family
+from .stored_weights import Stored, StoredLinear
 from .weights import Reader, Source, fill, unlike_release
 
 
-def transformer(family: Family, source: Source, dtype: torch.dtype) -> Any:
-    """Build the network from a file of either layout."""
-    from accelerate import init_empty_weights
+def transformer(family: Family, source: Source, dtype: torch.dtype, changes: bool = False) -> Any:
+    """Build the network from a file of either layout.
+
+    The blocks' linear layers keep weights that are stored in fewer bytes than the dtype has.
+
+    Args:
+        changes: whether these weights are about to be merged with others or quantized: then none of them is
+            converted before.
+    """
     from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
     from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
@@ -27,18 +35,32 @@ def transformer(family: Family, source: Source, dtype: torch.dtype) -> Any:
         config = _sd3_config(source, original)
         network = SD3Transformer2DModel
         names = original_layouts.sd3_names(config["num_layers"])
-    with init_empty_weights():
+    # On the meta device its buffers, too: SD3's positions, which the file has, would take gigabytes to make.
+    with torch.device("meta"):
         model = network(**config)
     with Reader(source, dtype) as reader:
         if original:
             shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+            swapped = {
+                old for old, new in names.items() if new[0].startswith(original_layouts.SWAPPED)
+            }
+
+            def read(key: str) -> Tensor | Stored:
+                return (reader.read if key.rpartition(".")[0] in swapped else reader.stored)(key)
+
             try:
-                state = original_layouts.convert(reader.keys, reader.read, names, shapes)
+                state = original_layouts.convert(reader.keys, read, names, shapes)
             except (KeyError, RuntimeError, ValueError) as error:
                 raise unlike_release(source, str(error)) from error
         else:
-            state = {key: reader.read(key) for key in reader.keys}
-    return fill(model, state, source)
+            state = {key: reader.stored(key) for key in reader.keys}
+
+    def keep(name: str, weight: Stored) -> bool:
+        return "transformer_blocks." in name and (
+            changes or weight.values.element_size() < dtype.itemsize
+        )
+
+    return fill(model, state, source, dtype, keep)
 
 
 def _flux_config(source: Source, original: bool) -> dict[str, Any]:
@@ -138,8 +160,8 @@ def clip(source: Source, dtype: torch.dtype, projected: bool, own_projection: bo
             if stem
             else ("embeddings.", "encoder.", "final_layer", "text_proj")
         )
-        state = {
-            k if stem or k.startswith("text_proj") else f"text_model.{k}": reader.read(k)
+        state: dict[str, Tensor | Stored] = {
+            k if stem or k.startswith("text_proj") else f"text_model.{k}": reader.stored(k)
             for k in reader.keys
             if k.startswith(own)
         }
@@ -152,11 +174,16 @@ def clip(source: Source, dtype: torch.dtype, projected: bool, own_projection: bo
     if not any(name.startswith("text_model.") for name in model.state_dict()):
         # transformers 5 has dropped this prefix from one of the two classes.
         state = {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
-    return fill(model, state, source)
+    return fill(model, state, source, dtype, _always)
+
+
+def _always(name: str, weight: Stored) -> bool:
+    """Keep the weights of a text encoder: it computes seldom, and its file is large."""
+    return True
 
 
 def t5(source: Source, dtype: torch.dtype) -> Any:
-    """Build T5-XXL from a file of any dtype."""
+    """Build T5-XXL from a file of any dtype; its linear layers keep their weights as they are stored."""
     from accelerate import init_empty_weights
     from transformers import T5Config, T5EncoderModel
 
@@ -176,14 +203,21 @@ def t5(source: Source, dtype: torch.dtype) -> Any:
     with init_empty_weights():
         model = T5EncoderModel(config)
     with Reader(source, dtype) as reader:
-        state = {k: reader.read(k) for k in reader.keys if k.startswith(("encoder.", "shared."))}
-    words = state.get("shared.weight", state.get("encoder.embed_tokens.weight"))
-    assert words is not None
+        state: dict[str, Tensor | Stored] = {
+            k: reader.stored(k) for k in reader.keys if k.startswith(("encoder.", "shared."))
+        }
+        words = reader.read(
+            "shared.weight" if "shared.weight" in state else "encoder.embed_tokens.weight"
+        )
     state |= {"shared.weight": words, "encoder.embed_tokens.weight": words}
+    model = fill(model, state, source, dtype, _always)
     if dtype == torch.float16:
         # These layers overflow in float16.
-        state = {k: t.float() if ".wo." in k else t for k, t in state.items()}
-    model = fill(model, state, source)
+        for name, layer in list(model.named_modules()):
+            if name.endswith(".wo") and isinstance(layer, StoredLinear):
+                layer.dtype = torch.float32
+            elif name.endswith(".wo"):
+                layer.float()
     model.tie_weights()
     return model
 
@@ -224,4 +258,4 @@ def vae(source: Source, scale: float, shift: float, dtype: torch.dtype) -> Any:
         from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
         state = convert_ldm_vae_checkpoint(state, config)
-    return fill(model, state, source)
+    return fill(model, state, source, dtype)

@@ -1,9 +1,13 @@
-"""The weights of one part of a model file: read one tensor at a time into an empty module."""
+"""The weights of one part of a model file: read one tensor at a time into an empty module.
+
+A tensor that is read as it is stored lies in the file that the system maps into memory, and takes none of
+its own.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +18,7 @@ from ..errors import InputError
 from .families import CLIP_G, CLIP_L, T5, TRANSFORMER, VAE
 from .files import ModelFile
 from .recognition import Part
+from .stored_weights import Stored, replace
 
 INPUTS = {TRANSFORMER: "transformer", CLIP_L: "clip_l", CLIP_G: "clip_g", T5: "t5", VAE: "vae"}
 """The node's input at which each kind of part is chosen."""
@@ -87,20 +92,22 @@ class Reader:
         self._open.__exit__(*error)
 
     def read(self, key: str) -> Tensor:
-        """Read the tensor with this key."""
+        """Read the tensor with this key and convert it."""
+        return self.stored(key).cast(self._dtype)
+
+    def stored(self, key: str) -> Stored:
+        """Read the tensor with this key as it is stored, with its scale."""
         name = self._source.part.prefix + key
         tensor = self._file.get_tensor(name)
-        if self._source.file.dtypes[name] != "fp8":
-            return tensor.to(self._dtype)
         module, _, end = name.rpartition(".")
-        for scale in (f"{module}.{kind}" for kind in _SCALES):
-            if end == "weight" and scale in self._source.file.shapes:
-                factors = self._file.get_tensor(scale).float()
-                try:
-                    return (tensor.float() * _expanded(factors, tensor.shape)).to(self._dtype)
-                except ValueError as error:
-                    raise unlike_release(self._source, f"{scale} {error}") from error
-        return tensor.to(self._dtype)
+        if self._source.file.dtypes[name] == "fp8" and end == "weight":
+            for scale in (f"{module}.{kind}" for kind in _SCALES):
+                if scale in self._source.file.shapes:
+                    try:
+                        return Stored(tensor, _of_rows(self._file.get_tensor(scale), tensor.shape))
+                    except ValueError as error:
+                        raise unlike_release(self._source, f"{scale} {error}") from error
+        return Stored(tensor)
 
 
 def check_quantization(source: Source) -> None:
@@ -121,8 +128,8 @@ def check_quantization(source: Source) -> None:
         )
 
 
-def _expanded(scale: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return a scale in the shape of a weight ``[out, in]`` that it was made for.
+def _of_rows(scale: Tensor, shape: torch.Size) -> Tensor:
+    """Return a scale of a weight ``[out, in]`` as ``Stored`` has it.
 
     Args:
         scale: of the whole weight, of its rows ``[out]``, or of blocks ``[out / a, in / b]`` or
@@ -131,6 +138,7 @@ def _expanded(scale: Tensor, shape: Sequence[int]) -> Tensor:
     Raises:
         ValueError: it does not fit.
     """
+    scale = scale.float()
     if scale.numel() == 1:
         return scale.reshape(())
     if scale.ndim == 3 and scale.shape[2] == 1:
@@ -139,22 +147,52 @@ def _expanded(scale: Tensor, shape: Sequence[int]) -> Tensor:
         scale = scale[:, None]
     if scale.ndim != len(shape) or any(n % m for n, m in zip(shape, scale.shape, strict=True)):
         raise ValueError(f"has the shape {tuple(scale.shape)} for a weight of {tuple(shape)}")
-    for dim, (n, m) in enumerate(zip(shape, scale.shape, strict=True)):
-        scale = scale.repeat_interleave(n // m, dim)
-    return scale
+    return scale.repeat_interleave(shape[0] // scale.shape[0], 0)
 
 
-def fill(model: nn.Module, state: dict[str, Tensor], source: Source) -> Any:
+def fill(
+    model: nn.Module,
+    state: Mapping[str, Tensor | Stored],
+    source: Source,
+    dtype: torch.dtype,
+    keep: Callable[[str, Stored], bool] = lambda name, weight: False,
+) -> Any:
     """Assign all weights to an empty module and return it, frozen.
+
+    Args:
+        state: by name.
+        dtype: that stored ones are converted to.
+        keep: whether a linear layer keeps its weight as it is stored, and casts it when it computes.
 
     Raises:
         InputError: a weight is missing, left over or of another shape.
     """
+    plain: dict[str, Tensor] = {}
+    kept: dict[str, Stored] = {}
+    for name, weight in state.items():
+        if isinstance(weight, Tensor):
+            plain[name] = weight
+        elif _is_linear(model, name) and weight.is_cast_to(dtype) and keep(name, weight):
+            kept[name] = weight
+            plain[name] = torch.empty(weight.shape, device="meta")
+        else:
+            plain[name] = weight.cast(dtype)
     try:
-        model.load_state_dict(state, strict=True, assign=True)
+        model.load_state_dict(plain, strict=True, assign=True)
     except RuntimeError as error:
         raise unlike_release(source, str(error).splitlines()[-1].strip()) from error
+    for name, weight in kept.items():
+        replace(model, name.removesuffix(".weight"), weight, dtype)
     return model.eval().requires_grad_(False)
+
+
+def _is_linear(model: nn.Module, name: str) -> bool:
+    """Return whether a name is that of a linear layer's weight."""
+    module, _, end = name.rpartition(".")
+    try:
+        return end == "weight" and type(model.get_submodule(module)) is nn.Linear
+    except AttributeError:  # no such module: loading the state says so
+        return False
 
 
 @contextlib.contextmanager

@@ -117,12 +117,11 @@ def _load_base_model(
     for lora in merged:
         merging.read(lora)
     if paths:
-        model = single_files.load(host, paths, device, loading.dtype_of(dtype, device))
+        changes = bool(merged) or quantization != "none"
+        model = single_files.load(host, paths, device, loading.dtype_of(dtype, device), changes)
     else:
         model = loading.load(_folder(host, source), device, dtype)
-    for lora in merged:
-        model.merge(host, lora)
-    model.quantize(host, quantization)
+    model.prepare(host, merged, quantization)
     return (model,)
 
 
@@ -252,7 +251,7 @@ LOAD_BASE_MODEL = Stage(
             "quantization",
             "COMBO",
             "Makes the base smaller: 8-bit takes half the memory, nf4 a quarter; both are slower. "
-            "The LoRA stays in full precision. Needs: pip install bitsandbytes",
+            "The LoRA stays in full precision. nf4 needs: pip install bitsandbytes",
             default="none",
             optional=True,
             options=("none", "8-bit", "nf4"),

@@ -339,13 +339,14 @@ class NativeFlowModel:
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         return {name: layers.shape(module) for name, module in linear_layers(self.network).items()}
 
-    def merge(self, host: Progress, lora: LoRAFile) -> None:
-        raise InputError(
-            "loras", "a LoRA goes onto the MODEL", "Use a LoRA loader before this node."
-        )
-
-    def quantize(self, host: Progress, method: str) -> None:
-        if method != "none":
+    def prepare(
+        self, host: Progress, loras: Sequence[LoRAFile] = (), quantization: str = "none"
+    ) -> None:
+        if loras:
+            raise InputError(
+                "loras", "a LoRA goes onto the MODEL", "Use a LoRA loader before this node."
+            )
+        if quantization != "none":
             raise InputError(
                 "quantization", "the loader decides it", "Load a smaller file instead."
             )

@@ -113,6 +113,6 @@ def test_a_merged_lora_in_kohyas_layout_equals_comfyuis_patch(host, comfy_python
     file = next((loading.bundled_folder("tiny SD3") / "transformer").glob("*.safetensors"))
     inputs = {"x": x, "sigma": sigma, **cond.tensors}
     theirs = comfyui_velocities(tmp_path, comfy_python, file, inputs)["aligned"]
-    model.merge(host, LoRAFile(tmp_path / "lora.safetensors", 1.0))
+    model.prepare(host, [LoRAFile(tmp_path / "lora.safetensors", 1.0)])
     with torch.no_grad():
         assert (model.velocity(x, sigma, cond) - theirs).abs().max() < 1e-4

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from gdro_comfy.errors import InputError
 from gdro_comfy.models import files, loading, original_layouts, single_files
+from gdro_comfy.models.stored_weights import plain_state
 
 CPU = torch.device("cpu")
 F8 = torch.float8_e4m3fn
@@ -62,7 +63,7 @@ def quantized(state, kind):
 @pytest.mark.parametrize("kind", ["whole", "rows", "rows of one dimension", "blocks"])
 def test_fp8_weights_are_scaled_and_their_biases_are_not(whole, load, kind):
     expected = whole[0].state_dict()
-    found = load("transformer", quantized(whole[1]["transformer"], kind)).transformer.state_dict()
+    found = plain_state(load("transformer", quantized(whole[1]["transformer"], kind)).transformer)
     for name, tensor in expected.items():
         error = (found[name] - tensor).abs().max() / tensor.abs().max()
         assert error < 0.07, name
@@ -86,8 +87,8 @@ def test_a_clip_is_read_in_every_layout(whole, load, change):
     else:
         tensors = own | change
     encoder = load("clip_l", tensors).pipeline.text_encoder
-    expected = load("clip_l", own).pipeline.text_encoder.state_dict()
-    assert all(torch.equal(tensor, expected[key]) for key, tensor in encoder.state_dict().items())
+    expected = plain_state(load("clip_l", own).pipeline.text_encoder)
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in plain_state(encoder).items())
 
 
 def test_a_t5_is_read_by_either_name_of_its_embeddings_and_with_a_tokenizer_inside(whole, load):
@@ -96,7 +97,7 @@ def test_a_t5_is_read_by_either_name_of_its_embeddings_and_with_a_tokenizer_insi
         key.replace("shared.", "encoder.embed_tokens."): tensor for key, tensor in own.items()
     }
     renamed |= {"spiece_model": torch.zeros(9, dtype=torch.uint8)}
-    encoder = load("t5", renamed).pipeline.text_encoder_2.state_dict()
+    encoder = plain_state(load("t5", renamed).pipeline.text_encoder_2)
     assert torch.equal(encoder["shared.weight"], own["shared.weight"])
     assert torch.equal(encoder["encoder.embed_tokens.weight"], own["shared.weight"])
 

@@ -65,7 +65,7 @@ def test_a_merged_lora_equals_the_adapter_at_that_strength(host, tmp_path, famil
     with model.with_lora(files.from_file_keys(tensors, "x"), 0.7):
         adapted = velocity(model)
     base = velocity(model)
-    model.merge(host, LoRAFile(saved(tmp_path, tensors), 0.7))
+    model.prepare(host, [LoRAFile(saved(tmp_path, tensors), 0.7)])
     assert (velocity(model) - base).abs().max() > 0.01
     assert (velocity(model) - adapted).abs().max() < 1e-5
 
@@ -82,10 +82,10 @@ LAYOUTS = {
 def test_every_layout_of_a_lora_gives_the_same_model(host, tmp_path, layout):
     ours, theirs = make("sd3"), make("sd3")
     tensors = random_lora(ours)
-    ours.merge(host, LoRAFile(saved(tmp_path, tensors, "ours"), 1.0))
+    ours.prepare(host, [LoRAFile(saved(tmp_path, tensors, "ours"), 1.0)])
     text = {"lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.ones(2, 2)}
     renamed = LAYOUTS[layout](tensors) | (text if layout == "kohya" else {})
-    theirs.merge(host, LoRAFile(saved(tmp_path, renamed, "theirs"), 1.0))
+    theirs.prepare(host, [LoRAFile(saved(tmp_path, renamed, "theirs"), 1.0)])
     assert torch.equal(velocity(ours), velocity(theirs))
 
 
@@ -111,7 +111,7 @@ def test_layers_with_original_names_change_the_modules_they_belong_to(
         expected[key] = weight + 0.5 * up @ down
     shapes = {name: tensor.shape for name, tensor in model.transformer.state_dict().items()}
     merged = original_layouts.convert(expected, expected.get, names, shapes)
-    model.merge(host, LoRAFile(saved(tmp_path, tensors), 0.5))
+    model.prepare(host, [LoRAFile(saved(tmp_path, tensors), 0.5)])
     weights = model.transformer.state_dict()
     assert max((weights[name] - merged[name]).abs().max() for name in merged) < 1e-6
 
@@ -121,14 +121,15 @@ LAYER = "transformer_blocks.0.attn.to_q"
 
 def test_a_convolution_is_changed_as_a_matrix(host, tmp_path):
     model = make("sd3")
-    weight = model.transformer.pos_embed.proj.weight
-    before, generator = weight.clone(), torch.Generator().manual_seed(2)
-    down = torch.randn(2, *weight.shape[1:], generator=generator)
-    up = torch.randn(len(weight), 2, 1, 1, generator=generator)
+    before = model.transformer.pos_embed.proj.weight
+    generator = torch.Generator().manual_seed(2)
+    down = torch.randn(2, *before.shape[1:], generator=generator)
+    up = torch.randn(len(before), 2, 1, 1, generator=generator)
     name = "lora_unet_x_embedder_proj"
     tensors = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
-    model.merge(host, LoRAFile(saved(tmp_path, tensors), 1.0))
+    model.prepare(host, [LoRAFile(saved(tmp_path, tensors), 1.0)])
     expected = torch.einsum("or,rihw->oihw", up.flatten(1), down)
+    weight = model.transformer.pos_embed.proj.weight
     assert torch.allclose(weight - before, expected, atol=1e-5)
 
 
@@ -137,7 +138,7 @@ def test_a_lora_whose_header_names_another_base_is_refused(host, tmp_path):
         path = tmp_path / "style.safetensors"
         save_file(layer(f"transformer.{LAYER}"), path, {"modelspec.architecture": base})
         with pytest.raises(InputError, match=f"is a LoRA for {title}"):
-            make("flux").merge(host, LoRAFile(path, 1.0))
+            make("flux").prepare(host, [LoRAFile(path, 1.0)])
 
 
 def test_a_scale_from_beside_the_file_is_part_of_the_bases_identity(host, tmp_path):
@@ -148,7 +149,7 @@ def test_a_scale_from_beside_the_file_is_part_of_the_bases_identity(host, tmp_pa
             config = json.dumps({"r": 4, "lora_alpha": alpha})
             (tmp_path / "adapter_config.json").write_text(config)
         model = make("sd3")
-        model.merge(host, LoRAFile(path, 1.0))
+        model.prepare(host, [LoRAFile(path, 1.0)])
         identities.append(json.dumps(model.identity))
         merged.append(model.merged[0])
     assert len(set(identities)) == 3
@@ -160,7 +161,7 @@ def test_a_sum_beyond_the_range_of_the_weights_is_refused(host, tmp_path):
     model.transformer.half()
     huge = {key: tensor * 1e4 for key, tensor in layer(f"transformer.{LAYER}").items()}
     with pytest.raises(InputError, match="beyond the range of torch.float16"):
-        model.merge(host, LoRAFile(saved(tmp_path, huge), 1.0))
+        model.prepare(host, [LoRAFile(saved(tmp_path, huge), 1.0)])
 
 
 def layer(name, rows=32, columns=32, down="lora_A", up="lora_B"):
@@ -197,7 +198,7 @@ def test_a_lora_that_does_not_fit_is_refused_and_changes_nothing(host, tmp_path,
     model = make("sd3")
     before = velocity(model)
     with pytest.raises(InputError, match=f"lora_2: .*{message}"):
-        model.merge(host, LoRAFile(saved(tmp_path, tensors), 1.0, "lora_2"))
+        model.prepare(host, [LoRAFile(saved(tmp_path, tensors), 1.0, "lora_2")])
     assert torch.equal(velocity(model), before)
     assert "loras" not in model.identity
 

@@ -178,6 +178,40 @@ def test_nothing_moves_outside_of_active_or_on_a_cpu(watched, device):
         assert meta.copied_bytes == 0
 
 
+def tensors(module):
+    """All tensors of a module by name, those beside packed weights too."""
+    found = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for name, parameter in list(found.items()):
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            found |= {f"{name}.absmax": state.absmax, f"{name}.code": state.code}
+            found |= {f"{name}.offset": state.offset, f"{name}.nested": state.state2.absmax}
+    return found
+
+
+@pytest.mark.parametrize("method", ["none", "8-bit", "nf4"])
+def test_frozen_weights_of_every_kind_go_and_come_back_without_a_transfer(method, host):
+    if method == "nf4":
+        pytest.importorskip("bitsandbytes")
+    pipeline = tiny_models.flux_pipeline(heads=1, head_width=128)
+    model = FluxModel(pipeline, {"pipeline": "tiny"}, torch.device("cpu"))
+    model.prepare(host, quantization=method)
+    offloader = Offloader({NETWORK: [model.transformer]}, META)
+    before = tensors(model.transformer)
+    addresses = {name: tensor.data_ptr() for name, tensor in before.items()}
+    values = {name: tensor.clone() for name, tensor in before.items()}
+    with MetaDevice() as device, offloader.active():
+        offloader.onload(NETWORK)
+        there = tensors(model.transformer)
+        assert there.keys() == before.keys()
+        assert {tensor.device for tensor in there.values()} == {META}
+        size = sum(tensor.numel() * tensor.element_size() for tensor in there.values())
+        assert size <= device.copied_bytes == offload.size_in_bytes([model.transformer])
+    after = tensors(model.transformer)
+    assert {name: tensor.data_ptr() for name, tensor in after.items()} == addresses
+    assert all(torch.equal(after[name], values[name]) for name in values)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU of CUDA or ROCm")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_on_a_gpu_the_weights_return_unchanged_and_all_memory_is_given_back(family):

@@ -32,7 +32,7 @@ def test_a_quantized_base_is_smaller_close_to_the_original_and_trainable(host, m
     with torch.no_grad():
         before, size = velocity(model, cond), model.weights_in_bytes()
     shapes = model.linear_shapes()
-    model.quantize(host, method)
+    model.prepare(host, quantization=method)
     assert model.linear_shapes() == shapes
     assert model.weights_in_bytes() < size * {"8-bit": 0.6, "nf4": 0.5}[method]
     with torch.no_grad():
@@ -59,7 +59,8 @@ def test_an_impossible_quantization_is_refused_before_the_model_is_loaded(host):
     from gdro_comfy.stages import STAGES
 
     with pytest.raises(InputError, match="does not work on a device of type mps"):
-        quantization.check("8-bit", torch.device("mps"))
+        quantization.check("nf4", torch.device("mps"))
+    quantization.check("8-bit", torch.device("mps"))
     source = {"source": "diffusers folder", "folder": "never opened"}
     with pytest.raises(InputError, match="quantization: 'int2' is unknown"):
         STAGES["GDRO_LoadBaseModel"](host, source=source, dtype="auto", quantization="int2")

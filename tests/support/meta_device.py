@@ -45,5 +45,5 @@ class MetaDevice(TorchDispatchMode):
 
 def weight_bytes(module: torch.nn.Module) -> int:
     """Return the bytes of a module's weights on the meta device."""
-    weights = [p for p in module.parameters() if p.device == META]
+    weights = [t for t in (*module.parameters(), *module.buffers()) if t.device == META]
     return sum(weight.numel() * weight.element_size() for weight in weights)
