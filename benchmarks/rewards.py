@@ -24,6 +24,8 @@ from transformers import (
     BlipVisionModel,
     CLIPConfig,
     CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
     Owlv2Config,
     Owlv2ForObjectDetection,
 )
@@ -33,6 +35,7 @@ from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.rewards.measure import measure
 from gdro_comfy.rewards.preference import preprocess
 from gdro_comfy.rewards.preference_networks import CLIPScorer, ImageRewardScorer
+from gdro_comfy.rewards.similarity import Palette
 
 BATCH = 4
 CLIP_SIZES = {
@@ -101,9 +104,11 @@ def contestants() -> dict[str, tuple[Callable[[], object], int]]:
     shapes = Prompt("one red circle left of two blue squares")
     batch = np.asarray(large, np.float32)[None] / 255
     composition, quality = rewards.create("composition"), rewards.create("quality")
+    palettes = rewards.create("similarity", references=[large], comparison=Palette())
     calls: dict[str, tuple[Callable[[], object], int]] = {
         "composition, shapes, 64 px": (lambda: composition.score([small], [shapes]), 1),
         "image quality, 512 px": (lambda: quality.score([large], [word]), 1),
+        "similarity of palettes, 512 px": (lambda: palettes.score([large], [word]), 1),
         "measure image, sharpness, 512 px": (lambda: measure(batch, "sharpness"), 1),
     }
     for mode, image in (("line", small), ("detect", large)):
@@ -119,6 +124,12 @@ def contestants() -> dict[str, tuple[Callable[[], object], int]]:
             return network(pixels, ids, torch.ones_like(ids))
 
         calls[name] = (score, BATCH)
+    dino = with_random_weights(lambda: Dinov2Model(Dinov2Config(image_size=518, patch_size=14)))
+
+    def look() -> object:
+        return dino(torch.from_numpy(np.stack([preprocess(large, 224)] * BATCH)))
+
+    calls["DINOv2 base (similarity of looks)"] = (look, BATCH)
     detector = owlv2()
 
     def detect() -> object:

@@ -17,6 +17,7 @@ _REWARDS = {
     "ocr": "OCRReward",
     "preference": "PreferenceReward",
     "quality": "QualityReward",
+    "similarity": "SimilarityReward",
     "vlm": "VLMReward",
 }
 """A reward's name, which is also its module's -> its class."""

@@ -5,7 +5,17 @@ Ids and input names never change, because saved workflows contain them.
 
 from __future__ import annotations
 
-from . import evaluation, graph_rewards, groups, judges, models, native, rewards, training
+from . import (
+    evaluation,
+    graph_rewards,
+    groups,
+    judges,
+    models,
+    native,
+    rewards,
+    similarity,
+    training,
+)
 from .base import MISSING, Input, Output, Stage
 
 __all__ = ["MISSING", "STAGES", "Input", "Output", "Stage"]
@@ -20,6 +30,7 @@ STAGES: dict[str, Stage] = {
     "GDRO_VLMReward": judges.VLM_REWARD,
     "GDRO_PreferenceReward": judges.PREFERENCE_REWARD,
     "GDRO_ImageQualityReward": rewards.IMAGE_QUALITY_REWARD,
+    "GDRO_SimilarityReward": similarity.SIMILARITY_REWARD,
     "GDRO_InstalledReward": rewards.INSTALLED_REWARD,
     "GDRO_RolloutImages": graph_rewards.ROLLOUT_IMAGES,
     "GDRO_MeasureImage": graph_rewards.MEASURE_IMAGE,
