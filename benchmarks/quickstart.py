@@ -21,7 +21,7 @@ import torch
 
 from gdro_comfy import rewards
 from gdro_comfy.data.prompts import shipped
-from gdro_comfy.data.runs import Group
+from gdro_comfy.data.groups import Group
 from gdro_comfy.headless.console_host import ConsoleHost
 from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig

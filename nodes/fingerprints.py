@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..gdro_comfy.data import damage
 from ..gdro_comfy.stages.base import Input, Stage
 from ..gdro_comfy.stages.inputs import unlist
 from .host import model_files
@@ -58,7 +59,8 @@ def _count_losses() -> int:
     if gone:
         _losses += 1
         _written.difference_update(gone)
-    return _losses
+    # A stage that met a damaged file asks for another run, in which an earlier stage makes it anew.
+    return _losses + damage.found()
 
 
 def _chosen_files(declared: Sequence[Input], values: Mapping[str, Any]) -> list[Path]:

@@ -48,6 +48,10 @@ def _output() -> Path:
     return Path(folder_paths.get_output_directory())
 
 
+def _loras() -> Path:
+    return Path(folder_paths.get_folder_paths("loras")[0])
+
+
 def _run(request: web.Request) -> Path:
     return runs.find(_output(), request.match_info["run"])
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .files import read_header, read_tensors, write_tensors
+from .damage import REMADE, DamagedFile
+from .files import read_safetensors, write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -56,11 +57,20 @@ class Conditioning(ABC):
 
     @staticmethod
     def read(path: Path) -> Conditioning:
-        """Read a file that ``write`` wrote."""
-        header = read_header(path)
-        if header.get("format") == StructuredConditioning.FORMAT:
-            return StructuredConditioning.from_file(read_tensors(path), header)
-        return BatchedConditioning(read_tensors(path))
+        """Read a file that ``write`` wrote.
+
+        Raises:
+            DamagedFile: it cannot be read, or its checksum does not fit.
+        """
+        tensors, texts = read_safetensors(path, f"{REMADE}.")
+        if texts.get("format") != StructuredConditioning.FORMAT:
+            if not tensors:
+                raise DamagedFile(path, "it is empty", f"{REMADE}.")
+            return BatchedConditioning(tensors)
+        try:
+            return StructuredConditioning.from_file(tensors, texts)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise DamagedFile(path, "its structure cannot be read", f"{REMADE}.") from error
 
 
 @dataclass

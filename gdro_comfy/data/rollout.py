@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .groups import Group
 from .prompts import Prompt
-from .runs import Group, Run
+from .runs import Run
 from .scores import read_scores
 
 if TYPE_CHECKING:

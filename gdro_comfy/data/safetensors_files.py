@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .damage import DamagedFile
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -91,6 +93,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], Header]:
     header = read_header(path)
     try:
         return read_tensors(path), header
+    except DamagedFile as error:
+        raise UnreadableFile(
+            "it is damaged, or only part of a file", "Download or copy the file again."
+        ) from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UnreadableFile(
             f"it cannot be read ({error})", "Download or copy the file again."

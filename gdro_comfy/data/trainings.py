@@ -2,7 +2,7 @@
 
 <run>-<key>/train/<id>/           the id is a digest of everything the LoRA depends on
     config.json                   that record
-    history.jsonl                 one line per step
+    history.jsonl                 one line per step; the last one of a step counts
     checkpoint.safetensors        weights, averages and optimiser state of the last checkpoint
     samples/step_00050.png        previews
     validation/                   base.png, step_00050.png, base.json, best.safetensors
@@ -51,8 +51,9 @@ class Training:
         return self.folder / "history.jsonl"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Read the history; a line that has no whole number for a step is left out."""
-        return [row for row in read_lines(self.history) if type(row.get("step")) is int]
+        """Read the history, the last line of each step; one without a whole number for it is left out."""
+        rows = (row for row in read_lines(self.history) if type(row.get("step")) is int)
+        return list({row["step"]: row for row in rows}.values())
 
     @property
     def checkpoint(self) -> Path:

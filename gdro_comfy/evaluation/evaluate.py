@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.checksums import crc
+from ..data.damage import setting_aside
 from ..data.disk import make_folder
-from ..data.files import digest, write_atomic, write_png
+from ..data.files import digest, png_bytes, write_atomic
 from ..data.rollout import SAMPLED_WITH, Rollout
 from ..data.run_lock import writing
 from ..data.runs import Run, RunSettings
@@ -100,7 +102,7 @@ def evaluate(
     settings = RunSettings(
         model.identity, config.steps, config.guidance, size, config.seed, sampler=sampler
     )
-    with writing(training.run_folder):
+    with writing(training.run_folder), setting_aside():
         root, count = training.evaluation_rollouts, config.images_per_prompt
         base = _rollout(root, "base", settings, prompts, count)
         rollouts = {"base": base}
@@ -118,9 +120,12 @@ def evaluate(
         )
         picture = report.side_by_side(rollouts, config.pictures)
         make_folder(folder)
-        write_png(result.picture_path(folder), picture)
-        page = report.page(results, rollouts).encode()
-        write_atomic(folder / "report.html", lambda file: file.write(page))
+        shown = {
+            result.PICTURE: png_bytes(picture),
+            result.REPORT: report.page(results, rollouts).encode(),
+        }
+        for name, data in shown.items():
+            write_atomic(folder / name, lambda file, data=data: file.write(data))
         values = {
             name: {kind: np.round(array.astype(float), 6).tolist() for kind, array in kinds.items()}
             for name, kinds in scores.items()
@@ -132,6 +137,7 @@ def evaluate(
             rewards=values,
             rollouts=[rollout.run.folder.name for rollout in rollouts.values()],
             pairs=_pairs(base),
+            files={name: [len(data), crc(data)] for name, data in shown.items()},
         )
         return Evaluation(results, picture, folder)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.files import write_json
+from ..data.checksums import crc
+from ..data.files import read_record, write_record
 from ..data.runs import SamplerChoice
 from .statistics import Comparison
 
 if TYPE_CHECKING:
     from PIL import Image
+
+PICTURE, REPORT = "comparison.png", "report.html"
+"""The files of an evaluation beside its results."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Evaluation:
     @property
     def report(self) -> Path:
         """The HTML report."""
-        return self.folder / "report.html"
+        return self.folder / REPORT
 
     def table(self) -> str:
         """Return the figures of all LoRAs as text."""
@@ -124,7 +127,7 @@ class Evaluation:
 
 def picture_path(folder: Path) -> Path:
     """Return the path of the side-by-side picture of an evaluation."""
-    return folder / "comparison.png"
+    return folder / PICTURE
 
 
 def write(folder: Path, results: tuple[Result, ...], **details: Any) -> None:
@@ -133,15 +136,21 @@ def write(folder: Path, results: tuple[Result, ...], **details: Any) -> None:
     Args:
         details: more for ``result.json``, JSON-able: settings, rewards, rollouts, pairs.
     """
-    write_json(folder / "result.json", {"results": [asdict(r) for r in results], **details})
+    write_record(folder / "result.json", {"results": [asdict(r) for r in results], **details})
 
 
 def read(folder: Path) -> Evaluation | None:
-    """Read a finished evaluation; None if it is not finished, or its files are damaged."""
+    """Read a finished evaluation; None if it is not finished, or a file of it is gone or damaged."""
     from PIL import Image
 
     try:
-        rows = json.loads((folder / "result.json").read_text(encoding="utf-8"))["results"]
+        record = read_record(folder / "result.json")
+        kept = record.get("files") or {}
+        for name in (PICTURE, REPORT):
+            data = (folder / name).read_bytes()
+            if name in kept and kept[name] != [len(data), crc(data)]:
+                return None
+        rows = record["results"]
         results = []
         for row in rows:
             compared = {

@@ -53,6 +53,30 @@ def _parser() -> argparse.ArgumentParser:
     prompts.add_argument(
         "--out", type=Path, required=True, help="the .jsonl file to write; must not exist yet"
     )
+    verify = commands.add_parser(
+        "verify", help="read all files of a run and say what is damaged or gone",
+        description="Read every file of a run and compare it with its checksum. Nothing is changed, unless "
+        "--set-aside puts damaged files that the next run makes anew out of its way.",
+    )  # fmt: skip
+    verify.add_argument("name", metavar="RUN", help="name of the run, or of its folder in DIR/gdro")
+    verify.add_argument(
+        "--set-aside", action="store_true", help="put damaged files out of the way of the next run"
+    )
+    gc = commands.add_parser(
+        "gc", help="list what interrupted writes and deletions left over, with sizes",
+        description="List temporary files, halves of deleted runs, and damaged files that were set aside.",
+    )  # fmt: skip
+    gc.add_argument("--delete", action="store_true", help="delete them")
+    for command in (verify, gc):
+        command.add_argument(
+            "--output", type=Path, default=Path("output"), metavar="DIR",
+            help="folder that contains the runs, as for run (default: output)",
+        )  # fmt: skip
+        command.add_argument(
+            "--loras", type=Path, metavar="DIR",
+            help="folder that contains gdro/ with the finished LoRAs (default: DIR/loras, as run "
+            "writes them; ComfyUI's is models/loras)",
+        )  # fmt: skip
     rate = commands.add_parser(
         "rate", help="read ratings of a run's pictures from a CSV file",
         description="Read ratings from a CSV file with the columns file, or image with group or prompt; "
@@ -75,8 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None takes those of the process.
 
     Returns:
-        The exit code. 0: success; 1: the demo's reward did not rise, or a node failed; 2: an argument
-        or an input cannot be used; 130: stopped by the user.
+        The exit code. 0: success; 1: the demo's reward did not rise, a node failed, or verify found
+        damage; 2: an argument or an input cannot be used; 130: stopped by the user.
     """
     options = _parser().parse_args(arguments)
     if options.command == "nodes":
@@ -89,6 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _write_prompts(options)
     if options.command == "rate":
         return _rate(options)
+    if options.command in ("verify", "gc"):
+        from . import upkeep
+
+        return getattr(upkeep, options.command)(options)
     level = logging.DEBUG if options.debug else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger(__name__.partition(".")[0]).setLevel(level)

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..data.files import digest
+from ..data.groups import Group
 from ..data.prompts import MAX_PROMPTS, Prompt
 from ..data.rollout import Rollout
 from ..data.run_lock import writing
-from ..data.runs import Group, Run, RunSettings
+from ..data.runs import Run, RunSettings
 from ..errors import InputError
 from ..imaging import contact_sheet, image_tensor
+from ..rollouts import mending
 from ..rollouts.sample import encode_prompts, image_size
 from ..time_left import TimeLeft
 from .image_files import SourceImage, UnusableImage, crop_fraction, fit, size_problem
@@ -80,12 +82,13 @@ def import_groups(
     run = _run(host, model, groups, size, config)
     prompts = tuple(Prompt(group.prompt) for group in groups)
     rollout = Rollout(run, prompts, len(groups[0].images) if groups else 0)
-    missing = {
-        stored: group.images[stored.count() :]
-        for stored, group in zip(rollout.groups(), groups, strict=True)
-    }
-    missing = {stored: images for stored, images in missing.items() if images}
-    unchecked = [image for images in missing.values() for image in images]
+    stored_groups = list(zip(rollout.groups(), groups, strict=True))
+    unchecked = [
+        image
+        for stored, group in stored_groups
+        for state in [stored.state()]
+        for image in (*group.images[state.count :], *(group.images[i] for i in state.lost))
+    ]
     problems += _decoding_problems(host, unchecked if groups else source.images)
     if problems:
         raise _refusal(problems)
@@ -94,7 +97,16 @@ def import_groups(
     count = rollout.images_per_prompt
     with writing(run.folder):
         host.emit("rollout", {"run": run.folder.name})
-        if missing:
+        found = mending.clear(stored for stored, _ in stored_groups)
+        for stored, group in stored_groups:
+            lost = found[stored].lost
+            if lost:
+                images = {index: _load(group.images[index], size) for index in lost}
+                mending.replace_images(stored, images)
+        missing = {stored: group.images[found[stored].count :] for stored, group in stored_groups}
+        waiting = [s for s, images in missing.items() if images or not found[s].encoded]
+        if waiting:
+            missing = {stored: missing[stored] for stored in waiting}
             _encode(host, model, missing, count, len(groups) * count, size)
     reward, order = _order_reward(rollout, groups)
     counts = f"{len(groups) * count} pictures in {len(groups)} groups of {count}"
@@ -247,7 +259,8 @@ def _encode(
                 done += len(images)
                 preview = contact_sheet(images[:16], 4)
                 host.progress(done, total, f"encoding pictures{time_left.suffix(done)}", preview)
-            stored.merge()
+            if source_images:
+                stored.merge()
 
 
 def _load(image: SourceImage, size: tuple[int, int]) -> Image.Image:

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..data.conditioning import Conditioning
+from ..data.groups import Group, image_seed
 from ..data.rollout import SAMPLED_WITH, Rollout
 from ..data.run_lock import writing
-from ..data.runs import Group, Run, RunSettings, SamplerChoice, image_seed
+from ..data.runs import Run, RunSettings, SamplerChoice
 from ..errors import InputError
 from ..imaging import contact_sheet, to_pil
 from ..lora import files as lora_files
 from ..models.device_memory import in_parts
 from ..time_left import TimeLeft
+from . import mending
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -138,6 +140,8 @@ def sample_missing(
 ) -> None:
     """Sample the images of a rollout that are not on disk yet, with the model as it is now.
 
+    What is damaged or gone of the others, as far as that shows without reading all of it, is made anew.
+
     Args:
         batch_size: images at once; 0 chooses by their size.
         lora: to sample with, at strength 1; a model in training needs none.
@@ -145,10 +149,12 @@ def sample_missing(
         stage: name of the work in progress reports.
     """
     settings, count = rollout.run.settings, rollout.images_per_prompt
-    missing = [
-        (group, index) for group in rollout.groups() for index in range(group.count(), count)
-    ]
-    if not missing:
+    found = mending.clear(rollout.groups())
+    missing = [(g, index) for g, state in found.items() for index in range(state.count, count)]
+    # A prompt without its encoding cannot be trained on, though all its images are there.
+    unencoded = [group for group, state in found.items() if state.count and not state.encoded]
+    lost = {group: state.lost for group, state in found.items() if state.lost}
+    if not (missing or unencoded or lost):
         return
     total = len(rollout.prompts) * count
     time_left, left = TimeLeft(total), ""
@@ -156,7 +162,9 @@ def sample_missing(
     host.free_memory()
     with_lora = model.with_lora(lora) if lora is not None else contextlib.nullcontext()
     with model.active(), with_lora:
-        encode_prompts(host, model, list(dict.fromkeys(group for group, _ in missing)), encoded)
+        waiting = dict.fromkeys([*unencoded, *(group for group, _ in missing)])
+        encode_prompts(host, model, list(waiting), encoded)
+        mending.decode_lost(host, model, lost)
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
             done = total - len(missing) + start

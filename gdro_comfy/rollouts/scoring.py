@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.damage import setting_aside
 from ..data.disk import make_folder
-from ..data.files import append_lines, digest, write_lines
+from ..data.files import append_lines, digest, read_lines, write_lines
 from ..data.rollout import Rollout
 from ..data.run_lock import writing
 from ..data.scores import read_scores
@@ -28,9 +30,11 @@ from ..time_left import TimeLeft
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..data.groups import Group
     from ..data.prompts import Prompt
-    from ..data.runs import Group
     from ..progress import Progress
+
+log = logging.getLogger(__name__)
 
 _BATCH = 32
 
@@ -85,7 +89,14 @@ def _score_missing(host: Progress, rollout: Rollout, reward: Reward) -> Rollout:
     make_folder(path.parent)
     # A reward may read more of a prompt than its text (objects to count, the word to draw): another
     # prompt with the same text must not inherit these scores.
-    scored = {key: row.get("asked") for key, row in read_scores(path).items()}
+    damaged: list[int] = []
+    scored = {key: row.get("asked") for key, row in read_scores(path, damaged).items()}
+    if damaged:
+        log.warning(
+            "%s: %d lines are damaged, the first is line %d; what they scored is scored again",
+            path, len(damaged), damaged[0],
+        )  # fmt: skip
+        write_lines(path, read_lines(path))
     missing = [
         (group, index)
         for group in rollout.groups()
@@ -108,7 +119,8 @@ def _score_missing(host: Progress, rollout: Rollout, reward: Reward) -> Rollout:
     for start in range(0, len(missing), _BATCH):
         host.check_cancelled()
         batch = missing[start : start + _BATCH]
-        images = [group.image(index) for group, index in batch]
+        with setting_aside():
+            images = [group.image(index) for group, index in batch]
         prompts = [group.prompt for group, _ in batch]
         result = reward.score(images, prompts, host.check_cancelled)
         if result.left_out is not None:

@@ -8,7 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..data.damage import DamagedFile
 from ..data.files import read_tensors, write_tensors
+
+_REMEDY = (
+    "Put a copy of it in its place, or delete it: the training then starts again from the first step. "
+    "Groups, scores and finished LoRAs are not touched."
+)
 
 
 def save(
@@ -39,10 +45,21 @@ def restore(
     optimizer: torch.optim.Optimizer,
     extra: Mapping[str, Tensor],
 ) -> int:
-    """Restore a checkpoint in place and return its step; 0 if there is none."""
+    """Restore a checkpoint in place and return its step; 0 if there is none.
+
+    Raises:
+        DamagedFile: it is damaged, or of another adapter; nothing was restored.
+    """
     if not path.is_file():
         return 0
-    tensors = read_tensors(path)
+    tensors = read_tensors(path, _REMEDY)
+    needed = {f"extra.{name}": tensor for name, tensor in extra.items()}
+    for name, parameter in parameters.items():
+        needed[f"weight.{name}"] = parameter
+        needed |= {f"{average}.{name}": weights[name] for average, weights in averages.items()}
+    fits = all(n in tensors and tensors[n].shape == needed[n].shape for n in needed)
+    if not fits or tensors.get("step", torch.zeros(2)).numel() != 1:
+        raise DamagedFile(path, "it lacks some of the state of this training", _REMEDY)
     for name, tensor in extra.items():
         tensor.copy_(tensors[f"extra.{name}"])
     for name, parameter in parameters.items():

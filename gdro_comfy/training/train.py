@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..data.aligned import AlignedLoRA
+from ..data.damage import DamagedFile
 from ..data.disk import make_folder
-from ..data.files import digest, write_json, write_tensors
+from ..data.files import digest, read_record, read_tensors, write_record, write_tensors
 from ..data.lora_weights import LoRAWeights
 from ..data.run_lock import writing
 from ..data.runs import TRAININGS
@@ -23,6 +23,7 @@ from ..errors import InputError
 from ..lora import files as lora_files
 from ..lora import metadata
 from ..lora.warm_start import WarmStart
+from ..rollouts.full_check import mend_for_training
 from . import group_sampling, memory, online
 from .commands import CommandWatcher
 from .config import TrainConfig
@@ -97,14 +98,17 @@ def train(
     training = Training(rollout.run.folder / TRAININGS / name)
     path = host.lora_dir / "gdro" / f"{rollout.run.name}_{name}.safetensors"
     host.emit("training", {"run": training.run_name, "training": training.name})
-    if training.done.is_file() and path.is_file():
+    if training.done.is_file() and path.is_file() and not _damaged(training, path):
         log.info("this training is finished already: %s", path)
         steps = _finished_steps(training, config)
         return AlignedLoRA(path, training.folder, steps, model.identity)
     with writing(rollout.run.folder):
+        if training.done.is_file():
+            log.warning("%s is gone or damaged: it is written again from the checkpoint", path)
+        mend_for_training(host, model, rollout)
         make_folder(training.folder)
         make_folder(path.parent)
-        write_json(training.config, record)
+        write_record(training.config, record)
 
         def write(file: Path, weights: Mapping[str, Tensor]) -> None:
             lora = LoRAWeights(weights, config.adapter.rank, config.adapter.alpha)
@@ -145,7 +149,7 @@ def train(
             _run(trainer, rollout, scores, rounds, reward)
             weights = trainer.result()
             write(path, weights if monitor is None else monitor.best(weights))
-        write_json(training.done, {"lora": path.name, "steps": trainer.step})
+        write_record(training.done, {"lora": path.name, "steps": trainer.step})
         return AlignedLoRA(path, training.folder, trainer.step, model.identity)
 
 
@@ -168,10 +172,29 @@ def _run(
         trainer.run(data, end)
 
 
+def _damaged(training: Training, path: Path) -> bool:
+    """Return whether a finished training's LoRA or record is damaged, and can be written again.
+
+    Raises:
+        DamagedFile: the LoRA is damaged, and there is no checkpoint to write it from.
+    """
+    remedy = "Put a copy of it in its place, or delete it to train again from the first step."
+    try:
+        read_tensors(path, remedy)
+        read_record(training.done)
+    except DamagedFile:
+        if not training.checkpoint.is_file():
+            raise
+        return True
+    except (OSError, ValueError):
+        return training.checkpoint.is_file()
+    return False
+
+
 def _finished_steps(training: Training, config: TrainConfig) -> int:
     """Return the steps that a finished training took."""
     try:
-        return int(json.loads(training.done.read_text(encoding="utf-8"))["steps"])
+        return int(read_record(training.done)["steps"])
     except (OSError, ValueError, KeyError, TypeError):
         return config.steps
 

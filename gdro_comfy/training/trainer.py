@@ -93,10 +93,15 @@ class Trainer:
         self._bad_steps = 0
         self._mid_step = False
         self._time_left = TimeLeft(config.steps)
-        rows = [row for row in training.rows() if row["step"] <= self.step]
+        rows = training.rows()
+        if rows and not training.checkpoint.is_file():
+            log.warning(
+                "%s is gone: training starts again from the first step", training.checkpoint
+            )
+        rows = [row for row in rows if row["step"] <= self.step]
         self.stopped = any(row.get("stopped") for row in rows)
-        # A step whose watchers were interrupted is watched again.
-        self._rows = [rows.pop()] if rows and not rows[-1].get("watched", True) else []
+        # A step whose watchers were interrupted is watched again, and then has a second line.
+        self._rows = rows[-1:] if rows and not rows[-1].get("watched", True) else []
         write_lines(training.history, rows)
 
     def result(self) -> Mapping[str, Tensor]:

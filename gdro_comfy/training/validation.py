@@ -8,7 +8,6 @@ moves every measurement, so prompts are compared in pairs (``rewards.guard.is_fo
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ..data.files import digest, read_lines, read_tensors, write_json, write_png, write_tensors
+from ..data.damage import DamagedFile
+from ..data.files import digest, read_record, read_tensors, write_png, write_record, write_tensors
+from ..data.numbers import finite_number
 from ..data.runs import RunSettings
 from ..data.trainings import Training, step_sheet
 from ..errors import InputError
@@ -131,7 +132,7 @@ class Monitor:
             sampler.model, sampler.steps, sampler.guidance, sampler.size, validation.seed,
             sampler=sampler.sampler,
         )  # fmt: skip
-        self.folder, self.history = training.validation, training.history
+        self.training, self.folder = training, training.validation
         self.best_path = self.folder / "best.safetensors"
         self._encoded: Conditioning | None = None
         self._measurements: dict[int, Measurement] | None = None
@@ -147,7 +148,7 @@ class Monitor:
         self.folder.mkdir(exist_ok=True)
         if scores is not None:
             values = {name: array.tolist() for name, array in vars(scores).items()}
-            write_json(self._scores_path(step), values)
+            write_record(self._scores_path(step), values)
         if all(measurement.score > earlier.score for earlier in measurements.values()):
             write_tensors(self.best_path, trainer.result(), {"step": str(step)})
         measurements[step] = measurement
@@ -162,7 +163,13 @@ class Monitor:
         if not self.best_path.is_file():
             return last
         device = next(iter(last.values())).device
-        return {name: tensor.to(device) for name, tensor in read_tensors(self.best_path).items()}
+        remedy = (
+            "Put a copy of it in its place, or delete it: the LoRA is then that of the last step."
+        )
+        tensors = read_tensors(self.best_path, remedy)
+        if tensors.keys() != last.keys():
+            raise DamagedFile(self.best_path, "it has other layers than the LoRA", remedy)
+        return {name: tensor.to(device) for name, tensor in tensors.items()}
 
     def _is_fooled(
         self, step: int, measurements: dict[int, Measurement], base: Measurement
@@ -192,7 +199,7 @@ class Monitor:
     def _read_scores(self, step: int) -> PromptScores | None:
         """Read the prompts' scores of a measurement; None if there are none, or not one per prompt."""
         try:
-            values = json.loads(self._scores_path(step).read_text(encoding="utf-8"))
+            values = read_record(self._scores_path(step))
             scores = PromptScores(**{name: np.array(values[name], float) for name in _SCORES})
         except (OSError, ValueError, TypeError, KeyError):
             return None
@@ -204,8 +211,8 @@ class Monitor:
         if self._measurements is None:
             self._measurements = {
                 row["step"]: Measurement(**{name: row["validation"][name] for name in _SCORES})
-                for row in read_lines(self.history)
-                if "validation" in row and row["step"] < step
+                for row in self.training.rows()
+                if _is_measured(row) and row["step"] < step
             }
         return self._measurements
 
@@ -213,14 +220,14 @@ class Monitor:
         """Measure the base model, or read its measurement."""
         path = self.folder / "base.json"
         try:
-            return Measurement(**json.loads(path.read_text(encoding="utf-8")))
+            return Measurement(**read_record(path))
         except (OSError, ValueError, TypeError):
             pass
         with self.model.reference():
             measurement, images, _ = self._measure("validating the base model")
         self.folder.mkdir(exist_ok=True)
         write_png(self.folder / "base.png", self._sheet(images))
-        write_json(path, asdict(measurement))
+        write_record(path, asdict(measurement))
         return measurement
 
     def _sheet(self, images: list[Image.Image]) -> Image.Image:
@@ -253,3 +260,12 @@ class Monitor:
             array.reshape(-1, count).mean(1, dtype=float) for array in (reward, level, corrected)
         )
         return means, images, PromptScores(*by_prompt)
+
+
+def _is_measured(row: Mapping[str, Any]) -> bool:
+    """Return whether a row of the history has a whole measurement."""
+    found = row.get("validation")
+    return isinstance(found, dict) and all(
+        finite_number(found.get(name)) is not None or (found.get(name) is None and name != "reward")
+        for name in _SCORES
+    )

@@ -18,7 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..data.checksums import unseal_json
 from ..data.files import digest, write_json
+from ..data.leftovers import DELETED
 from ..data.run_lock import writing
 from ..data.runs import GROUPS, RECORD, SCORES, TRAININGS
 from ..data.trainings import Training, step_sheet
@@ -86,11 +88,14 @@ def entries(folder: Path, suffix: str | None = None) -> dict[str, Path]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty if the file is missing, damaged or a link."""
+    """Read a JSON object; empty if the file is missing, a link, or no JSON.
+
+    One whose checksum does not fit is shown as far as it can be read: ``verify`` says so.
+    """
     if is_linked(path):
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(unseal_json(path.read_bytes())[0])
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -229,7 +234,7 @@ def delete(output_dir: Path, name: str) -> None:
     folder = find(output_dir, name)
     with writing(folder):  # Windows renames no folder with an open file, so the lock is only tried
         pass
-    doomed = folder.with_name(f".deleted-{digest([name, os.getpid()], 8)}")
+    doomed = folder.with_name(f"{DELETED}{digest([name, os.getpid()], 8)}")
     shutil.rmtree(doomed, ignore_errors=True)
     os.replace(folder, doomed)
     shutil.rmtree(doomed, ignore_errors=True)

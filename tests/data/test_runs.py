@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gdro_comfy.data import files, runs
+from gdro_comfy.data import files, groups, runs
 from gdro_comfy.data.conditioning import BatchedConditioning
 from gdro_comfy.data.prompts import Prompt
 from gdro_comfy.data.trainings import Training
@@ -69,7 +69,7 @@ def test_same_settings_are_the_same_run_and_others_another(tmp_path):
 def test_a_run_folder_of_another_model_is_refused_and_untouched(tmp_path):
     run = runs.Run.open(tmp_path, "cats", settings())
     record = run.folder / "run.json"
-    files.write_json(record, {**json.loads(record.read_text()), "model": {"id": 99}})
+    files.write_record(record, {**files.read_record(record), "model": {"id": 99}})
     before = record.read_text()
     with pytest.raises(InputError, match=r"run_name.*another model"):
         runs.Run.open(tmp_path, "cats", settings())
@@ -103,7 +103,7 @@ def test_images_without_a_latent_do_not_count(tmp_path, monkeypatch):
     def crash(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "write_tensors", crash)
+    monkeypatch.setattr(groups, "write_tensors", crash)
     with pytest.raises(KeyboardInterrupt):
         add(group, 2)
     assert group.image_path(3).is_file()

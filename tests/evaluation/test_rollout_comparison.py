@@ -1,12 +1,12 @@
 """Rollouts with a LoRA on, and two rollouts against each other."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 from small_reward import RednessReward
 
+from gdro_comfy.data import files
 from gdro_comfy.data.prompts import from_text
 from gdro_comfy.errors import InputError
 from gdro_comfy.evaluation.evaluate import evaluate
@@ -56,11 +56,11 @@ def test_agrees_with_the_evaluation_that_makes_its_own_pictures(bundled_model, h
 def rated(rollout, values):
     """The rollout with these numbers for the reward's; None is not rated."""
     path = rollout.run.folder / "scores" / rollout.score_file
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = files.read_lines(path)
     names = list(dict.fromkeys(row["prompt"] for row in rows))  # in the order of the prompts
     for row in rows:
         row["value"] = values[names.index(row["prompt"])][row["image"]]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files.write_lines(path, rows)
     return rollout
 
 
