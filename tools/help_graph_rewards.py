@@ -93,6 +93,19 @@ pictures: validation and GDRO Evaluate Alignment need a reward that is not norma
 `vlm` and `vlm2`. `ocr * composition` wants both, `min(ocr, composition)` the weaker of the two, and `ocr +
 0.3 * clip(vlm, 0, 0.8)` ignores what exceeds 0.8.
 
+**pareto**: no weights and no scales. A picture beats another if it is at least as good in every reward and
+better in one; its value is 0.5, plus half of the share of its group that it beats, minus half of the share
+that beats it. Like a normalised reward, it compares the pictures of a group and has no meaning for single
+ones. Use a temperature of about 0.1.
+
+**floors**, with any rule: "at least this, and then that". `composition 0.8` with the weights `1, 0` means
+that only the first reward decides among pictures whose composition is 0.8 or more: they get 0.5 to 1. All
+others get less than 0.5, the more the nearer they are to the floor. Where no picture of a group reaches it,
+the nearest one is therefore the best; the summary says how often that is so. Several floors: `composition
+0.8, ocr 0.5`; all must be reached.
+
+The same reward connected twice counts twice in weights and once in *pareto*; the summary says so.
+
 Connect the rollout, and the summary shows how far the rewards agree within the groups and which one decides.
 A reward that agrees with the combined one by 0.99 decides alone: give the others more weight. Each reward
 scores in turn and its scores are kept, so changing a weight costs nothing.""",
@@ -105,6 +118,7 @@ TYPICAL = {
         "rule.weights": "`1, 0.5`",
         "rule.normalisation": "`per group` for rewards of different scales",
         "rule.formula": "`ocr * composition`",
+        "floors": "empty, or `composition 0.8`",
     },
     "GDRO_ScoresFromGraph": {"name": "what you measure: `sharpness`"},
     "GDRO_RatingReward": {"kind": "`stars`", "least_groups": "`4` to try it, `20` to train"},
@@ -185,6 +199,18 @@ MISTAKES = {
         ),
         ("`weights: all are 0`", "Give at least one reward a weight."),
         (
+            "`floors: … is no reward with a number`",
+            "Write a name and a number: `composition 0.8`.",
+        ),
+        (
+            "`floors: there is no reward …`",
+            "Use the names in the message; `reward0` and `reward1` always work.",
+        ),
+        (
+            "`floors: … is reached by … image`",
+            "Choose a floor inside the reward's range, which the message gives.",
+        ),
+        (
             "`formula: there is no reward …`",
             "Use the names in the message; `reward0` and `reward1` always work.",
         ),
@@ -193,8 +219,8 @@ MISTAKES = {
             "A formula contains names, numbers, + - * /, min, max and clip; nothing else is run.",
         ),
         (
-            "`reward: … is normalised (…)`",
-            "Evaluate with a single reward, or with a combination without normalisation.",
+            "`reward: … is …, so it compares the pictures of a rollout with each other only`",
+            "Evaluate with a single reward, or with a combination without normalisation and not by *pareto*.",
         ),
     ],
 }

@@ -1,4 +1,4 @@
-"""Several rewards made into one: weighted, with or without normalisation, or by a formula.
+"""Several rewards made into one: weighted, by a formula or by Pareto dominance, with or without a floor.
 
 On a rollout each reward scores all images in turn, so that only one network is on the device at a time and
 its scores are stored. Then they are combined over whole groups: nothing is normalised inside a batch.
@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.quotes import excerpt
 from ..errors import InputError
+from . import agreement
+from .agreement import MIN_DEVIATION
 from .base import Reward, RewardResult, RolloutReward, active, finite_values, judged_prompts
 from .formula import Formula
+from .ranking import above_floors, dominance, read_floors
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from ..data.rollout import Rollout
 
 NORMALISATIONS = ("none", "per group", "whole rollout")
-_MIN_DEVIATION = 1e-6  # below it, values do not differ
 
 
 def formula_names(rewards: Sequence[Reward]) -> list[str]:
@@ -53,7 +56,7 @@ def read_weights(text: str, names: Sequence[str]) -> list[float]:
         except ValueError:
             weights.append(math.nan)
         if not math.isfinite(weights[-1]):
-            raise InputError("weights", f"{piece!r} is no number", "Write numbers: 1, 0.5")
+            raise InputError("weights", f"{excerpt(piece)} is no number", "Write numbers: 1, 0.5")
     if weights and len(weights) != len(names):
         raise InputError(
             "weights",
@@ -80,8 +83,8 @@ def normalise(values: np.ndarray, how: str) -> np.ndarray:
     axis = 1 if how == "per group" else None
     known = np.ma.masked_invalid(values)
     mean, deviation = known.mean(axis, keepdims=True), known.std(axis, keepdims=True)
-    differs = np.broadcast_to(np.ma.filled(deviation, 0.0) > _MIN_DEVIATION, values.shape)
-    scaled = (known - mean) / np.ma.maximum(deviation, _MIN_DEVIATION)
+    differs = np.broadcast_to(np.ma.filled(deviation, 0.0) > MIN_DEVIATION, values.shape)
+    scaled = (known - mean) / np.ma.maximum(deviation, MIN_DEVIATION)
     return np.where(np.isnan(values), np.nan, np.where(differs, np.ma.filled(scaled, 0.0), 0.0))
 
 
@@ -93,6 +96,8 @@ class CombinedReward:
         weights: one for each; the result is their weighted mean, divided by the sum of the weights' sizes.
         normalisation: of each reward before that, one of ``NORMALISATIONS``.
         formula: over ``formula_names(rewards)`` or reward0, reward1, ...; replaces weights.
+        pareto: ranks the images of a group by ``ranking.dominance``; replaces weights and formula.
+        floors: what ``ranking.read_floors`` reads; an image below one ranks behind all that reach them.
 
     >>> CombinedReward([create("ocr"), create("composition")], "2, 1").range  # doctest: +SKIP
     (0.0, 1.0)
@@ -106,13 +111,16 @@ class CombinedReward:
         weights: str = "",
         normalisation: str = "none",
         formula: str | None = None,
+        pareto: bool = False,
+        floors: str = "",
     ) -> None:
         if len(rewards) < 2:
             raise InputError(
                 "rewards", f"{len(rewards)} is connected", "Connect two rewards or more."
             )
         self.rewards, self.names = list(rewards), formula_names(rewards)
-        self.normalisation = normalisation if formula is None else "none"
+        self.pareto = pareto
+        self.normalisation = normalisation if formula is None and not pareto else "none"
         self._weights = np.array(read_weights(weights, self.names)) if formula is None else None
         known = dict.fromkeys([*self.names, *(f"reward{i}" for i in range(len(rewards)))])
         self._formula = None if formula is None else Formula(formula, list(known))
@@ -122,23 +130,48 @@ class CombinedReward:
             "rule": None if self._weights is None else self._weights.tolist(),
             "formula": None if self._formula is None else self._formula.text,
         }
-        self.range = self._range()
+        self.floors = read_floors(floors, self.names, [reward.range for reward in self.rewards])
+        # Only where they are used, so that scores of the versions before stay valid.
+        if pareto:
+            self.settings["rule"] = "pareto"
+        if self.floors:
+            self.settings["floors"] = {self.names[i]: floor for i, floor in self.floors.items()}
+        self._unfloored_range = self._range()
+        self.range = (0.0, 1.0) if self.floors else self._unfloored_range
+
+    @property
+    def relative(self) -> bool:
+        """Whether an image's value depends on the others of its rollout."""
+        return self.pareto or self.normalisation != "none"
 
     def _range(self) -> tuple[float, float]:
         """Return the range over the ends of the rewards' ranges; 3 deviations with normalisation."""
+        if self.pareto:
+            return (0.0, 1.0)
         if self.normalisation != "none":
             return (-3.0, 3.0)
         ends = [reward.range for reward in self.rewards]
         corners = itertools.product(*ends) if len(ends) <= 10 else zip(*ends, strict=True)
-        values = [float(self.combine(np.array(corner, np.float64))) for corner in corners]
+        values = [float(self._combine(np.array(corner, np.float64))) for corner in corners]
         finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         return (min(finite), max(finite))
 
     def combine(self, values: np.ndarray) -> np.ndarray:
-        """Combine scores ``[rewards, ...]`` to ``[...]``; ``[rewards, groups, G]`` with normalisation.
+        """Combine scores ``[rewards, ...]`` to ``[...]``; ``[rewards, groups, G]`` if they are relative.
 
         A formula may divide by zero and give inf or NaN, which the caller has to refuse.
         """
+        combined = self._combine(values)
+        if not self.floors:
+            return combined
+        bounds = None if self.normalisation != "none" else self._unfloored_range
+        ranges = [reward.range for reward in self.rewards]
+        return above_floors(values, combined, self.floors, ranges, bounds)
+
+    def _combine(self, values: np.ndarray) -> np.ndarray:
+        """Combine scores as ``combine`` does, without floors."""
+        if self.pareto:
+            return dominance(values)
         if self._formula is not None:
             named = {f"reward{i}": part for i, part in enumerate(values)}
             named |= dict(zip(self.names, values, strict=True))
@@ -198,11 +231,12 @@ class CombinedReward:
                 reward.check_new_images()
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Raise ``InputError`` if it is normalised, or if one of the rewards cannot judge a prompt."""
-        if self.normalisation != "none":
+        """Raise ``InputError`` if it is relative, or if one of the rewards cannot judge a prompt."""
+        if self.relative:
+            how = "ranked (pareto)" if self.pareto else f"normalised ({self.normalisation})"
             raise InputError(
                 "reward",
-                f"{self.name} is normalised ({self.normalisation}), so it compares the pictures of a "
+                f"{self.name} is {how}, so it compares the pictures of a "
                 "rollout with each other only",
                 "Use it to score rollouts. For validation and evaluation, combine with normalisation "
                 "none or a formula, or connect a single reward.",
@@ -242,54 +276,40 @@ class CombinedReward:
         return result
 
     def explain(self, values: np.ndarray) -> str:
-        """Describe how far the rewards agree inside a group, and which of them decides the ranking.
+        """Describe how far the rewards agree inside a group, which decides, and which floors are reached.
 
         Args:
             values: ``[rewards, groups, G]``; images without all of the rewards (NaN) do not count.
         """
         left_out: np.ndarray = np.any(np.isnan(values), axis=0)
-        some = ~np.all(left_out, axis=1)
-        combined = np.where(left_out, np.nan, self.combine(values))[some]
-        values = np.where(left_out, np.nan, values)[:, some]
-        lines = ["How far they agree inside a group (1: the same order, -1: the opposite):"]
-        for i, j in itertools.combinations(range(len(values)), 2):
-            agreement = _signed(correlation(values[i], values[j]))
-            lines.append(f"  {self.names[i]} and {self.names[j]}: {agreement}")
-        lines.append("With the combined reward:")
-        correlations = [correlation(part, combined) for part in values]
-        best = np.where(np.isnan(combined), -np.inf, combined).argmax(1)[:, None]
-        for name, part, with_combined in zip(self.names, values, correlations, strict=True):
-            highest = np.nanmax(part, 1) - _MIN_DEVIATION
-            same = int((np.take_along_axis(part, best, 1)[:, 0] >= highest).sum())
-            lines.append(
-                f"  {name}: {_signed(with_combined)}; the same best in {same} of {len(best)} groups"
-            )
-        known = {name: r for name, r in zip(self.names, correlations, strict=True) if r is not None}
-        if not known:
-            lines.append("No reward differs inside a group: there is nothing to learn.")
-        else:
-            lines.append(f"{max(known, key=lambda name: known[name])} decides the ranking most.")
+        combined = np.where(left_out, np.nan, self.combine(values))
+        values = np.where(left_out, np.nan, values)
+        lines = agreement.describe(self.names, values, combined)
+        lines += agreement.describe_floors(self.names, values, self.floors)
+        for name, other in self._twins():
+            if self._formula is None or self.pareto:
+                counts = "count once" if self.pareto else "count twice"
+                lines.append(f"{name} and {other} are the same reward: together they {counts}.")
         return "\n".join(lines)
 
-
-def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Return Pearson's r of the differences inside groups ``[groups, G]``; None where one has none.
-
-    NaN, which both must have in the same places, does not count.
-    """
-    a, b = (np.nan_to_num(v - np.nanmean(v, 1, keepdims=True)) for v in (a, b))
-    size = math.sqrt(float((a**2).sum()) * float((b**2).sum()))
-    return float((a * b).sum()) / size if size > _MIN_DEVIATION**2 else None
-
-
-def _signed(correlation: float | None) -> str:
-    return "no difference inside a group" if correlation is None else f"{correlation:+.2f}"
+    def _twins(self) -> list[tuple[str, str]]:
+        """Return the names of rewards that are the same, with the same settings."""
+        keys = [[reward.name, reward.settings] for reward in self.rewards]
+        return [
+            (self.names[i], self.names[j])
+            for i, j in itertools.combinations(range(len(keys)), 2)
+            if keys[i] == keys[j]
+        ]
 
 
-def from_node(rewards: Mapping[str, Any], rule: Mapping[str, Any]) -> CombinedReward:
-    """Make a combined reward of a node's inputs: reward0, reward1, ... and the choice of the rule."""
+def from_node(
+    rewards: Mapping[str, Any], rule: Mapping[str, Any], floors: str = ""
+) -> CombinedReward:
+    """Make a combined reward of a node's inputs: reward0, reward1, ..., the choice of the rule, floors."""
     order = sorted(rewards, key=lambda key: int(re.sub(r"\D", "", key) or 0))
     connected = [rewards[key] for key in order if rewards[key] is not None]
     if rule["rule"] == "formula":
-        return CombinedReward(connected, formula=rule["formula"])
-    return CombinedReward(connected, rule["weights"], rule["normalisation"])
+        return CombinedReward(connected, formula=rule["formula"], floors=floors)
+    if rule["rule"] == "pareto":
+        return CombinedReward(connected, pareto=True, floors=floors)
+    return CombinedReward(connected, rule["weights"], rule["normalisation"], floors=floors)

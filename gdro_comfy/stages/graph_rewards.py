@@ -56,11 +56,13 @@ def _measure_image(host: Host, image: Any, measure: str) -> tuple[Any]:
     return (measures.measure(image.cpu().numpy(), measure),)
 
 
-def _combine(host: Host, rewards: Any, rule: Any, rollout: Any = None) -> tuple[Any, str]:
+def _combine(
+    host: Host, rewards: Any, rule: Any, rollout: Any = None, floors: str | None = ""
+) -> tuple[Any, str]:
     from ..rewards.combine import from_node
     from ..rollouts import scoring
 
-    reward = from_node(rewards, rule)
+    reward = from_node(rewards, rule, floors or "")
     if rollout is None:
         names = ", ".join(reward.names)
         return reward, f"{names}. Connect a rollout to see which of them decides the ranking."
@@ -171,8 +173,8 @@ COMBINE_REWARDS = Stage(
     display_name="GDRO Combine Rewards",
     category="rewards",
     description=(
-        "Combines several rewards into one, by weights or a formula, and says which of "
-        "them decides."
+        "Combines several rewards into one, by weights, a formula or rank, with a floor under some if you "
+        "like, and says which of them decides."
     ),
     inputs=(
         Input(
@@ -215,6 +217,7 @@ COMBINE_REWARDS = Stage(
                         default="reward0 * reward1",
                     ),
                 ),
+                "pareto": (),
             },
         ),
         Input(
@@ -222,6 +225,14 @@ COMBINE_REWARDS = Stage(
             "GDRO_ROLLOUT",
             "If connected, the rewards score these pictures, and the summary says how far they "
             "agree.",
+            optional=True,
+        ),
+        Input(
+            "floors",
+            "STRING",
+            "The least that is enough of a reward: composition 0.8. A picture below it ranks behind all "
+            "that reach it. Empty: none.",
+            default="",
             optional=True,
         ),
     ),

@@ -7,8 +7,9 @@ from small_reward import RednessReward
 
 from gdro_comfy.data.prompts import from_text
 from gdro_comfy.errors import InputError
+from gdro_comfy.rewards.agreement import correlation
 from gdro_comfy.rewards.base import RewardError, RewardResult
-from gdro_comfy.rewards.combine import CombinedReward, correlation, from_node, normalise
+from gdro_comfy.rewards.combine import CombinedReward, from_node, normalise
 from gdro_comfy.rewards.formula import Formula
 from gdro_comfy.rewards.precomputed import PrecomputedReward
 from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
