@@ -158,6 +158,15 @@ class FlowModel(Protocol):
         """Encode prompts into what the network reads besides latents and noise level."""
         ...
 
+    def encode_negative(self, text: str) -> Conditioning | None:
+        """Encode what classifier-free guidance leads away from, one prompt on the CPU.
+
+        Returns:
+            None if the model has no classifier-free guidance: its guidance is an input of the network, or it
+            has none.
+        """
+        ...
+
     def with_guidance(self, cond: Conditioning, guidance: float) -> Conditioning:
         """Return the conditioning for training on images that were sampled with this guidance.
 

@@ -63,6 +63,7 @@ def sample_sigma(
     sampler: str = "uniform",
     low: float = 0.0,
     high: float = 1.0,
+    strata: int = 1,
 ) -> Tensor:
     """Draw noise levels to train at.
 
@@ -70,6 +71,8 @@ def sample_sigma(
         sampler: "uniform", as in the GDRO paper, or "logit-normal" with mean 0 and standard deviation 1,
             the common choice in flow matching.
         low, high: the range, within [0, 1]; a draw from (0, 1) is scaled to it.
+        strata: of each this many draws, one comes from each equal part of the distribution, in order;
+            ``count`` must be a multiple.
 
     Returns:
         ``[count]`` in [low, high], float32 on the generator's device.
@@ -79,7 +82,13 @@ def sample_sigma(
     """
     if sampler not in SIGMA_SAMPLERS:
         raise ValueError(f"sampler must be one of {SIGMA_SAMPLERS}, not {sampler!r}")
-    if sampler == "uniform":
+    if strata > 1:
+        shape = (count // strata, strata)
+        within = torch.rand(shape, generator=generator, device=generator.device)
+        unit = ((torch.arange(strata, device=generator.device) + within) / strata).flatten()
+        if sampler == "logit-normal":
+            unit = torch.special.ndtri(unit).sigmoid()
+    elif sampler == "uniform":
         unit = torch.rand(count, generator=generator, device=generator.device)
     else:
         unit = torch.randn(count, generator=generator, device=generator.device).sigmoid()

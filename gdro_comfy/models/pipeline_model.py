@@ -124,6 +124,9 @@ class PipelineModel(ABC):
         prompt_checks.say_which_are_alike(prompts, readers)
         prompt_checks.say_what_is_literal(prompts)
 
+    def encode_negative(self, text: str) -> Conditioning | None:
+        return None
+
     def with_guidance(self, cond: Conditioning, guidance: float) -> Conditioning:
         return cond
 

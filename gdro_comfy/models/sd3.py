@@ -84,6 +84,11 @@ class SD3Model(PipelineModel):
                 self.device, self.dtype
             )
 
+    def encode_negative(self, text: str) -> Conditioning:
+        from ..data.prompts import Prompt
+
+        return self.encode([Prompt(text)]).to("cpu")
+
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         self._offloader.onload(NETWORK)
         return self.transformer(
@@ -109,10 +114,8 @@ class SD3Model(PipelineModel):
 
     def _empty(self, count: int) -> Conditioning:
         """Return the empty prompt ``count`` times."""
-        from ..data.prompts import Prompt
-
         if self._empty_prompt is None:
-            self._empty_prompt = self.encode([Prompt("")]).to("cpu")
+            self._empty_prompt = self.encode_negative("")
         return self._empty_prompt.select([0] * count).to(self.device)
 
 

@@ -143,6 +143,12 @@ class NativeFlowModel:
         conditioning = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
         return [detached(item) for item in conditioning]
 
+    @without_graph
+    def encode_negative(self, text: str) -> Conditioning | None:
+        if self._guidance_is_embedded:
+            return None
+        return StructuredConditioning((self._encoded_negative(text),))
+
     @property
     def _guidance_is_embedded(self) -> bool:
         return bool(self._config.get("guidance_embed"))

@@ -83,6 +83,7 @@ def measure(family):
             order = [0, 1, 0]
             x0 = model.sample(encoded.select(order), SEEDS, STEPS, GUIDANCE, SIZE)
             one_step = model.sample(encoded.select([0]), SEEDS[:1], 1, 1.0, SIZE)
+            guided_step = model.sample(encoded.select([0]), SEEDS[:1], 1, GUIDANCE, SIZE)
         drawn = torch.stack(
             [ksampler(patcher, model, PROMPTS[p], s) for p, s in zip(order, SEEDS, strict=True)]
         )
@@ -92,7 +93,8 @@ def measure(family):
     with torch.inference_mode(False), torch.enable_grad(), model.active():
         row |= gradients(model, encoded.select(order), x0.clone())
         row["counted"] = counted(model, encoded, tuple(x0.shape[1:]))
-        row["one_step"] = one_step_difference(model, encoded, one_step)
+        row["one_step"] = one_step_difference(model, encoded, one_step, 1.0)
+        row["guided_step"] = one_step_difference(model, encoded, guided_step, GUIDANCE)
         row |= exported(patcher, model, encoded.select(order))
     after = patcher.model.state_dict()
     row["unchanged"] = all(
@@ -117,13 +119,20 @@ def counted(model, encoded, shape):
         return 0
 
 
-def one_step_difference(model, encoded, sampled):
-    """A single Euler step from pure noise ends at the estimate of x0 that the velocity gives."""
+def one_step_difference(model, encoded, sampled, guidance):
+    """A single Euler step from pure noise ends at the estimate of x0 that the velocity gives.
+
+    With classifier-free guidance, it is that of the guided velocity.
+    """
     level = path.highest(model.patcher.get_model_object("model_sampling"))
     noise = torch.randn(sampled.shape[1:], generator=torch.Generator().manual_seed(SEEDS[0]))[None]
-    cond = model.with_guidance(encoded.select([0]), 1.0)
+    cond = model.with_guidance(encoded.select([0]), guidance)
     with torch.no_grad(), model.graph():
         velocity = model.velocity(level * noise, torch.full((1,), level), cond)
+        negative = model.encode_negative("")
+        if guidance > 1 and negative is not None:
+            away = model.velocity(level * noise, torch.full((1,), level), negative)
+            velocity = away + guidance * (velocity - away)
     return float((level * noise - level * velocity - sampled).abs().max())
 
 

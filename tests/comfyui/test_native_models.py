@@ -32,6 +32,7 @@ def test_a_rollout_is_what_ksampler_draws(row):
 
 def test_the_velocity_is_that_of_comfyuis_denoised_estimate(row):
     assert row["one_step"] < 1e-4
+    assert row["guided_step"] < 2e-4
 
 
 def test_gradients_agree_with_finite_differences(row):
