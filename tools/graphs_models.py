@@ -22,12 +22,14 @@ _GDRO = {
 }  # fmt: skip
 _GDRO_OCR = {**_GDRO, "algorithm.beta": 12.0, "algorithm.top1_weight": 0.5}
 _GDRO_COMPOSITION = {**_GDRO, "algorithm.beta": 6.0, "algorithm.top1_weight": 1.0}
+# DGPO's variant without guidance, as published; only the number of steps is that of a night.
 _DGPO = {
-    "algorithm": "dgpo", "algorithm.rounds": 20, "algorithm.prompts_per_round": 16,
-    "algorithm.sampling_steps": 10, "algorithm.beta": 100.0, "algorithm.kl": 0.02,
-    "algorithm.clip": 0.01, "algorithm.sigma_min": 0.82, "steps": 400, "groups_per_step": 2,
-    "learning_rate": 0.0003, "rank": 64, "alpha": 128.0, "ema_decay": 0.9, "validate_every": 50,
-    "gradient_checkpointing": True,
+    "algorithm": "dgpo", "algorithm.rounds": 96, "algorithm.prompts_per_round": 8,
+    "algorithm.sampling_steps": 10, "algorithm.weights": "current", "algorithm.beta": 100.0,
+    "algorithm.kl": 0.02, "algorithm.clip": 0.001, "algorithm.sigma_min": 0.82,
+    "algorithm.reference_guidance": 4.5, "algorithm.noise_levels": 4, "algorithm.ema_every": 8,
+    "steps": 96, "groups_per_step": 8, "learning_rate": 0.0003, "rank": 64, "alpha": 128.0,
+    "ema_decay": 0.9, "validate_every": 24, "preview_every": 24, "gradient_checkpointing": True,
 }  # fmt: skip
 
 _HUB = "https://huggingface.co/"
@@ -195,8 +197,11 @@ def _hours(model: Model, train: dict[str, Any], prompts: tuple[int, int], images
     online = train.get("algorithm") == "dgpo"
     # One forward pass, one of the reference, about 1.5 for the backward pass; one of the older policy in
     # online training, and one for recomputing the forward pass with checkpointing.
+    # A guided reference takes a second pass of it; each noise level is another image.
     step = (3.5 if not online else 4.5) + bool(train.get("gradient_checkpointing"))
-    training = train["steps"] * train["groups_per_step"] * group * step
+    step += train.get("algorithm.reference_guidance", 1.0) > 1
+    levels = train.get("algorithm.noise_levels", 1)
+    training = train["steps"] * train["groups_per_step"] * group * levels * step
     if online:
         new_images = (train["algorithm.rounds"] - 1) * train["algorithm.prompts_per_round"] * images
         training += new_images * train["algorithm.sampling_steps"]
@@ -235,6 +240,7 @@ def full_size(
     needs: str,
     prompts: tuple[int, int] = (128, 32),
     sampling: dict[str, Any] | None = None,
+    follows: str = "",
 ) -> Graph:
     """Return the graph of a real model's training with the settings of a paper.
 
@@ -248,10 +254,14 @@ def full_size(
         needs: What the reward requires, for the note.
         prompts: How many prompts to train on and to evaluate on.
         sampling: Sampler widgets other than the model's.
+        follows: What is as published and what is not, for the note, where a sentence does not say it.
     """
     online = train.get("algorithm") == "dgpo"
     model = replace(model, sampling={**model.sampling, **(sampling or {})})
-    settings = (
+    trial = "`steps` to 50"
+    if online:
+        trial = "`steps`, `rounds` and `validate_every` to 8"
+    settings = follows or (
         "The settings are those of the paper, at 512 pixels."
         if model.published
         else "No paper has settings for this model: these are the ones for FLUX.1-dev, at 512 pixels."
@@ -265,7 +275,7 @@ and LoRAs between loader and *GDRO Model from ComfyUI* become part of the base. 
 
 **2. Reward.** {needs}
 
-**3. Trial run.** Set `limit` to 16 on both prompt nodes and `steps` to 50 on *GDRO Train LoRA*, and press
+**3. Trial run.** Set `limit` to 16 on both prompt nodes and {trial} on *GDRO Train LoRA*, and press
 **Run** to check that everything works.
 
 **Memory** (counted, not measured): {_memory(model)}.
@@ -277,9 +287,20 @@ and LoRAs between loader and *GDRO Model from ComfyUI* become part of the base. 
 {WHERE}"""
     return alignment(
         name, about, model.nodes(), sets, reward, train, model.sampling, _GROUPS, prompts, online, online,
-        note_height=600,
+        note_height=600 if not follows else 860,
     )  # fmt: skip
 
+
+_DGPO_FOLLOWS = """**As published** (the variant of DGPO without guidance, for GenEval): groups of 16, each
+step on 8 new groups, 4 noise levels from 0.82 on for each, 10 steps of a DPM-Solver without guidance, the
+base with guidance 4.5 as reference, beta 100, kl 0.02, clip 0.001, learning rate 3e-4, LoRA of rank 64,
+average 0.9 at every 8th step. **Not as published:** the number of steps (the publication takes many
+hundreds, on several cards), a learning rate that falls, noise levels drawn from the whole range instead of
+the sampler's own, text as long as ComfyUI makes it instead of 128 tokens, OWLv2 as detector, and the
+prompts.
+
+**Disk:** the pictures of all steps stay in the training's `rounds` folder, about 8 GB. Delete it when the
+training has finished."""
 
 _OCR_NEEDS = (
     "`pip install rapidocr onnxruntime` in ComfyUI's Python (nothing is downloaded at run time)."
@@ -370,7 +391,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     "sd35_medium_dgpo_composition": lambda: full_size(
         "sd35_dgpo", "Composition on SD3.5 medium, in rounds (DGPO)", replace(SD35, passes=1),
         ("things_train", "things_heldout"), ("GDRO_CompositionReward", _OWL), _DGPO, _OWL_NEEDS,
-        (32, 16), {"steps": 10, "guidance": 1.0},
+        (128, 32), {"steps": 10, "guidance": 1.0, "sampler": "dpmpp_2m"}, _DGPO_FOLLOWS,
     ),
     "use_aligned_lora": use_lora,
 }  # fmt: skip

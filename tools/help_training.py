@@ -23,8 +23,8 @@ The guard compares prompts in pairs. Give it about 32 of them: with 8 it seldom 
 The curves on the node grow during training and are restored after a reload. Point at one to read its values
 (the raw value in brackets); the slider below goes through the pictures of the steps. *Stop and keep best*
 ends the training after the current step with the best validated weights, or with the current ones if there is
-no validation; that training then counts as finished, and *Go on* takes the steps that are left. *Save now* saves a LoRA of the current step next to it
-and continues.
+no validation; that training then counts as finished, and *Go on* takes the steps that are left. *Save
+now* saves a LoRA of the current step next to it and continues.
 
 The node shows how much memory it will need before it starts, and how much time is left after two steps; so do
 rollout, scoring and evaluation. `gradient_checkpointing` and `images_at_once` change the memory that is
@@ -38,6 +38,8 @@ TYPICAL = {
         "algorithm.draw": "`random` in the paper, `best and worst` in the quickstart",
         "algorithm.rounds": "gdro: 1, the quickstart 2; dgpo: 8 or more",
         "algorithm.sigma_min": "0.67 for text, 0.82 for composition",
+        "algorithm.reference_guidance": "4.5 for groups without guidance, as published; otherwise 1",
+        "algorithm.noise_levels": "4 as published, with `rounds` as many as `steps`",
         "steps": "200 to 400 with the bundled model",
         "learning_rate": "3e-4; with the bundled model as in the quickstart",
         "alpha": "as `rank`",
@@ -85,6 +87,18 @@ MISTAKES = {
             "GDRO Load Base Model.",
         ),
         ("`… is no range of noise levels`", "`sigma_min` must be below `sigma_max`."),
+        (
+            "`reference_guidance: … has no classifier-free guidance`",
+            "Set it to 1: this model has its guidance built in, or has none.",
+        ),
+        (
+            "`ema_every: an average that is updated every … steps learns nothing in …`",
+            "Use at most as many as `steps`.",
+        ),
+        (
+            "`weights: there are no older weights to sample with: clip is 0`",
+            "Choose `ema` or `current`, or a `clip` above 0.",
+        ),
         (
             "`reward: … rounds need it to score their new groups`",
             "Connect the reward of GDRO Score Rollout to `reward` here too.",

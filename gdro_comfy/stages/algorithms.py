@@ -122,9 +122,10 @@ _DGPO = (
     Input(
         "weights",
         "COMBO",
-        "Which weights sample new groups: the averaged ones (steadier), or those of the last step.",
+        "Which weights sample new groups: the averaged ones (steadier), those of the last step, or the "
+        "older ones that clip compares with.",
         default="ema",
-        options=("ema", "current"),
+        options=("ema", "current", "old"),
         advanced=True,
     ),
     _beta(
@@ -169,6 +170,39 @@ _DGPO = (
         "the batch, groups that differ little count less.",
         default="group",
         options=("group", "batch"),
+        advanced=True,
+    ),
+    Input(
+        "reference_guidance",
+        "FLOAT",
+        "Guidance of the base that the model is compared with and pulled towards; 1 is none. Published "
+        "for groups sampled without guidance: 4.5, with a clip of 0.001. One more pass per image.",
+        default=1.0,
+        min=1.0,
+        max=30.0,
+        step=0.5,
+        optional=True,
+        advanced=True,
+    ),
+    Input(
+        "noise_levels",
+        "INT",
+        "Noise levels at which each group trains in a step: more is steadier, and takes that many times "
+        "as long. Published: 4.",
+        default=1,
+        min=1,
+        max=64,
+        optional=True,
+        advanced=True,
+    ),
+    Input(
+        "ema_every",
+        "INT",
+        "Steps between updates of the averaged weights (ema_decay). Published: 8.",
+        default=1,
+        min=1,
+        max=1000,
+        optional=True,
         advanced=True,
     ),
 )

@@ -41,6 +41,7 @@ def _train_lora(
     )
     parameters = {key: value for key, value in algorithm.items() if key != "algorithm"}
     settings["reference_draws"] = parameters.pop("reference_draws", 0)
+    settings["ema_every"] = parameters.pop("ema_every", 1)
     fields = {field.name for field in dataclasses.fields(Rounds)}
     rounds = Rounds(**{key: parameters.pop(key) for key in fields & parameters.keys()})
     objective = getattr(objectives, _OBJECTIVES[algorithm["algorithm"]])

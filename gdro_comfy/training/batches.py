@@ -1,4 +1,4 @@
-"""What one training step trains on: some groups, k images of each, one noise and one sigma per group.
+"""What one training step trains on: some groups, k images of each, at one or several noise levels.
 
 A batch is a function of seed and step alone, so that an interrupted training sees the same batches when
 it goes on.
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """``B`` groups of ``k`` images.
+    """``B`` rows of ``k`` images: a group at a noise level. A group at several levels has several rows.
 
     Args:
-        groups: which groups of the data, ``[B]``.
-        draws: which of its fixed draws each group has, ``[B]``; 0 where noise is drawn anew.
-        images: which images of each group, ``[B, k]``.
+        groups: which group of the data each row is, ``[B]``.
+        draws: which of its fixed draws each row has, ``[B]``; 0 where noise is drawn anew.
+        images: which images of its group, ``[B, k]``.
         x0: clean latents, ``[B, k, c, h, w]``.
-        noise: the same for a whole group, of the shape of ``x0``.
-        sigma: noise level of each group, ``[B]``.
+        noise: of the shape of ``x0``; the same for a whole row, or each image's own.
+        sigma: noise level of each row, ``[B]``.
         rewards: scores, ``[B, k]``.
     """
 
@@ -49,7 +49,7 @@ class Batch:
         return len(self.groups)
 
     def split(self, size: int) -> list[Batch]:
-        """Split into batches of at most ``size`` groups."""
+        """Split into batches of at most ``size`` rows."""
         parts = torch.arange(len(self)).split(size)
         fields = (
             self.groups, self.draws, self.images, self.x0, self.noise, self.sigma, self.rewards,
@@ -95,7 +95,8 @@ class GroupData:
             seed: of the training.
             step: counted from 0.
             size: groups in the batch.
-            objective: says how many images of a group, and which.
+            objective: says how many images of a group, and which; at how many noise levels, one from each
+                equal part of their distribution; and whether the images of a row share their noise.
             sigma_sampler, sigma_range: see ``flow.sample_sigma``.
             fixed_draws: pairs of noise and sigma that each group cycles through; 0 draws new ones
                 every time.
@@ -109,19 +110,26 @@ class GroupData:
             )
             for group in chosen
         ]
+        levels = objective.noise_levels
+        chosen = [group for group in chosen for _ in range(levels)]
+        picks = [images for images in picks for _ in range(levels)]
         pairs = list(zip(chosen, picks, strict=True))
         x0 = torch.stack([self.latents[group, images] for group, images in pairs]).float()
         rewards = torch.stack([self.rewards[group, images] for group, images in pairs])
-        numbers = [epoch % fixed_draws if fixed_draws else 0 for epoch, _ in turns]
+        numbers = [
+            epoch % fixed_draws if fixed_draws else 0 for epoch, _ in turns for _ in range(levels)
+        ]
         sources = [draws]
         if fixed_draws:
             sources = [generator(seed, g, n, "draw") for g, n in zip(chosen, numbers, strict=True)]
-        per_source = size // len(sources)
-        noise = torch.cat(
-            [torch.randn(per_source, 1, *x0.shape[2:], generator=source) for source in sources]
-        )
+        per_source = len(chosen) // len(sources)
+        shape = (per_source, 1 if objective.shared_noise else x0.shape[1], *x0.shape[2:])
+        noise = torch.cat([torch.randn(shape, generator=source) for source in sources])
         sigma = torch.cat(
-            [flow.sample_sigma(per_source, s, sigma_sampler, *sigma_range) for s in sources]
+            [
+                flow.sample_sigma(per_source, s, sigma_sampler, *sigma_range, strata=levels)
+                for s in sources
+            ]
         )
         return Batch(
             torch.tensor(chosen), torch.tensor(numbers), torch.stack(picks), x0, noise.expand_as(x0),

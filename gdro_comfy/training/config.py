@@ -19,6 +19,7 @@ class TrainConfig:
         gradient_clip: largest norm of the gradient.
         weight_decay: of AdamW.
         ema_decay: of the averaged weights that become the LoRA; 0 keeps the last weights instead.
+        ema_every: steps between updates of that average.
         seed: of everything random in training.
 
     Adapter:
@@ -57,6 +58,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     torch_compile: bool = False
     reference_draws: int = 0
+    ema_every: int = 1
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0.

@@ -6,9 +6,10 @@ An objective turns what is measured on some groups (``Signals``) into one number
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -21,7 +22,7 @@ class Signals(NamedTuple):
 
     Args:
         errors: velocity errors of the model in training, with gradients.
-        reference: velocity errors of the reference.
+        reference: velocity errors of the reference, with its guidance if the objective gives it one.
         drift: mean squared difference from the reference's velocity, with gradients; NaN where the
             reference's errors came from a cache.
         old: velocity errors of an older policy; None unless the objective uses one.
@@ -58,6 +59,14 @@ class Objective(ABC):
     """Lowest noise level to train at."""
     auto_beta: bool = False
     """Whether ``beta_control`` scales its beta."""
+    noise_levels: int = 1
+    """At how many noise levels each group of a step trains."""
+    shared_noise: bool = True
+    """Whether the images of a group share the noise at a level."""
+    reference_guidance: float = 1.0
+    """Scale of the classifier-free guidance of the reference's velocity; 1 is none."""
+    added_later: ClassVar[tuple[str, ...]] = ()
+    """Settings that trainings of earlier versions do not record: left out where they have their default."""
 
     @property
     def uses_old(self) -> bool:
@@ -75,6 +84,15 @@ class Objective(ABC):
         The order inside each group stays the same.
         """
         return rewards
+
+    def record(self) -> dict[str, Any]:
+        """Return name and settings, JSON-able."""
+        fields = {field.name: field for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        settings = {name: getattr(self, name) for name in fields}
+        for name in self.added_later:
+            if settings[name] == fields[name].default:
+                del settings[name]
+        return {"name": type(self).__name__, **settings}
 
     @abstractmethod
     def loss(self, signals: Signals, targets: Tensor) -> ObjectiveResult:
@@ -148,6 +166,10 @@ class DGPO(Objective):
             Training below it damages the images.
         advantage_scale: advantages in deviations of each "group" or of the whole "batch".
         advantage_limit: largest advantage, in deviations; the paper: 5.
+        reference_guidance: scale of the classifier-free guidance of the base's velocity, in the group's
+            weight and in the kl term; 1 is none. Published for groups sampled without guidance: 4.5, with
+            a clip of 0.001.
+        noise_levels: at which each group trains in a step; published: 4.
     """
 
     beta: float = 100.0
@@ -156,6 +178,9 @@ class DGPO(Objective):
     sigma_min: float = 0.67
     advantage_scale: str = "group"
     advantage_limit: float = 5.0
+    reference_guidance: float = 1.0
+    noise_levels: int = 1
+    added_later = ("reference_guidance", "noise_levels")
 
     @property
     def uses_drift(self) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..host import Host
     from ..models.base import FlowModel
     from ..rewards.base import Reward
+    from .objectives import Objective
     from .trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Rounds:
         prompts_per_round: drawn at random from the rollout's; 0 is all of them.
         images_per_prompt: of a new group; 0 is as many as in the rollout.
         sampling_steps: of a deterministic sampler; 0 is as many as in the rollout.
-        weights: that sample the groups: the averaged ones ("ema") or the "current" ones.
+        weights: that sample the groups: the averaged ones ("ema"), the "current" ones, or those of the
+            objective's older policy ("old").
     """
 
     rounds: int = 1
@@ -53,7 +55,7 @@ class Rounds:
         """Return the step at which each round ends, of ``steps`` in all."""
         return [steps * (number + 1) // self.rounds for number in range(self.rounds)]
 
-    def check(self, steps: int, reward: Reward | None) -> None:
+    def check(self, steps: int, reward: Reward | None, objective: Objective) -> None:
         """Raise ``InputError`` if there cannot be that many rounds."""
         if self.rounds > 1 and reward is None:
             raise InputError(
@@ -68,6 +70,12 @@ class Rounds:
                 "rounds",
                 f"{self.rounds} do not fit into {steps} steps",
                 f"Use 1 to {steps} rounds, or more steps.",
+            )
+        if self.weights == "old" and not objective.uses_old:
+            raise InputError(
+                "weights",
+                "there are no older weights to sample with: clip is 0",
+                'Use "ema" or "current", or a clip above 0.',
             )
         if self.images_per_prompt == 1:
             raise InputError(
@@ -116,7 +124,7 @@ def next_round(
         order = group_sampling.permutation(len(prompts), generator(seed, number, "round"))
         prompts = tuple(prompts[index] for index in sorted(order[: rounds.prompts_per_round]))
     rollout = Rollout(run, prompts, rounds.images_per_prompt or first.images_per_prompt)
-    weights = trainer.averages["ema"] if rounds.weights == "ema" else trainer.parameters
+    weights = trainer.averages.get(rounds.weights, trainer.parameters)
     with trainer.weights(weights):
         sample_missing(host, trainer.model, rollout, encoded=first)
     rollout = score_rollout(host, rollout, reward)
@@ -125,6 +133,6 @@ def next_round(
     try:
         indices = group_sampling.teaching_groups(scores, trainer.objective.group_size)
     except InputError:
-        log.warning("round %d: all rewards of every group are equal; training ends here", number)
+        log.warning("round %d: all rewards of every group are equal; it teaches nothing", number)
         return None
     return _read(trainer.model, rollout, indices, scores)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,12 +55,25 @@ class NoisyGroups:
         return len(self.x)
 
 
+class Guidance(NamedTuple):
+    """Classifier-free guidance: ``v_negative + scale (v_prompt - v_negative)``.
+
+    Args:
+        scale: above 1.
+        negative: the encoded prompt that it leads away from, one.
+    """
+
+    scale: float
+    negative: Conditioning
+
+
 def measure(
     model: FlowModel,
     groups: NoisyGroups,
     images_at_once: int,
     *,
     reference_errors: Tensor | None = None,
+    reference_guidance: Guidance | None = None,
     old_policy: AbstractContextManager[None] | None = None,
     beta_scale: Tensor | None = None,
     check_cancelled: Callable[[], None] = lambda: None,
@@ -73,6 +86,7 @@ def measure(
         images_at_once: images in one pass, 1 or more; the gradient is the same for any number.
         reference_errors: errors of the reference that are known already, ``[groups, k]``, NaN where one is
             not; the missing ones are measured. With None all are measured, and the drift with them.
+        reference_guidance: of the reference's velocity, for its errors and for the drift.
         old_policy: a context in which the adapter is that of an older policy, if the objective looks at
             one.
         beta_scale: passed on in the signals.
@@ -85,13 +99,26 @@ def measure(
     everything, k = torch.arange(len(groups)), groups.group_size
     images_at_once = min(images_at_once, len(groups))
 
-    def velocity(part: slice | Tensor) -> Tensor:
+    def velocity(part: slice | Tensor, negative: Conditioning | None = None) -> Tensor:
         check_cancelled()
-        conditioning = groups.conditioning.select(everything[part])
+        images = everything[part]
+        if negative is None:
+            conditioning = groups.conditioning.select(images)
+        else:
+            conditioning = negative.select([0] * len(images))
         return model.velocity(groups.x[part], groups.sigma[part], conditioning)
 
-    def velocities(images: Tensor) -> Tensor:
-        return torch.cat([velocity(part) for part in images.split(images_at_once)])
+    def velocities(images: Tensor, negative: Conditioning | None = None) -> Tensor:
+        return torch.cat([velocity(part, negative) for part in images.split(images_at_once)])
+
+    def reference_velocities(images: Tensor) -> Tensor:
+        prompted = velocities(images)
+        if reference_guidance is None:
+            return prompted
+        # Two passes of as many images as training has at once, not one of twice as many.
+        scale, negative = reference_guidance
+        away = velocities(images, negative).float()
+        return away + scale * (prompted.float() - away)
 
     def errors(prediction: Tensor, part: slice | Tensor) -> Tensor:
         return flow.velocity_error(prediction, groups.target[part])
@@ -100,13 +127,13 @@ def measure(
     with torch.no_grad():
         with model.reference():
             if reference_errors is None:
-                reference = velocities(everything)
+                reference = reference_velocities(everything)
                 reference_errors = errors(reference, everything).reshape(-1, k)
             else:
                 flat = reference_errors.to(groups.x.device).flatten()
                 unknown = flat.isnan().nonzero().flatten().cpu()
                 if len(unknown):
-                    flat[unknown] = errors(velocities(unknown), unknown)
+                    flat[unknown] = errors(reference_velocities(unknown), unknown)
                 reference_errors = flat.reshape(-1, k)
         if old_policy is not None:
             with old_policy:

@@ -31,6 +31,7 @@ from .objectives import GDRO, Objective
 from .online import Rounds
 from .previews import Previews
 from .reference_cache import ReferenceCache
+from .step import Guidance
 from .trainer import Trainer, Watcher
 from .validation import Monitor, Validation
 
@@ -48,6 +49,9 @@ _NOT_IN_RECORD = (
     "checkpoint_every", "preview_every", "images_at_once", "gradient_checkpointing", "torch_compile",
 )  # fmt: skip
 """Settings that do not change the LoRA."""
+
+_BARREN_ROUNDS = 3
+"""Rounds in a row whose groups teach nothing, after which training ends: one alone may be chance."""
 
 
 def train(
@@ -78,7 +82,7 @@ def train(
     objective, config = objective or GDRO(), config or TrainConfig()
     rounds = rounds or Rounds()
     _check(model, rollout, objective, config)
-    rounds.check(config.steps, reward)
+    rounds.check(config.steps, reward, objective)
     if config.reference_draws and (rounds.rounds > 1 or objective.uses_drift):
         raise InputError(
             "reference_draws",
@@ -102,6 +106,7 @@ def train(
         log.info("this training is finished already: %s", path)
         steps = _finished_steps(training, config)
         return AlignedLoRA(path, training.folder, steps, model.identity)
+    guidance = _reference_guidance(model, rollout, objective)
     with writing(rollout.run.folder):
         if training.done.is_file():
             log.warning("%s is gone or damaged: it is written again from the checkpoint", path)
@@ -144,8 +149,9 @@ def train(
                     len(rollout.prompts), config.reference_draws, rollout.images_per_prompt
                 )
             trainer = Trainer(
-                host, model, objective, planned, parameters, training, tuple(watchers), cache
-            )
+                host, model, objective, planned, parameters, training, tuple(watchers), cache,
+                guidance,
+            )  # fmt: skip
             _run(trainer, rollout, scores, rounds, reward)
             weights = trainer.result()
             write(path, weights if monitor is None else monitor.best(weights))
@@ -159,6 +165,7 @@ def _run(
     """Train to the last step, round by round."""
     host, model = trainer.host, trainer.model
     trainer.finish()
+    barren = 0
     for number, end in enumerate(rounds.ends(trainer.config.steps)):
         if trainer.stopped or trainer.step >= end:
             continue
@@ -167,9 +174,34 @@ def _run(
             if number and reward is not None
             else online.first_round(model, rollout, scores, trainer.objective.group_size)
         )
-        if data is None:
+        barren = barren + 1 if data is None else 0
+        if data is not None:
+            trainer.run(data, end)
+        elif barren == _BARREN_ROUNDS or end == trainer.config.steps:
+            log.warning("training ends at step %d: new groups teach nothing", trainer.step)
             break
-        trainer.run(data, end)
+
+
+def _reference_guidance(
+    model: FlowModel, rollout: Rollout, objective: Objective
+) -> Guidance | None:
+    """Encode what the reference's guidance leads away from: the groups' negative prompt, or an empty one.
+
+    Raises:
+        InputError: the model has no classifier-free guidance.
+    """
+    if objective.reference_guidance <= 1:
+        return None
+    sampler = rollout.run.settings.sampler
+    with model.active():
+        negative = model.encode_negative("" if sampler is None else sampler.negative_prompt)
+        if negative is None:
+            raise InputError(
+                "reference_guidance",
+                f"{model.title} has no classifier-free guidance",
+                "Set it to 1.",
+            )
+        return Guidance(objective.reference_guidance, negative.to(model.device))
 
 
 def _damaged(training: Training, path: Path) -> bool:
@@ -215,6 +247,12 @@ def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: Tra
         )
     if config.steps < 1 or config.groups_per_step < 1:
         raise InputError("steps", "there is nothing to do", "Use at least 1 step of 1 group.")
+    if config.ema_decay > 0 and config.ema_every > config.steps:
+        raise InputError(
+            "ema_every",
+            f"an average that is updated every {config.ema_every} steps learns nothing in {config.steps}",
+            f"Use at most {config.steps}, or set ema_decay to 0.",
+        )
     sigma_min = max(config.sigma_min, objective.sigma_min)
     if not 0 <= sigma_min < config.sigma_max <= 1:
         raise InputError(
@@ -239,8 +277,10 @@ def _record(
     if not config.reference_draws:
         # Trainings from before this setting existed have no entry for it, and must go on.
         del settings["reference_draws"]
+    if config.ema_every == 1:
+        del settings["ema_every"]
     record = {
-        "objective": {"name": type(objective).__name__, **dataclasses.asdict(objective)},  # type: ignore[call-overload]
+        "objective": objective.record(),
         "training": settings,
         "rollout": rollout.run.settings.as_json(),
         "reward": rollout.score_file,

@@ -26,7 +26,7 @@ from . import checkpoint, memory
 from .beta_control import BetaControl
 from .loss_scale import LossScale
 from .objectives import Objective, old_policy_decay, top1_error
-from .step import NoisyGroups, measure
+from .step import Guidance, NoisyGroups, measure
 
 if TYPE_CHECKING:
     from ..data.trainings import Training
@@ -58,6 +58,7 @@ class Trainer:
         training: the folder for history and checkpoint; an interrupted training goes on from them.
         watchers: called after every step.
         reference_cache: of the reference's errors, if groups have fixed draws of noise.
+        reference_guidance: of the reference's velocity, if the objective asks for it.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class Trainer:
         training: Training,
         watchers: tuple[Watcher, ...] = (),
         reference_cache: ReferenceCache | None = None,
+        reference_guidance: Guidance | None = None,
     ) -> None:
         self.host, self.model, self.objective, self.config = host, model, objective, config
         self.parameters, self.training, self.watchers = parameters, training, watchers
         self.reference_cache = reference_cache
+        self.reference_guidance = reference_guidance
         self.optimizer = torch.optim.AdamW(
             parameters.values(), lr=0.0, weight_decay=config.weight_decay, foreach=False
         )
@@ -267,6 +270,7 @@ class Trainer:
                     NoisyGroups.prepare(part, data.conditioning, device),
                     self.images_at_once,
                     reference_errors=None if cache is None else cache.get(part),
+                    reference_guidance=self.reference_guidance,
                     old_policy=old_policy,
                     beta_scale=None if scale is None else scale.to(device),
                     check_cancelled=self.host.check_cancelled,
@@ -309,6 +313,8 @@ class Trainer:
             "ema": min(self.config.ema_decay, (1 + self.step) / (10 + self.step)),
             "old": old_policy_decay(self.step),
         }
+        every = {"ema": self.config.ema_every, "old": 1}
         for average, weights in self.averages.items():
-            for name, parameter in self.parameters.items():
-                weights[name].lerp_(parameter, 1 - decays[average])
+            if (self.step + 1) % every[average] == 0:
+                for name, parameter in self.parameters.items():
+                    weights[name].lerp_(parameter, 1 - decays[average])

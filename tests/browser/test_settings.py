@@ -92,12 +92,12 @@ def test_a_purpose_sets_values_and_a_changed_value_makes_it_custom(page, tmp_pat
     set_values(page, {TRAIN: {"gdro_purpose": "online"}})
     positional, named = page.evaluate(VALUES, TRAIN)
     assert positional == list(named.values()), "the values are saved with gaps"
-    assert (named["algorithm"], named["algorithm.kl"], named["steps"]) == ("dgpo", 0.02, 400)
+    assert (named["algorithm"], named["algorithm.kl"], named["steps"]) == ("dgpo", 0.02, 96)
     assert named["learning_rate"] == 0.001, "the rate goes with the model"
     assert not any(name.startswith("gdro_") for name in named)
     assert page.evaluate(QUEUED).keys() >= {"algorithm.kl", "steps"}
     assert not any(name.startswith("gdro_") for name in page.evaluate(QUEUED))
-    assert "rounds 20" in words(page)
+    assert "rounds 96" in words(page)
     set_values(page, {TRAIN: {"gdro_strength": "gentle"}})
     assert page.evaluate(SHOWN, TRAIN) == ["online", "gentle"]
     assert page.evaluate(QUEUED)["algorithm.kl"] == 0.04

@@ -1,5 +1,7 @@
 """The path from latents to noise, and the error along it."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -59,6 +61,19 @@ def test_logit_normal_prefers_the_middle():
     # 68 % of a standard normal lie within +-1, that is 68 % of the sigmas between 0.269 and 0.731.
     middle = ((sigma > 0.2689) & (sigma < 0.7311)).float().mean()
     assert middle == pytest.approx(0.683, abs=0.03)
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "logit-normal"])
+def test_strata_give_one_draw_to_each_equal_part_of_the_distribution(sampler):
+    generator = torch.Generator().manual_seed(0)
+    sigma = flow.sample_sigma(4000, generator, sampler, 0.2, 1.0, strata=4).reshape(-1, 4)
+    # The quartiles of a logit-normal are at sigmoid(+-0.6745) and 0.5.
+    inner = [0.25, 0.5, 0.75] if sampler == "uniform" else [0.33748, 0.5, 0.66252]
+    edges = [0.2, *(0.2 + 0.8 * quartile for quartile in inner), 1.0]
+    for column, (low, high) in enumerate(itertools.pairwise(edges)):
+        part = sigma[:, column]
+        assert low - 1e-4 <= part.min() < part.max() <= high + 1e-4
+        assert part.max() - part.min() > 0.9 * (high - low) or sampler == "logit-normal"
 
 
 def test_an_unknown_sampler_is_refused():
