@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
@@ -12,6 +12,10 @@ from torch import nn
 from ..errors import InputError
 
 log = logging.getLogger(__name__)
+
+_SHAPES = 64
+"""How many graphs a block may have: one for each shape, such as a length of text. Torch's own 8 are soon used
+up, and from then on it runs such a block without compiling it, after a line in its log."""
 
 
 def check(device: torch.device) -> None:
@@ -45,7 +49,16 @@ def compiled_blocks(network: nn.Module, device: torch.device) -> Iterator[None]:
     try:
         for block in blocks:
             block.forward = torch.compile(block.forward)
-        yield
+        with _more_graphs():
+            yield
     finally:
         for block in blocks:
             vars(block).pop("forward", None)
+
+
+def _more_graphs() -> AbstractContextManager[None]:
+    """Allow for ``_SHAPES`` graphs of a function within this context."""
+    from torch._dynamo import config  # imports slowly
+
+    name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+    return config.patch({name: _SHAPES})  # type: ignore[attr-defined,no-any-return]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .base import AdapterConfig
 
@@ -23,7 +25,8 @@ def attached(
 ) -> Iterator[dict[str, nn.Parameter]]:
     """Attach a LoRA whose update is exactly zero, and remove it on leaving.
 
-    Its weights are float32 whatever the base's dtype: bfloat16 would swallow AdamW's small steps.
+    Its weights are float32 whatever the base's dtype: bfloat16 would swallow AdamW's small steps. It computes
+    in the base's dtype: peft would keep a float32 copy of each layer's input for the backward pass.
 
     Args:
         modules: names of the linear layers that get one.
@@ -44,6 +47,8 @@ def attached(
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(lora, network, adapter_name=_NAME)
+    for layer in _layers(network).values():
+        layer.forward = MethodType(_forward, layer)
     try:
         yield _parameters(network)
     finally:
@@ -74,6 +79,16 @@ def loaded(network: nn.Module, weights: LoRAWeights, strength: float) -> Iterato
             for name, parameter in parameters.items():
                 parameter.copy_(weights.tensors[name])
         yield
+
+
+def _forward(layer: Any, x: Tensor) -> Tensor:
+    """Compute a LoRA layer in the dtype of its input."""
+    out = layer.get_base_layer()(x)
+    if layer.disable_adapters:
+        return out
+    down, up = (part[_NAME].weight.to(x.dtype) for part in (layer.lora_A, layer.lora_B))
+    update = F.linear(F.linear(x, down), up) * layer.scaling[_NAME]
+    return out + update.to(out.dtype)
 
 
 def _layers(network: nn.Module) -> dict[str, Any]:

@@ -69,6 +69,9 @@ def plan(
 ) -> TrainConfig:
     """Report what the training will take, and choose ``images_at_once`` where the settings leave it open.
 
+    Where fewer images than a group fit, which costs one more forward pass, and more fit with gradient
+    checkpointing, which costs as much, that is turned on: neither changes the result.
+
     Args:
         rollout: to train on.
         group_size: images of a prompt that train together.
@@ -85,17 +88,32 @@ def plan(
         return dataclasses.replace(config, images_at_once=images)
     static = static_bytes(model, config.adapter)
     if budget is not None and not config.images_at_once:
-        images = int(min(images_per_step, (budget - static - step.fixed) // step.per_image))
+        images = _images_that_fit(budget - static, step, images_per_step, group_size)
+        if images < group_size and not config.gradient_checkpointing:
+            recomputed = count(model, example, config.adapter, True) or step
+            more = _images_that_fit(budget - static, recomputed, images_per_step, group_size)
+            out = model.weights_in_bytes() if model.weights_may_stay_out else 0
+            if more > max(images, 0) or (images < 1 and static - out + step.of(1) > budget):
+                log.info(
+                    "images that fit at once: %d, and %d with gradient_checkpointing, which is turned on",
+                    max(images, 0), max(more, 0),
+                )  # fmt: skip
+                config = dataclasses.replace(config, gradient_checkpointing=True)
+                step, images = recomputed, more
         if images < 1:
-            _check_fits(model, example, config, budget, static, step)
+            _check_fits(model, budget, static, step)
             images = 1
-        elif images >= group_size:
-            images = images // group_size * group_size  # whole groups
     need = static + step.of(images)
     model.reserve(int(need - model.weights_in_bytes()))
     host.progress(0, config.steps, f"training, about {need / 1e9:.1f} GB")
     log.info("about %.1f GB with %d images at once", need / 1e9, images)
     return dataclasses.replace(config, images_at_once=images)
+
+
+def _images_that_fit(free: float, step: StepMemory, images_per_step: int, group_size: int) -> int:
+    """Return how many images can go at once, whole groups if possible; 0 or less if not even one can."""
+    images = int(min(images_per_step, (free - step.fixed) // step.per_image))
+    return images // group_size * group_size if images >= group_size else images
 
 
 def static_bytes(model: FlowModel, adapter: AdapterConfig) -> float:
@@ -128,14 +146,7 @@ def count(
     return StepMemory(2 * one - two, two - one)
 
 
-def _check_fits(
-    model: FlowModel,
-    example: Example,
-    config: TrainConfig,
-    budget: float,
-    static: float,
-    step: StepMemory,
-) -> None:
+def _check_fits(model: FlowModel, budget: float, static: float, step: StepMemory) -> None:
     """Raise ``InputError`` unless one image fits with weights in main memory; say what would fit."""
     weights, need = model.weights_in_bytes(), static + step.of(1)
     can_stay_out = weights if model.weights_may_stay_out else 0
@@ -145,15 +156,11 @@ def _check_fits(
             "memory, which takes longer", need / 1e9, budget / 1e9,
         )  # fmt: skip
         return
-    remedies = []
-    recomputed = step
-    if not config.gradient_checkpointing:
-        recomputed = count(model, example, config.adapter, True) or step
-        if static - can_stay_out + recomputed.of(1) <= budget:
-            remedies.append("turn on gradient_checkpointing")
-    for name, share in model.quantizations.items():
-        if static - (1 - share) * weights + recomputed.of(1) <= budget:
-            remedies.append(f"load the model with quantization {name} and gradient_checkpointing")
+    remedies = [
+        f"load the model with quantization {name}"
+        for name, share in model.quantizations.items()
+        if need - (1 - share) * weights <= budget
+    ]
     raise InputError(
         "model",
         f"training needs about {need / 1e9:.1f} GB, and this device has {budget / 1e9:.1f} GB for it",

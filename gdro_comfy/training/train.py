@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.aligned import AlignedLoRA
 from ..data.damage import DamagedFile
 from ..data.disk import make_folder
-from ..data.files import digest, read_record, read_tensors, write_record, write_tensors
+from ..data.files import digest, read_lines, read_record, read_tensors, write_record, write_tensors
 from ..data.lora_weights import LoRAWeights
 from ..data.run_lock import writing
 from ..data.runs import TRAININGS
@@ -101,6 +101,13 @@ def train(
     name = digest(record, 10)
     training = Training(rollout.run.folder / TRAININGS / name)
     path = host.lora_dir / "gdro" / f"{rollout.run.name}_{name}.safetensors"
+    damaged: list[int] = []
+    read_lines(training.history, damaged)
+    if damaged:
+        log.warning(
+            "%s: %d lines are damaged, the first is line %d; the curve lacks these steps",
+            training.history, len(damaged), damaged[0],
+        )  # fmt: skip
     host.emit("training", {"run": training.run_name, "training": training.name})
     if training.done.is_file() and path.is_file() and not _damaged(training, path):
         log.info("this training is finished already: %s", path)
@@ -138,7 +145,7 @@ def train(
             torch.enable_grad(),
             model.active(),
             model.adapters(config.adapter, config.seed) as parameters,
-            model.checkpointed(config.gradient_checkpointing),
+            model.checkpointed(planned.gradient_checkpointing),
             model.compiled(config.torch_compile),
         ):
             if start is not None:

@@ -55,6 +55,20 @@ def test_blocks_of_one_structure_are_compiled_once_and_compute_the_same(graphs):
     assert torch.allclose(compiled, expected, rtol=1e-12)
 
 
+def test_more_shapes_than_torch_allows_for_are_all_compiled(graphs):
+    network = Network()
+    with (
+        torch.compiler.set_stance("default", force_backend="eager"),
+        # Otherwise the second shape makes one graph for all: with several dimensions that is not so.
+        torch._dynamo.config.patch(automatic_dynamic_shapes=False),
+        compiling.compiled_blocks(network, CPU),
+    ):
+        before = graphs()
+        for rows in range(1, 13):
+            network(torch.randn(rows, 8, dtype=torch.float64, requires_grad=True))
+        assert graphs() - before == 12
+
+
 def test_the_blocks_are_as_before_after_an_error(graphs):
     network = Network()
 
