@@ -192,7 +192,7 @@ def test_every_step_has_new_groups_and_goes_on_after_a_cancel(bundled_model, tmp
     while parts is None:
         try:
             # A step is not saved before its end: each call may do a little more than the one before.
-            host = RecordingHost(tmp_path / "parts", cancel_after=20 * (stops + 1))
+            host = RecordingHost(tmp_path / "parts", cancel_after=12 * (stops + 1))
             parts = online(host, bundled_model, groups)
         except Cancelled:
             stops += 1
