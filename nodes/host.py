@@ -42,10 +42,16 @@ _FOLDERS = {"transformers": ("diffusion_models", "checkpoints")}
 _PROMPT_FILES = (".txt", ".jsonl", ".csv")
 
 _START_EVENTS = frozenset({"rollout", "training", "evaluation"})
-_LOCATION_KEYS = ("run", "scores", "training", "evaluation")
+_LOCATION_KEYS = ("run", "scores", "training", "evaluation", "other", "other_scores")
 
 _nodes_with_error: set[str | None] = set()
 _live_rows: dict[tuple[object, object], list[Mapping[str, Any]]] = {}
+_working: list[ComfyHost] = []
+
+
+def locations_at_work() -> list[dict[str, object]]:
+    """Return the run, training and evaluation of each node that is at work in this process."""
+    return [host.location for host in _working if host.location]
 
 
 def live_rows(run: str, training: str) -> list[Mapping[str, Any]]:
@@ -110,6 +116,13 @@ class ComfyHost:
         self._api = ComfyAPISync()
         self.location: dict[str, object] = {}
 
+    def __enter__(self) -> ComfyHost:
+        _working.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _working.remove(self)
+
     @property
     def output_dir(self) -> Path:
         return Path(folder_paths.get_output_directory())
@@ -126,6 +139,8 @@ class ComfyHost:
         if preview is not None and self._has_panel:
             self.emit("preview", {"picture": _data_url(preview)})
             preview = None
+        elif self._has_panel:
+            self.emit("progress", {"value": value, "total": total})
         self._api.execution.set_progress(
             value, max(total, 1), node_id=self._node_id, preview_image=preview,
             ignore_size_limit=True,

@@ -20,8 +20,8 @@ from ..gdro_comfy.data import ratings
 from ..gdro_comfy.data.numbers import without_nan
 from ..gdro_comfy.errors import InputError
 from ..gdro_comfy.training import commands
-from ..gdro_comfy.viewer import evaluations, groups, runs
-from .host import live_rows
+from ..gdro_comfy.viewer import evaluations, groups, runs, upkeep
+from .host import live_rows, locations_at_work
 
 LARGEST_BODY = 64 * 1024
 """Bytes of a request; the ratings of a group of thousands of images fit."""
@@ -148,6 +148,10 @@ def _history(request: web.Request) -> dict[str, Any]:
     last = max((row.get("step", 0) for row in history["rows"]), default=0)
     live = live_rows(history["run"], history["training"])
     history["rows"] += [row for row in live if row.get("step", 0) > last]
+    here = {"run": history["run"], "training": history["training"]}
+    history["running"] = history["state"] != "finished" and any(
+        here.items() <= location.items() for location in locations_at_work()
+    )
     return history
 
 
@@ -215,7 +219,22 @@ def _report(request: web.Request) -> bytes:
 
 _IMAGE = _GROUP + "/images/" + _NUMBER % "image"
 _routes.get("/gdro/runs")(_answer(lambda request: runs.summaries(_output())))
+_routes.get("/gdro/working")(_answer(lambda request: locations_at_work()))
 _routes.delete(_RUN)(_answer(_delete_run))
+_routes.get(_RUN + "/verify")(
+    _answer(lambda request: upkeep.check(_output(), request.match_info["run"], _loras()))
+)
+_routes.post(_RUN + "/verify")(
+    _answer(
+        lambda request, body: upkeep.set_damaged_aside(
+            _output(), request.match_info["run"], _loras()
+        )
+    )
+)
+_routes.get("/gdro/leftovers")(_answer(lambda request: upkeep.left_over(_output(), _loras())))
+_routes.delete("/gdro/leftovers")(
+    _answer(lambda request: upkeep.left_over(_output(), _loras(), delete=True))
+)
 _routes.get(_RUN + "/workflow")(_answer(lambda request: runs.workflow(_run(request))))
 _routes.get(_RUN + "/groups")(_answer(_groups))
 _routes.get(_RUN + "/ratings")(_answer(_ratings))

@@ -25,6 +25,7 @@ PANELS = frozenset(
         "GDRO_RatingReward",
         "GDRO_TrainLoRA",
         "GDRO_EvaluateAlignment",
+        "GDRO_CompareRollouts",
     }
 )
 """Nodes with a panel of ours, which replaces the canvas's own previews; ``web/gdro.js`` has the same."""
@@ -55,35 +56,60 @@ class StageNode(io.ComfyNode):
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
         stage, has_panel = STAGES[cls.NODE_ID], cls.NODE_ID in PANELS
-        host = ComfyHost(cls.hidden.unique_id, has_panel, _workflow(cls.hidden.extra_pnginfo))
-        host.clear_error()
-        if has_panel and (rollout := inputs.get("rollout")) is not None:
-            host.location["run"] = rollout.run.folder.name
-        try:
-            outputs = _run(stage, host, inputs)
-        except WaitingForUser as waiting:
-            # The nodes after this one do not run until the user has done their part.
-            host.show_text(waiting.note)
-            shown = {**ui.PreviewText(waiting.note).as_dict(), "gdro": [host.location]}
-            return io.NodeOutput(*(ExecutionBlocker(None) for _ in stage.outputs), ui=shown)
-        except Exception as error:
-            host.show_error(error)
-            raise
-        fingerprints.record(stage, outputs)
-        shown: dict[str, Any] = {}
-        for declared, value in zip(stage.outputs, outputs, strict=True):
-            if declared.type == "GDRO_ROLLOUT":
-                host.location["run"] = value.run.folder.name
-                if value.score_file:
-                    host.location["scores"] = value.score_file
-            if declared.name == stage.preview and not has_panel:
-                shown.update(ui.PreviewImage(value, cls=cls).as_dict())
-            elif declared.name in ("summary", "table", "path"):
-                shown.update(ui.PreviewText(str(value)).as_dict())
-                host.show_text(str(value))
-        if has_panel:
-            shown["gdro"] = [host.location]
-        return io.NodeOutput(*outputs, ui=shown or None)
+        workflow = _workflow(cls.hidden.extra_pnginfo)
+        with ComfyHost(cls.hidden.unique_id, has_panel, workflow) as host:
+            return _execute(cls, stage, host, has_panel, inputs)
+
+
+def _execute(
+    cls: type[StageNode], stage: Stage, host: ComfyHost, has_panel: bool, inputs: dict[str, Any]
+) -> io.NodeOutput:
+    host.clear_error()
+    if has_panel and (location := _input_location(stage, inputs)):
+        # The panel shows these groups while the node works on them.
+        host.emit("location", location)
+    try:
+        outputs = _run(stage, host, inputs)
+    except WaitingForUser as waiting:
+        # The nodes after this one do not run until the user has done their part.
+        host.show_text(waiting.note)
+        shown = {**ui.PreviewText(waiting.note).as_dict(), "gdro": [host.location]}
+        return io.NodeOutput(*(ExecutionBlocker(None) for _ in stage.outputs), ui=shown)
+    except Exception as error:
+        host.show_error(error)
+        raise
+    fingerprints.record(stage, outputs)
+    shown: dict[str, Any] = {}
+    for declared, value in zip(stage.outputs, outputs, strict=True):
+        if declared.type == "GDRO_ROLLOUT":
+            host.location.update(_location(value))
+        if declared.name == stage.preview and not has_panel:
+            shown.update(ui.PreviewImage(value, cls=cls).as_dict())
+        elif declared.name in ("summary", "table", "path"):
+            shown.update(ui.PreviewText(str(value)).as_dict())
+            host.show_text(str(value))
+    if has_panel:
+        shown["gdro"] = [host.location]
+    return io.NodeOutput(*outputs, ui=shown or None)
+
+
+def _location(rollout: Any) -> dict[str, str]:
+    """Return where a rollout's panel finds it."""
+    scores = {"scores": rollout.score_file} if rollout.score_file else {}
+    return {"run": rollout.run.folder.name, **scores}
+
+
+def _input_location(stage: Stage, inputs: dict[str, Any]) -> dict[str, str]:
+    """Return the run of the rollout that a stage works on, and of the second one that it compares."""
+    declared = [item.name for item in stage.inputs if item.type == "GDRO_ROLLOUT"]
+    rollouts = [inputs[name] for name in declared if inputs.get(name) is not None]
+    if not rollouts:
+        return {}
+    first = _location(rollouts[0])
+    if len(rollouts) == 1:
+        return {"run": first["run"]}  # which scores it shows is what this node is about to make
+    second = _location(rollouts[1])
+    return {**first, **{f"other{'_scores' if k == 'scores' else ''}": v for k, v in second.items()}}
 
 
 def node_class(node_id: str) -> type[StageNode]:

@@ -117,10 +117,7 @@ def go_to_a_change(page: Page) -> None:
     view = page.locator(".gdro-compare")
     # The node may be out of view, and its panel hidden.
     step = view.get_by_role("button", name="Next prompt", include_hidden=True)
-    while True:
-        base, aligned = view.locator("output").inner_text().split(" · ")[0].split(" → ")
-        if base != aligned:
-            return
+    while view.locator("output").get_attribute("data-verdict") == "same":
         step.dispatch_event("click")
 
 

@@ -7,11 +7,13 @@ import { CompareView } from "./compare_view.js";
 import { el } from "./dom.js";
 import { GroupsView } from "./groups_view.js";
 import { t, translateChoices } from "./i18n.js";
+import { keepUndo } from "./keys.js";
 import { findNode, isOpen, recordLocation } from "./location.js";
 import { Panel } from "./panel.js";
 import { Purposes } from "./purposes.js";
 import { RatingView } from "./rating_view.js";
 import { restoreValues, saveWithoutGaps } from "./restore.js";
+import { RolloutsView } from "./rollouts_view.js";
 import { RunsTab } from "./runs_tab.js";
 import { SETTINGS } from "./settings.js";
 import { toast } from "./toast.js";
@@ -25,10 +27,13 @@ const VIEWS = {
   GDRO_RatingReward: RatingView,
   GDRO_TrainLoRA: TrainingView,
   GDRO_EvaluateAlignment: CompareView,
+  GDRO_CompareRollouts: RolloutsView,
 };
-const EVENTS = ["rollout", "training", "train_step", "preview", "evaluation"];
+const EVENTS = ["location", "rollout", "training", "train_step", "preview", "progress", "evaluation"];
 const ROLLOUT_EVENTS = ["rollout", "preview"];
 const WORK_EVENTS = ["train_step", "preview"];
+
+keepUndo();
 
 const panels = new WeakMap(); // by node
 const workingNodes = new Set(); // execution ids of nodes that did something; a cached node has no news

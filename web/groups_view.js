@@ -3,7 +3,7 @@
 import { button, el, throttled } from "./dom.js";
 import { formatNumber } from "./format.js";
 import { t } from "./i18n.js";
-import { ImageWindow, Preview } from "./images.js";
+import { ImageWindow, Preview, scaled } from "./images.js";
 import * as routes from "./routes.js";
 
 const PAGE = 50; // groups in one request
@@ -92,6 +92,7 @@ export class GroupsView {
       {
         class: "gdro-list", role: "list", tabindex: 0, "aria-label": t("Groups"), hidden: true,
         scroll: () => this.#fill(), wheel: (event) => event.stopPropagation(),
+        keydown: (event) => this.#onKey(event),
       },
       this.space,
     );
@@ -124,14 +125,14 @@ export class GroupsView {
     await this.reload();
   }
 
-  /** Take a message of the server: "rollout", "preview" or "end". */
+  /** Take a message of the server: "location", "rollout", "preview", "progress" or "end". */
   receive(event, message) {
     if (event === "preview") {
       // Once there is a list, the images of the preview are about to appear in it.
-      if (!this.total) this.preview.show(message);
+      if (!this.total) this.preview.show(message, this.location.run);
       this.onResize();
     }
-    if (event === "rollout" || event === "preview") this.refresh();
+    if (["rollout", "preview", "progress"].includes(event)) this.refresh();
     if (event === "end") return this.reload();
   }
 
@@ -152,7 +153,8 @@ export class GroupsView {
     this.total = total;
     this.matching = matching;
     this.largestGroup = Math.max(1, ...groups.map((group) => group.images.length));
-    if (total) this.preview.hide();
+    if (total) this.preview.hide(run);
+    else this.preview.recall(run);
     this.bar.hidden = this.list.hidden = !total;
     this.#offerScores(answer);
     this.#drawHistogram(answer);
@@ -217,7 +219,11 @@ export class GroupsView {
     if (this.list.hidden) return;
     const width = this.list.clientWidth - PADDING;
     const columns = Math.max(1, Math.floor((width + GAP) / (IMAGE_WIDTH + GAP)));
-    const height = PROMPT_HEIGHT + Math.ceil(this.largestGroup / columns) * IMAGE_HEIGHT;
+    // What is left beside the last column makes the images larger.
+    const side = Math.max(IMAGE_WIDTH, Math.floor((width + GAP) / columns) - GAP);
+    this.space.style.setProperty("--gdro-side", `${side}px`);
+    const rowHeight = side + IMAGE_HEIGHT - IMAGE_WIDTH;
+    const height = PROMPT_HEIGHT + Math.ceil(this.largestGroup / columns) * rowHeight;
     this.space.style.height = `${this.matching * height}px`;
     const { scrollTop, clientHeight } = this.list;
     const first = Math.max(0, Math.floor(scrollTop / height) - 1);
@@ -243,6 +249,21 @@ export class GroupsView {
       else this.space.insertBefore(element, next);
     }
     this.rows = rows;
+  }
+
+  /** Go from image to image with the arrows, and from group to group. */
+  #onKey(event) {
+    const distance = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const direction = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    const images = [...this.space.querySelectorAll(".gdro-image")];
+    const index = images.indexOf(event.target);
+    if (index < 0 ? !distance : !distance && !direction) return;
+    event.preventDefault();
+    if (index < 0) return images[0]?.focus();
+    if (distance) return images[index + distance]?.focus();
+    const row = event.target.closest(".gdro-group");
+    const rows = [...this.space.querySelectorAll(".gdro-group")];
+    rows[rows.indexOf(row) + direction]?.querySelector(".gdro-image")?.focus();
   }
 
   async #fetch(page) {
@@ -294,10 +315,12 @@ export class GroupsView {
       class: "gdro-image", "aria-label": label, pointerenter: showDetails, focus: showDetails,
     });
     element.append(
-      el("img", {
-        src: routes.thumbnailUrl(run, group.group, number), alt: "", loading: "lazy",
-        decoding: "async",
-      }),
+      scaled(
+        el("img", {
+          src: routes.thumbnailUrl(run, group.group, number), alt: "", loading: "lazy",
+          decoding: "async",
+        }),
+      ),
       el("span", { text: reward }),
     );
     return element;

@@ -1,5 +1,5 @@
 /**
- * Which run, scores, training and evaluation a node's panel shows: its location.
+ * Which run, scores, training and evaluation a node's panel shows, and which other run beside it: its location.
  *
  * Locations are kept in the node's properties, and so in the workflow, under the node's execution id
  * ("5", or "12:5" inside subgraph 12): a copy of a node does not show what its original did. Those of a
@@ -8,7 +8,7 @@
 
 import { app } from "../../scripts/app.js";
 
-const KEYS = ["run", "scores", "training", "evaluation"];
+const KEYS = ["run", "scores", "training", "evaluation", "other", "other_scores"];
 const remembered = new Map(); // "<workflow id>/<execution id>" -> location
 
 const rootGraph = () => app.rootGraph ?? app.graph;

@@ -3,6 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { el } from "./dom.js";
 import { t } from "./i18n.js";
+import { keepKeys } from "./keys.js";
 import { locationsOf } from "./location.js";
 
 const MARGIN = 10;
@@ -26,6 +27,7 @@ export class Panel {
       "aria-label": t("Subgraph instance"), hidden: true, change: () => this.#show(),
     });
     this.element = el("div", { class: "gdro-panel" }, this.instance, this.view.element);
+    keepKeys(this.element);
     const widget = node.addDOMWidget("gdro_panel", "gdro", this.element, {
       serialize: false,
       hideOnZoom: false,

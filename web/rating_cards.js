@@ -6,6 +6,27 @@ import { t } from "./i18n.js";
 const STARS = [1, 2, 3, 4, 5];
 const DRAG_TYPE = "application/x-gdro-image";
 
+// Sizes in pixels, as in gdro.css.
+const GAP = 8;
+const CONTROLS = 40; // what a card has beside its image
+const [FEWEST, MOST] = [2, 6];
+
+/**
+ * Return how many cards stand in a row: the fewest with which all of them fit into the space.
+ * @param {number} count of cards
+ * @param {number} width of the space @param {number} height of the space
+ * @param {number} aspect width of an image divided by its height
+ */
+export function cardColumns(count, width, height, aspect) {
+  for (let columns = FEWEST; columns < MOST; columns++) {
+    const card = (width - (columns - 1) * GAP) / columns;
+    const rows = Math.ceil(count / columns);
+    if (rows * (card / aspect + CONTROLS) + (rows - 1) * GAP <= height) return columns;
+  }
+  // They are scrolled: then not so small that nothing can be seen.
+  return Math.max(FEWEST, Math.min(MOST, Math.floor((width + GAP) / (124 + GAP))));
+}
+
 /** Five stars; `rate` is called with 1 to 5, or with null to take the rating back. */
 export function starControls(name, rating, rate) {
   const stars = STARS.map((star) => {

@@ -3,8 +3,8 @@
 import { button, el, throttled } from "./dom.js";
 import { formatNumber } from "./format.js";
 import { t } from "./i18n.js";
-import { ImageWindow } from "./images.js";
-import { extremeControls, makeDraggable, rankControls, starControls } from "./rating_cards.js";
+import { ImageWindow, scaled } from "./images.js";
+import { cardColumns, extremeControls, makeDraggable, rankControls, starControls } from "./rating_cards.js";
 import { keyCommand } from "./rating_keys.js";
 import { RatingSession } from "./rating_session.js";
 import * as routes from "./routes.js";
@@ -55,12 +55,14 @@ export class RatingView {
     );
     this.prompt = el("p", { class: "gdro-prompt" });
     this.cards = el("div", { class: "gdro-cards", role: "group", "aria-label": t("Pictures to rate") });
+    new ResizeObserver(() => this.#arrange()).observe(this.cards);
     this.hint = el("p", { class: "gdro-faint", hidden: true });
     this.element = el(
       "section",
       {
         class: "gdro-rating", "aria-label": t("Rating"), tabindex: 0,
         keydown: (event) => this.#onKey(event),
+        "gdro-undo": () => this.session.group && this.#act((session) => session.undo()),
       },
       this.status,
       this.bar,
@@ -257,6 +259,18 @@ export class RatingView {
     if (hadFocus) this.element.focus({ preventScroll: true });
     if (this.window) this.#drawWindow();
     this.onResize();
+    this.#arrange();
+  }
+
+  /** Make the cards as large as the panel allows, with the number in a row that fits all of them. */
+  #arrange() {
+    const { clientWidth: width, clientHeight: height } = this.cards;
+    const image = this.cards.querySelector("img");
+    if (!image || !width) return;
+    const aspect = image.naturalWidth ? image.naturalWidth / image.naturalHeight : 1;
+    const columns = cardColumns(this.cards.children.length, width, height, aspect);
+    this.cards.style.setProperty("--gdro-columns", columns);
+    this.cards.style.setProperty("--gdro-aspect", aspect);
   }
 
   #card(group, index, position) {
@@ -266,11 +280,14 @@ export class RatingView {
     const card = el(
       "div",
       { class: `gdro-card${index === session.imageIndex ? " gdro-current" : ""}` },
-      el("img", {
-        src: routes.imageUrl(session.run, group.group, image),
-        alt: this.#caption(group, index), draggable: "false",
-        click: () => this.#goTo(index), dblclick: () => this.#toggleWindow(),
-      }),
+      scaled(
+        el("img", {
+          src: routes.imageUrl(session.run, group.group, image),
+          alt: this.#caption(group, index), draggable: "false",
+          click: () => this.#goTo(index), dblclick: () => this.#toggleWindow(),
+          load: () => this.#arrange(),
+        }),
+      ),
       this.#controls(group, index, position),
       el("span", { class: "gdro-faint", text: `${image}${score}`, hidden: this.blind.checked }),
     );

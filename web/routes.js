@@ -27,6 +27,8 @@ function send(path, method, body) {
 }
 
 export const listRuns = () => request("/gdro/runs");
+/** The runs, trainings and evaluations that nodes work on at this moment. */
+export const listWorking = () => request("/gdro/working");
 export const deleteRun = (name) => request(runPath(name), { method: "DELETE" });
 export const readWorkflow = (name) => request(`${runPath(name)}/workflow`);
 export const readGroups = (name, query) =>

@@ -5,6 +5,7 @@ import { button, el, openWindow } from "./dom.js";
 import { formatBytes } from "./format.js";
 import { GroupsView } from "./groups_view.js";
 import { t } from "./i18n.js";
+import { keepKeys } from "./keys.js";
 import { RatingView } from "./rating_view.js";
 import * as routes from "./routes.js";
 import { toast } from "./toast.js";
@@ -29,6 +30,7 @@ export class RunsTab {
   }
 
   show(container) {
+    keepKeys(this.element);
     container.replaceChildren(this.element);
     this.load();
   }

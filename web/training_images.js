@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 import { t } from "./i18n.js";
-import { setSource } from "./images.js";
+import { ImageWindow, scaled, setSource } from "./images.js";
 import * as routes from "./routes.js";
 
 export class TrainingImages {
@@ -17,8 +17,8 @@ export class TrainingImages {
       type: "range", min: 0, step: 1, "aria-label": t("Training step"), input: () => this.#show(),
     });
     this.label = el("output", {});
-    this.base = el("img", { alt: t("Base model"), class: "gdro-sheet" });
-    this.current = el("img", { alt: "", class: "gdro-sheet" });
+    this.base = this.#sheet(t("Base model"));
+    this.current = this.#sheet("");
     this.element = el(
       "div",
       { class: "gdro-training-images", hidden: true },
@@ -26,6 +26,13 @@ export class TrainingImages {
       el("div", { class: "gdro-sheets" }, this.base, this.current),
     );
     this.clear();
+  }
+
+  /** Create a sheet of images, which a click shows alone. */
+  #sheet(alt) {
+    const open = () => new ImageWindow(sheet.alt).show(sheet.alt, sheet.src, this.label.textContent);
+    const sheet = scaled(el("img", { alt, class: "gdro-sheet", click: open }));
+    return sheet;
   }
 
   get hidden() {

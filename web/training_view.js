@@ -158,6 +158,7 @@ export class TrainingView {
     this.rows = [...history.rows, ...this.rows.filter((row) => row.step > last)];
     this.total = history.asked ?? this.total;
     this.state = history.state;
+    this.isRunning = history.running;
     this.lora = history.lora;
     this.isStopped = history.state === "finished" && history.stopped;
     this.images.set(location, history);
@@ -173,10 +174,16 @@ export class TrainingView {
     } else if (event === "train_step" && message.training === this.location.training) {
       this.#addStep(message);
     } else if (event === "end") {
-      this.isRunning = false;
       this.note = null;
-      if (this.location.training) return this.load();
+      return this.#end();
     }
+  }
+
+  /** Show how the training ended; until that is known, it is shown as it ran. */
+  async #end() {
+    if (this.location.training) await this.load();
+    this.isRunning = false;
+    this.#draw();
   }
 
   #addStep(row) {

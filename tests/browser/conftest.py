@@ -6,6 +6,9 @@ import shutil
 import comfyui_server
 import pytest
 from comfyui_page import READY, use_vue_nodes
+from PIL import Image
+
+from gdro_comfy.data.files import digest, write_json
 
 _FLAGS = [
     "--no-sandbox",
@@ -106,3 +109,18 @@ def renderer(page, request):
     use_vue_nodes(page, request.param)
     yield request.param
     use_vue_nodes(page, False)
+
+
+@pytest.fixture
+def three(server):
+    """Create a run of three groups of four images, one with markup as its prompt."""
+    folder = server.base / "output" / "gdro" / "three-00000000"
+    for number, prompt in enumerate(("<img src=x onerror=alert(1)>", "second", "third")):
+        group = folder / "prompts" / digest(prompt)
+        group.mkdir(parents=True)
+        write_json(group / "prompt.json", {"text": prompt})
+        for index in range(4):
+            Image.new("RGB", (8, 8), (60 * index, 90 * number, 40)).save(group / f"{index:03d}.png")
+    write_json(folder / "run.json", {"name": "three", "model": {}, "size": [8, 8]})
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,15 +1,12 @@
 """Rating in the gallery on the node, with keys and by dragging, during a rollout and up to a trained LoRA."""
 
 import re
-import shutil
 
-import pytest
 from comfyui_page import centre, open_workflow, panel, run, set_values, status, wait_for_status
 from comfyui_server import PACK
-from PIL import Image
 
 from gdro_comfy.data import ratings
-from gdro_comfy.data.files import digest, write_json
+from gdro_comfy.data.files import digest
 from gdro_comfy.data.ratings import GroupRating
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -42,21 +39,6 @@ DRAG = """
   fire(cards[to], 'drop');
 }
 """
-
-
-@pytest.fixture
-def three(server):
-    """Create a run of three groups of four images, one with markup as its prompt."""
-    folder = server.base / "output" / "gdro" / "three-00000000"
-    for number, prompt in enumerate((EVIL, "second", "third")):
-        group = folder / "prompts" / digest(prompt)
-        group.mkdir(parents=True)
-        write_json(group / "prompt.json", {"text": prompt})
-        for index in range(4):
-            Image.new("RGB", (8, 8), (60 * index, 90 * number, 40)).save(group / f"{index:03d}.png")
-    write_json(folder / "run.json", {"name": "three", "model": {}, "size": [8, 8]})
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_for_rating(page, folder, group, expected):
