@@ -12,6 +12,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..gdro_comfy.errors import InputError, WaitingForUser
 from ..gdro_comfy.stages import STAGES
+from ..gdro_comfy.stages.aliases import ALIASES
 from ..gdro_comfy.stages.base import MISSING, Input, Output, Stage
 from ..gdro_comfy.stages.inputs import unlist
 from . import fingerprints
@@ -86,11 +87,20 @@ def _execute(
         if declared.name == stage.preview and not has_panel:
             shown.update(ui.PreviewImage(value, cls=cls).as_dict())
         elif declared.name in ("summary", "table", "path"):
-            shown.update(ui.PreviewText(str(value)).as_dict())
-            host.show_text(str(value))
+            text = _shown_path(value, host.lora_dir) if declared.name == "path" else str(value)
+            shown.update(ui.PreviewText(text).as_dict())
+            host.show_text(text)
     if has_panel:
         shown["gdro"] = [host.location]
     return io.NodeOutput(*outputs, ui=shown or None)
+
+
+def _shown_path(path: str, lora_dir: Path) -> str:
+    """Return a path as ComfyUI's lists have it: below the folder of LoRAs, without what is above."""
+    try:
+        return Path(path).relative_to(lora_dir).as_posix()
+    except ValueError:
+        return Path(path).name
 
 
 def _location(rollout: Any) -> dict[str, str]:
@@ -152,7 +162,9 @@ def schema(node_id: str) -> io.Schema:
         display_name=stage.display_name,
         category=f"GDRO/{stage.category}",
         description=stage.description,
-        search_aliases=["gdro", *stage.search_aliases],
+        search_aliases=list(
+            dict.fromkeys(["gdro", *stage.search_aliases, *ALIASES.get(node_id, ())])
+        ),
         inputs=[_input(declared) for declared in stage.inputs],
         outputs=[_output(declared) for declared in stage.outputs],
         is_output_node=stage.is_output_node,

@@ -28,6 +28,11 @@ export function formatPercent(fraction) {
   return String(isHalf ? floor + (floor % 2) : Math.round(percent));
 }
 
+/** Format a time in seconds since 1970 as date and time, in the language of the browser. */
+export function formatDate(seconds) {
+  return new Date(1000 * seconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+}
+
 /** Format bytes, for example as "12 MB". */
 export function formatBytes(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];

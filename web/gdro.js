@@ -9,6 +9,7 @@ import { GroupsView } from "./groups_view.js";
 import { t, translateChoices } from "./i18n.js";
 import { keepUndo } from "./keys.js";
 import { findNode, isOpen, recordLocation } from "./location.js";
+import { breakBetweenWords } from "./node_text.js";
 import { Panel } from "./panel.js";
 import { Purposes } from "./purposes.js";
 import { RatingView } from "./rating_view.js";
@@ -16,8 +17,10 @@ import { restoreValues, saveWithoutGaps } from "./restore.js";
 import { RolloutsView } from "./rollouts_view.js";
 import { RunsTab } from "./runs_tab.js";
 import { SETTINGS } from "./settings.js";
+import { translateTitles } from "./titles.js";
 import { toast } from "./toast.js";
 import { TrainingView } from "./training_view.js";
+import { colorWires, explainRefusals } from "./wires.js";
 
 /** The view on each node; nodes/stage_node.py has the same names. */
 const VIEWS = {
@@ -112,9 +115,14 @@ app.registerExtension({
       api.addEventListener(`gdro.${event}`, ({ detail }) => onMessage(event, detail));
     }
     api.addEventListener("executed", ({ detail }) => onExecuted(detail));
+    api.addEventListener("progress_text", ({ detail: { nodeId, text } }) => {
+      if (findNode(nodeId)?.comfyClass?.startsWith("GDRO_")) breakBetweenWords(text);
+    });
     for (const event of ["execution_error", "execution_interrupted"]) {
       api.addEventListener(event, onInterrupted);
     }
+    colorWires();
+    explainRefusals();
     const runs = new RunsTab();
     app.extensionManager.registerSidebarTab({
       id: "gdro-runs",
@@ -125,6 +133,7 @@ app.registerExtension({
       render: (container) => runs.show(container),
     });
   },
+  afterConfigureGraph: translateTitles,
   beforeRegisterNodeDef: (_, definition) => translateChoices(definition),
   nodeCreated: attachPanel,
 });

@@ -30,6 +30,8 @@ export const listRuns = () => request("/gdro/runs");
 /** The runs, trainings and evaluations that nodes work on at this moment. */
 export const listWorking = () => request("/gdro/working");
 export const deleteRun = (name) => request(runPath(name), { method: "DELETE" });
+/** Compare the files of a run with their checksums. */
+export const verifyRun = (name) => request(`${runPath(name)}/verify`);
 export const readWorkflow = (name) => request(`${runPath(name)}/workflow`);
 export const readGroups = (name, query) =>
   request(`${runPath(name)}/groups?${new URLSearchParams(query)}`);

@@ -10,6 +10,8 @@ NODE = "GDRO_TrainLoRA"
 SHOW = """
 (type) => {
   const node = app.graph.nodes.find(node => node.type === type);
+  node.showAdvanced = true;
+  node.expandToFitContent();
   app.canvas.ds.scale = 1;
   app.canvas.centerOnNode(node);
   app.canvas.selectNode(node);
@@ -48,6 +50,8 @@ PANEL_TEXTS = {
     "zh": ("开始训练后，曲线将显示在这里。", "GDRO 运行记录", "刷新"),
     "ja": ("学習が始まると、曲線がここに表示されます。", "GDRO の記録", "更新"),
 }
+# The title of a group, and of a node, of the quickstart.
+TITLES = {"zh": ("3  训练", "用于学习的提示词"), "ja": ("3  学習", "学習に使うプロンプト")}
 
 
 @pytest.fixture(params=["zh", "ja"])
@@ -104,6 +108,9 @@ def test_the_panels_are_in_the_language(page, locale):
     empty, tab, refresh = PANEL_TEXTS[locale["language"]]
     open_workflow(page, "quickstart")
     assert status(page, NODE) == empty
+    group, node = TITLES[locale["language"]]
+    assert group in page.evaluate("() => app.graph.groups.map(one => one.title)")
+    assert node in page.evaluate("() => app.graph.nodes.map(one => one.title)")
     page.get_by_role("button", name=tab).click()
     page.get_by_role("heading", name=tab).wait_for()
     page.get_by_role("button", name=refresh, exact=True).wait_for()
