@@ -117,6 +117,11 @@ MISTAKES = {
             "again.",
         ),
         (
+            "`… of … validation prompts are also trained on`",
+            "Use other prompts for validation: on those of the training, the score rises even where the "
+            "model has only learned them by heart.",
+        ),
+        (
             "Pictures become soft or noisy",
             "The model has moved too far from its base. Lower `learning_rate`, raise `beta` or "
             "`top1_weight`, or use fewer `steps`.",

@@ -249,6 +249,7 @@ export class TrainingView {
     const recent = this.rows.slice(-SPEED_STEPS).filter((row) => row.seconds > 0);
     const seconds = recent.reduce((sum, row) => sum + row.seconds, 0) / (recent.length || 1);
     const best = this.#bestStep();
+    const seen = this.rows.findLast((row) => row.validation)?.validation.trained_on;
     const isFinished = this.state === "finished";
     const parts = [
       total ? t("Step {step} of {total}", { step: last.step, total }) : t("Step {step}", last),
@@ -256,6 +257,7 @@ export class TrainingView {
       recent.length && t("{seconds} s/step", { seconds: seconds.toPrecision(2) }),
       last.memory && t("{size} of memory", { size: formatBytes(last.memory) }),
       best != null && t("best at step {step}", { step: best }),
+      seen && t("{count} validation prompts are also trained on", { count: seen }),
       !this.isRunning && this.state && 
         (this.isStopped ? t("stopped") : isFinished ? t("finished") : t("unfinished")),
       !this.isRunning && this.lora,

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from .disk import make_folder
 from .files import digest, read_tensors
-from .runs import TRAININGS, SamplerChoice, read_settings
+from .runs import GROUPS, TRAININGS, SamplerChoice, read_settings
 from .trainings import Training
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class AlignedLoRA:
             return SamplerChoice(**stored) if isinstance(stored, dict) else None
         except TypeError:
             return None
+
+    def knows(self, prompt: Prompt) -> bool:
+        """Return whether the run that it was trained on has a group of this prompt."""
+        return (self.training.run_folder / GROUPS / digest(prompt.text)).is_dir()
 
     def history(self) -> list[dict[str, Any]]:
         """Read the training's history, one row per step."""

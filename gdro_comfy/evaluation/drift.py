@@ -50,7 +50,7 @@ def drift(
             host.check_cancelled()
             x0 = latents[part].to(model.device).float()
             sigma = torch.full((len(x0),), level, device=model.device)
-            x = flow.interpolate(x0, noise[part], sigma)
+            x = flow.interpolate(x0, noise[part], model.told_sigma(sigma))
             its = cond.select(indices[part])
             with_lora = model.velocity(x, sigma, its)
             with model.reference():

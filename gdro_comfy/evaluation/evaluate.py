@@ -7,6 +7,7 @@ with the same sampler settings shares their images.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from ..data.runs import Run, RunSettings
 from ..errors import InputError
 from ..lora import files as lora_files
 from ..rewards.guard import corrected_score, guard_scale
-from ..rollouts.sample import image_size, sample_missing
+from ..rollouts.sample import guidance_of, image_size, sample_missing
 from ..rollouts.scoring import score_rollout
 from . import report, result
 from .drift import drift
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from ..host import Host
     from ..models.base import FlowModel
     from ..rewards.base import Reward
+
+log = logging.getLogger(__name__)
 
 _PAIRS = 24
 """Prompts whose images a panel shows in pairs."""
@@ -69,6 +72,7 @@ def evaluate(
         RewardError: a reward returned no finite number.
     """
     config = config or EvaluationConfig()
+    config = replace(config, guidance=guidance_of(model, config.guidance))
     loras = list(aligned) if isinstance(aligned, Sequence) else [aligned]
     if len(prompts) < 2:
         raise InputError("prompts", f"{len(prompts)} is too few", "Evaluate on at least 2 prompts.")
@@ -94,6 +98,13 @@ def evaluate(
     finished = result.read(folder)
     if finished is not None:
         return finished
+    trained_on = sum(any(lora.knows(prompt) for lora in loras) for prompt in prompts)
+    if trained_on:
+        log.warning(
+            "%d of %d prompts are also trained on: the gain on them flatters",
+            trained_on,
+            len(prompts),
+        )
 
     weights = [lora_files.load(lora.path) for lora in loras]
     for lora, state in zip(loras, weights, strict=True):
@@ -138,8 +149,9 @@ def evaluate(
             rollouts=[rollout.run.folder.name for rollout in rollouts.values()],
             pairs=_pairs(base),
             files={name: [len(data), crc(data)] for name, data in shown.items()},
+            trained_on=trained_on,
         )
-        return Evaluation(results, picture, folder)
+        return Evaluation(results, picture, folder, trained_on, len(prompts))
 
 
 def _rollout(

@@ -102,11 +102,15 @@ class Evaluation:
         results: one per LoRA.
         picture: base and aligned side by side.
         folder: that holds the report.
+        trained_on: how many of the prompts a LoRA was trained on.
+        prompts: how many there are; 0 in evaluations of earlier versions.
     """
 
     results: tuple[Result, ...]
     picture: Image.Image
     folder: Path
+    trained_on: int = 0
+    prompts: int = 0
 
     @property
     def comparison(self) -> Comparison:
@@ -120,9 +124,13 @@ class Evaluation:
 
     def table(self) -> str:
         """Return the figures of all LoRAs as text."""
-        if len(self.results) == 1:
-            return self.results[0].table()
-        return "\n\n".join(f"{result.name}\n{result.table()}" for result in self.results)
+        text = self.results[0].table()
+        if len(self.results) > 1:
+            text = "\n\n".join(f"{result.name}\n{result.table()}" for result in self.results)
+        if self.trained_on:
+            seen = f"{self.trained_on} of {self.prompts} prompts are also trained on"
+            text += f"\n{seen}: the gain on them flatters"
+        return text
 
 
 def picture_path(folder: Path) -> Path:
@@ -159,6 +167,8 @@ def read(folder: Path) -> Evaluation | None:
             }
             results.append(Result(**{**row, **compared}))
         with Image.open(picture_path(folder)) as picture:
-            return Evaluation(tuple(results), picture.convert("RGB"), folder)
+            seen, prompts = int(record.get("trained_on") or 0), record.get("settings", {})
+            count = len(prompts.get("prompts", ()))
+            return Evaluation(tuple(results), picture.convert("RGB"), folder, seen, count)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

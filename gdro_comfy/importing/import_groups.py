@@ -20,7 +20,7 @@ from ..data.runs import Run, RunSettings
 from ..errors import InputError
 from ..imaging import contact_sheet, image_tensor
 from ..rollouts import mending
-from ..rollouts.sample import encode_prompts, image_size
+from ..rollouts.sample import encode_prompts, guidance_of, image_size
 from ..time_left import TimeLeft
 from .image_files import SourceImage, UnusableImage, crop_fraction, fit, size_problem
 from .sources import ImageGroup, ImageSource, shorten
@@ -200,7 +200,12 @@ def _run(
     """Return the run of these images, whether it exists or not."""
     contents = [[group.prompt, [image.key for image in group.images]] for group in groups]
     settings = RunSettings(
-        model.identity, config.steps, config.guidance, size, 0, digest(contents, 16)
+        model.identity,
+        config.steps,
+        guidance_of(model, config.guidance),
+        size,
+        0,
+        digest(contents, 16),
     )
     folder = Run.path(host.output_dir, config.run_name, settings)
     return Run(folder, settings, config.run_name)

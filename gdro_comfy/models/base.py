@@ -124,6 +124,11 @@ class FlowModel(Protocol):
     """What ``prepare`` can quantize to, with the share of the bytes that it leaves, in (0, 1)."""
 
     @property
+    def default_guidance(self) -> float:
+        """The guidance that the model is made for; 1 if it is made for any."""
+        ...
+
+    @property
     def noise_shift(self) -> float | None:
         """The shift of the sampler's noise levels; None if it depends on the size of the image."""
         ...
@@ -209,6 +214,13 @@ class FlowModel(Protocol):
         """Encode images ``[n, height, width, 3]`` in [0, 1] into latents, float32 on ``device``.
 
         The encoding is the mean of the VAE's distribution: the same image gives the same latents.
+        """
+        ...
+
+    def told_sigma(self, sigma: Tensor) -> Tensor:
+        """Return the noise levels that the network is told for these, which may be rounded to its dtype.
+
+        Latents that ``velocity`` gets have this much noise.
         """
         ...
 

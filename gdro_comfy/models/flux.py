@@ -85,6 +85,16 @@ class FluxModel(PipelineModel):
         scale = torch.full((len(cond),), guidance, dtype=torch.float32, device=device)
         return BatchedConditioning({**tensors_of(cond), "guidance": scale})
 
+    @property
+    def default_guidance(self) -> float:
+        return GUIDANCE if self._guided else 1.0
+
+    def told_sigma(self, sigma: Tensor) -> Tensor:
+        # The network multiplies by 1000 in its own dtype: in bfloat16, in steps of 4 above 0.5.
+        if self.dtype == torch.float32:
+            return sigma
+        return (sigma.to(self.dtype) * 1000).to(sigma.dtype) / 1000
+
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         self._offloader.onload(NETWORK)
         if self._guided and "guidance" not in tensors_of(cond):

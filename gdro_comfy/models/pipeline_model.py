@@ -82,6 +82,10 @@ class PipelineModel(ABC):
         self.latent_scale = (self.vae.config.scaling_factor, self.vae.config.shift_factor)
 
     @property
+    def default_guidance(self) -> float:
+        return 1.0
+
+    @property
     def noise_shift(self) -> float | None:
         config = self.pipeline.scheduler.config
         return None if config.get("use_dynamic_shifting") else config.shift
@@ -132,6 +136,9 @@ class PipelineModel(ABC):
 
     @abstractmethod
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning: ...
+
+    def told_sigma(self, sigma: Tensor) -> Tensor:
+        return sigma
 
     @abstractmethod
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor: ...

@@ -12,7 +12,7 @@ from ..data.prompts import Prompt
 from ..errors import InputError
 from ..lora import files as lora_files
 from ..models.device_memory import in_parts
-from .sample import image_size
+from .sample import guidance_of, image_size
 
 if TYPE_CHECKING:
     from ..data.aligned import AlignedLoRA
@@ -51,6 +51,7 @@ def generate(
         weights = lora_files.load(aligned.path)
         lora_files.check_fits(weights, model, aligned.path.name)
         with_lora = model.with_lora(weights, strength)
+    guidance = guidance_of(model, guidance)
     sampler = model.resolve_sampler(aligned.sampler() if aligned is not None else None, guidance)
     host.free_memory()
     batch = model.batch_size(size)

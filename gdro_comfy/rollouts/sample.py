@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from ..models.base import FlowModel
     from ..progress import Progress
 
+log = logging.getLogger(__name__)
+
 _PROMPTS_AT_ONCE = 16
 _DECODED_PIXELS = 2 * 1024 * 1024
 """Pixels that a VAE decodes at once; one image at least."""
@@ -45,7 +48,7 @@ class RolloutConfig:
     Args:
         images_per_prompt: G, the size of a group, 2 or more.
         steps: Euler steps from noise to image.
-        guidance: classifier-free guidance scale; 1 is none, at half the cost.
+        guidance: classifier-free guidance scale; 1 is none, at half the cost; 0 is the model's own.
         width, height: in pixels; 0 is the model's default size.
         seed: of the run.
         run_name: start of the folder's name below ``gdro/``.
@@ -82,6 +85,17 @@ def image_size(model: FlowModel, width: int, height: int) -> tuple[int, int]:
     return size
 
 
+def guidance_of(model: FlowModel, guidance: float) -> float:
+    """Return the guidance to sample with; 0 stands for the one that the model is made for."""
+    own = model.default_guidance
+    if own > 1 and guidance == 1:
+        log.warning(
+            "%s has its guidance built in and is made for about %g; at 1 its images are worse",
+            model.title, own,
+        )  # fmt: skip
+    return guidance or own
+
+
 def sample_rollout(
     host: Host,
     model: FlowModel,
@@ -116,10 +130,9 @@ def sample_rollout(
         weights = lora_files.load(aligned.path)
         lora_files.check_fits(weights, model, aligned.path.name)
         identity = {**identity, SAMPLED_WITH: {"lora": aligned.path.stem}}
-    sampler = model.resolve_sampler(config.sampler, config.guidance)
-    settings = RunSettings(
-        identity, config.steps, config.guidance, size, config.seed, sampler=sampler
-    )
+    guidance = guidance_of(model, config.guidance)
+    sampler = model.resolve_sampler(config.sampler, guidance)
+    settings = RunSettings(identity, config.steps, guidance, size, config.seed, sampler=sampler)
     run = Run.open(host.output_dir, config.run_name, settings)
     rollout = Rollout(run, tuple(prompts), config.images_per_prompt)
     with writing(run.folder):

@@ -95,7 +95,7 @@ _IMPORT_TOOLTIPS = {
     ),
     "guidance": (
         "As for the steps. FLUX.1-dev is also trained with it: use the value that made "
-        "the pictures, or 3.5."
+        "the pictures, or 0 for its own, 3.5."
     ),
 }
 _IMPORT_SAMPLING = tuple(replace(item, tooltip=_IMPORT_TOOLTIPS[item.name]) for item in SAMPLING)

@@ -95,10 +95,10 @@ SAMPLING = (
     Input(
         "guidance",
         "FLOAT",
-        "Guidance scale. FLUX.1-dev: 3.5. Others: 1 means none, which halves the work; too "
-        "high looks burnt. FLUX.1-schnell does not use it.",
-        default=1.0,
-        min=1.0,
+        "Guidance scale. 0 is the model's own: 3.5 for FLUX.1-dev, none for the others. 1 is none, which "
+        "halves the work; too high looks burnt. FLUX.1-schnell does not use it.",
+        default=0.0,
+        min=0.0,
         max=30.0,
         step=0.1,
     ),

@@ -88,11 +88,9 @@ class Rounds:
 def first_round(model: FlowModel, rollout: Rollout, scores: np.ndarray, k: int) -> GroupData:
     """Read the teaching groups of a rollout with scores ``[prompts, G]``, k images of each (0: all)."""
     indices = group_sampling.teaching_groups(scores, k)
-    log.info(
-        "training on %d of %d groups (the others are all alike, or too little is rated)",
-        len(indices),
-        len(scores),
-    )
+    left_out = len(scores) - len(indices)
+    reason = f"; in the other {left_out}, rewards are all equal or too few" if left_out else ""
+    log.info("training on %d of %d groups%s", len(indices), len(scores), reason)
     return _read(model, rollout, indices, scores)
 
 

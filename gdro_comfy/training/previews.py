@@ -1,4 +1,4 @@
-"""Preview images while training."""
+"""Preview images while training, by the weights that would become the LoRA."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Previews:
 
     Args:
         rollout: whose prompts and sampler settings are used.
-        every: steps between previews; 0 makes none.
+        every: steps between previews, the last step included; 0 makes none.
     """
 
     def __init__(self, rollout: Rollout, every: int) -> None:
@@ -31,14 +31,16 @@ class Previews:
         self.every = every
 
     def __call__(self, trainer: Trainer, row: dict[str, Any]) -> bool:
-        if self.every < 1 or trainer.step % self.every:
+        is_last = trainer.step == trainer.config.steps
+        if self.every < 1 or (trainer.step % self.every and not is_last):
             return False
         model = trainer.model
         encoded = Conditioning.cat([group.conditioning() for group in self.groups])
         seeds = list(range(len(encoded)))
-        _, images = sample_images(
-            trainer.host, model, encoded.to(model.device), seeds, self.settings
-        )
+        with trainer.weights(trainer.result()):
+            _, images = sample_images(
+                trainer.host, model, encoded.to(model.device), seeds, self.settings
+            )
         sheet = contact_sheet(images, _IMAGES)
         make_folder(trainer.training.samples)
         write_png(step_sheet(trainer.training.samples, trainer.step), sheet)

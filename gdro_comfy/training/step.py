@@ -26,8 +26,9 @@ class NoisyGroups:
     """Groups of k images at their noise levels, on the model's device.
 
     Args:
-        x: ``(1 - sigma) x0 + sigma noise``, ``[groups * k, c, h, w]``.
-        sigma: ``[groups * k]``; the same within a group.
+        x: ``(1 - sigma) x0 + sigma noise``, ``[groups * k, c, h, w]``, at the sigma that the network is
+            told.
+        sigma: ``[groups * k]``, before any rounding; the same within a group.
         target: the velocity ``noise - x0``, of the shape of ``x``.
         conditioning: one encoded prompt per image.
         group_size: k.
@@ -40,15 +41,16 @@ class NoisyGroups:
     group_size: int
 
     @classmethod
-    def prepare(cls, batch: Batch, conditioning: Conditioning, device: torch.device) -> NoisyGroups:
+    def prepare(cls, batch: Batch, conditioning: Conditioning, model: FlowModel) -> NoisyGroups:
         """Mix latents and noise of a batch; ``conditioning`` has one prompt per group of the data."""
-        k = batch.x0.shape[1]
+        k, device = batch.x0.shape[1], model.device
         x0, noise = (tensor.flatten(0, 1).to(device) for tensor in (batch.x0, batch.noise))
         sigma = batch.sigma.repeat_interleave(k).to(device)
         # The embeddings go to the device once per group, and are repeated there.
         encoded = conditioning.select(batch.groups).to(device)
         per_image = encoded.select(torch.arange(len(batch)).repeat_interleave(k))
-        x, target = flow.interpolate(x0, noise, sigma), flow.target_velocity(x0, noise)
+        x = flow.interpolate(x0, noise, model.told_sigma(sigma))
+        target = flow.target_velocity(x0, noise)
         return cls(x, sigma, target, per_image, k)
 
     def __len__(self) -> int:

@@ -134,7 +134,14 @@ def train(
         watchers: list[Watcher] = [Previews(rollout, config.preview_every)]
         monitor = None
         if validation is not None:
-            monitor = Monitor(host, model, validation, rollout.run.settings, training)
+            texts = {prompt.text for prompt in rollout.prompts}
+            shared = sum(prompt.text in texts for prompt in validation.prompts)
+            if shared:
+                log.warning(
+                    "%d of %d validation prompts are also trained on: what is measured on them flatters",
+                    shared, len(validation.prompts),
+                )  # fmt: skip
+            monitor = Monitor(host, model, validation, rollout.run.settings, training, shared)
             watchers.append(monitor)
         watchers.append(CommandWatcher(training.folder, write_step))
         host.free_memory()

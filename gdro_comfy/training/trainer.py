@@ -267,7 +267,7 @@ class Trainer:
             with self.model.graph():
                 signals, backward = measure(
                     self.model,
-                    NoisyGroups.prepare(part, data.conditioning, device),
+                    NoisyGroups.prepare(part, data.conditioning, self.model),
                     self.images_at_once,
                     reference_errors=None if cache is None else cache.get(part),
                     reference_guidance=self.reference_guidance,

@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data.damage import DamagedFile
+from ..data.disk import make_folder
 from ..data.files import digest, read_record, read_tensors, write_png, write_record, write_tensors
 from ..data.numbers import finite_number
 from ..data.runs import RunSettings
@@ -117,6 +118,7 @@ class Monitor:
         validation: what to measure.
         sampler: settings of the rollout.
         training: the folder for measurements and the best weights.
+        trained_on: how many of the prompts are also trained on.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Monitor:
         validation: Validation,
         sampler: RunSettings,
         training: Training,
+        trained_on: int = 0,
     ) -> None:
         self.host, self.model, self.validation = host, model, validation
         self.settings = RunSettings(
@@ -133,6 +136,7 @@ class Monitor:
             sampler=sampler.sampler,
         )  # fmt: skip
         self.training, self.folder = training, training.validation
+        self.trained_on = trained_on
         self.best_path = self.folder / "best.safetensors"
         self._encoded: Conditioning | None = None
         self._measurements: dict[int, Measurement] | None = None
@@ -145,7 +149,7 @@ class Monitor:
         base = self._base()
         with trainer.weights(trainer.result()):
             measurement, images, scores = self._measure(f"validating step {step}")
-        self.folder.mkdir(exist_ok=True)
+        make_folder(self.folder)
         if scores is not None:
             values = {name: array.tolist() for name, array in vars(scores).items()}
             write_record(self._scores_path(step), values)
@@ -155,6 +159,8 @@ class Monitor:
         sheet = self._sheet(images)
         write_png(step_sheet(self.folder, step), sheet)
         row["validation"] = {**asdict(measurement), "base": asdict(base)}
+        if self.trained_on:
+            row["validation"]["trained_on"] = self.trained_on
         self.host.progress(step, trainer.config.steps, "training", sheet)
         return self._is_fooled(step, measurements, base)
 
@@ -225,7 +231,7 @@ class Monitor:
             pass
         with self.model.reference():
             measurement, images, _ = self._measure("validating the base model")
-        self.folder.mkdir(exist_ok=True)
+        make_folder(self.folder)
         write_png(self.folder / "base.png", self._sheet(images))
         write_record(path, asdict(measurement))
         return measurement

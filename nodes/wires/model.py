@@ -82,6 +82,11 @@ class NativeFlowModel:
         self._negative: dict[str, Any] = {}
 
     @property
+    def default_guidance(self) -> float:
+        # What ComfyUI takes for a CONDITIONING without FluxGuidance.
+        return 3.5 if self._guidance_is_embedded else 1.0
+
+    @property
     def noise_shift(self) -> float | None:
         return getattr(self._sampling, "shift", None)
 
@@ -231,6 +236,9 @@ class NativeFlowModel:
         latents = self.vae.encode(images[..., :3])
         latents = comfy.sample.fix_empty_latent_channels(self.patcher, latents)
         return self.patcher.model.process_latent_in(latents.float()).clone().to(self.device)
+
+    def told_sigma(self, sigma: Tensor) -> Tensor:
+        return sigma  # ComfyUI keeps noise levels in float32
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         if self._released:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,28 @@ def test_report_is_written_and_read_again(bundled_model, host, aligned):
     again = evaluate(host, bundled_model, aligned, HELDOUT, reward, CONFIG)
     assert reward.scored == 12
     assert again.comparison == first.comparison
+
+
+def test_prompts_that_were_trained_on_are_named(bundled_model, host, aligned, caplog):
+    mixed = from_text("one red star\none red circle\none blue circle")
+    results = [
+        evaluate(host, bundled_model, aligned, mixed, RednessReward(), CONFIG) for _ in range(2)
+    ]
+    for found in results:
+        assert "\n1 of 3 prompts are also trained on" in found.table()
+    assert "1 of 3 prompts are also trained on" in caplog.text
+    clean = evaluate(host, bundled_model, aligned, HELDOUT, RednessReward(), CONFIG)
+    assert "also trained on" not in clean.table()
+
+
+def test_the_guidance_0_is_an_evaluation_with_the_models_own(bundled_model, host, aligned):
+    own, one = (
+        evaluate(
+            host, bundled_model, aligned, HELDOUT, RednessReward(), replace(CONFIG, guidance=scale)
+        )
+        for scale in (0.0, 1.0)
+    )
+    assert own.folder == one.folder
 
 
 def test_a_guard_gives_the_corrected_score(bundled_model, host, aligned):

@@ -10,6 +10,9 @@ from gdro_comfy.errors import InputError
 from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig, seeded_noise
 from gdro_comfy.models.flux import FluxModel, pack, unpack
+from gdro_comfy.rollouts.sample import guidance_of
+from gdro_comfy.training.batches import Batch
+from gdro_comfy.training.step import NoisyGroups
 
 CPU = torch.device("cpu")
 PROMPTS = [Prompt("a red circle"), Prompt("two blue square and a star")]
@@ -174,6 +177,43 @@ def test_an_adapter_on_a_half_precision_base_trains_in_float32():
         v = model.velocity(seeded_noise([1, 2], (16, 8, 8)), torch.tensor([0.3, 0.8]), cond)
         v.float().pow(2).mean().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_latents_have_the_noise_that_a_half_precision_network_is_told(dtype, monkeypatch):
+    model = make()
+    model.transformer.to(dtype)
+    model.dtype = dtype
+    told = []
+    embed = model.transformer.time_text_embed.forward
+
+    def listen(timestep, *rest):
+        told.append(timestep.float() / 1000)
+        return embed(timestep, *rest)
+
+    monkeypatch.setattr(model.transformer.time_text_embed, "forward", listen)
+    sigma = torch.tensor([0.1234, 0.5017, 0.7777, 0.9991])
+    x0, noise = torch.zeros(1, 4, 16, 4, 4), torch.ones(1, 4, 16, 4, 4)
+    rows = torch.arange(4)
+    batch = Batch(
+        rows, rows * 0, rows[:, None], x0.transpose(0, 1), noise.transpose(0, 1), sigma,
+        torch.zeros(4, 1),
+    )  # fmt: skip
+    cond = model.encode(PROMPTS[:1] * 4).to("cpu", dtype)
+    groups = NoisyGroups.prepare(batch, model.with_guidance(cond, 3.5), model)
+    with torch.no_grad():
+        model.velocity(groups.x, groups.sigma, groups.conditioning)
+    # Zeros mixed with ones: every latent is the sigma that it was mixed at.
+    mixed = groups.x[:, 0, 0, 0]
+    assert torch.allclose(mixed, told[0], atol=1e-7)
+    assert (mixed - sigma).abs().max() > (1e-3 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_the_guidance_0_is_the_models_own(dev, schnell, caplog):
+    assert (guidance_of(dev, 0), guidance_of(schnell, 0), guidance_of(dev, 2.0)) == (3.5, 1.0, 2.0)
+    assert not caplog.records
+    assert guidance_of(dev, 1.0) == 1.0
+    assert "made for about 3.5" in caplog.text
 
 
 def test_a_folder_of_the_family_is_loaded_and_named(tmp_path):

@@ -41,7 +41,7 @@ class Step:
             torch.tensor([0.3, 0.7]),
             REWARDS,
         )
-        self.groups = NoisyGroups.prepare(batch, model.with_guidance(encoded, 3.5), CPU)
+        self.groups = NoisyGroups.prepare(batch, model.with_guidance(encoded, 3.5), model)
 
     def gradient(self, at_once, checkpointed=False):
         """Return loss and gradients, by name, with adapters that are no longer fresh."""
