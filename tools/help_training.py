@@ -117,7 +117,7 @@ MISTAKES = {
             "again.",
         ),
         (
-            "`… of … validation prompts are also trained on`",
+            "The node or the console says that validation prompts are also trained on",
             "Use other prompts for validation: on those of the training, the score rises even where the "
             "model has only learned them by heart.",
         ),
