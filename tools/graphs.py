@@ -63,18 +63,18 @@ def alignment(
             **model,
             "prompts": ("GDRO_PromptSet", "Prompts to learn on", (40, below, 340, 120),
                         {"source.set": sets[0], "limit": limits[0]}, {}),
-            "rollout": ("GDRO_GroupRollout", None, (460, 60, 340, 760),
+            "rollout": ("GDRO_GroupRollout", None, (460, 60, 340, 360),
                         {**sampling, "run_name": name, **(rollout or {})},
                         {"model": "model.model", "prompts": "prompts.prompts"}),
             "reward": (reward[0], "What I want more of", (860, 60, 320, 110), reward[1], {}),
-            "score": ("GDRO_ScoreRollout", None, (860, 250, 320, 610), {},
+            "score": ("GDRO_ScoreRollout", None, (860, 250, 320, 200), {},
                       {"rollout": "rollout.rollout", "reward": "reward.reward"}),
-            "train": ("GDRO_TrainLoRA", None, (1260, 60, 380, 1480), train, links),
-            "loss": ("LossGraphNode", None, (1260, 1600, 380, 320),
+            "train": ("GDRO_TrainLoRA", None, (1260, 60, 380, 440), train, links),
+            "loss": ("LossGraphNode", None, (1260, 1140, 380, 320),
                      {"filename_prefix": f"gdro_{name}_loss"}, {"loss": "train.loss"}),
             "heldout": ("GDRO_PromptSet", "Prompts it has not seen", (1720, 60, 340, 120),
                         {"source.set": sets[1], "limit": limits[1]}, {}),
-            "evaluate": ("GDRO_EvaluateAlignment", None, (1720, 260, 620, 1080),
+            "evaluate": ("GDRO_EvaluateAlignment", None, (1720, 260, 620, 420),
                          {**_without_sampler(sampling), "images_per_prompt": 4},
                          {"model": "model.model", "aligned": "train.aligned",
                           "prompts": "heldout.prompts", "reward": "reward.reward"}),
@@ -82,7 +82,7 @@ def alignment(
         "groups": [
             ("1  Model and prompts", (20, -20, 400, max(900, below + 220)), BLUE),
             ("2  Groups of pictures and their reward", (440, -20, 780, 900), GREEN),
-            ("3  Train", (1240, -20, 440, 1960), ORANGE),
+            ("3  Train", (1240, -20, 440, 1500), ORANGE),
             ("4  Is it better?", (1700, -20, 660, 1380), PURPLE),
         ],
     }  # fmt: skip
@@ -167,7 +167,7 @@ def from_graph(name: str, about: str) -> Graph:
     nodes["reward"] = ("GDRO_ScoresFromGraph", "What I want more of", (860, 360, 320, 120),
                        {"name": "colourfulness"},
                        {"rollout": "rollout.rollout", "scores": "measure.value"})  # fmt: skip
-    nodes["score"] = ("GDRO_ScoreRollout", None, (860, 530, 320, 610), {},
+    nodes["score"] = ("GDRO_ScoreRollout", None, (860, 530, 320, 200), {},
                       {"rollout": "rollout.rollout", "reward": "reward.reward"})  # fmt: skip
     nodes["heldout"] = ("GDRO_PromptSet", "Prompts it has not seen", (1720, 60, 340, 120),
                         {"source.set": "shapes_heldout", "limit": 48}, {})  # fmt: skip
@@ -177,7 +177,7 @@ def from_graph(name: str, about: str) -> Graph:
             links["aligned"] = "train.aligned"
         graded = {"rollout": f"{key}_rollout.rollout"}
         nodes[f"{key}_rollout"] = (
-            "GDRO_GroupRollout", f"{key.capitalize()} model", (1720, y, 340, 740),
+            "GDRO_GroupRollout", f"{key.capitalize()} model", (1720, y, 340, 360),
             {**TINY_SAMPLING, "images_per_prompt": 4, "seed": 1_000_000, "run_name": f"{name}_heldout"},
             links,
         )  # fmt: skip
@@ -189,14 +189,14 @@ def from_graph(name: str, about: str) -> Graph:
                                   {"name": "colourfulness"},
                                   {**graded, "scores": f"{key}_measure.value"})  # fmt: skip
         nodes[f"{key}_score"] = ("GDRO_ScoreRollout", f"{key.capitalize()}: how colourful",
-                                 (2460, y, 320, 610), {},
+                                 (2460, y, 320, 200), {},
                                  {**graded, "reward": f"{key}_reward.reward"})  # fmt: skip
-    nodes["compare"] = ("GDRO_CompareRollouts", None, (2820, 250, 560, 900), {},
+    nodes["compare"] = ("GDRO_CompareRollouts", None, (2820, 250, 560, 220), {},
                         {"base": "base_score.rollout", "aligned": "aligned_score.rollout"})  # fmt: skip
     graph["groups"] = [
         ("1  Model and prompts", (20, -20, 400, 680), BLUE),
         ("2  Pictures out, numbers in", (440, -20, 780, 1180), GREEN),
-        ("3  Train", (1240, -20, 440, 1960), ORANGE),
+        ("3  Train", (1240, -20, 440, 1500), ORANGE),
         ("4  Is it better?", (1700, -20, 1700, 1840), PURPLE),
     ]
     return graph

@@ -38,7 +38,7 @@ def rate_by_hand() -> Graph:
     )  # fmt: skip
     nodes = graph["nodes"]
     nodes["note"] = ("MarkdownNote", "Read me", (-620, -20, 600, 560), {"": ABOUT}, {})
-    nodes["reward"] = ("GDRO_RatingReward", "Rate here", (860, 60, 640, 860),
+    nodes["reward"] = ("GDRO_RatingReward", "Rate here", (860, 60, 640, 260),
                        {"kind": "stars", "least_groups": 4},
                        {"rollout": "rollout.rollout"})  # fmt: skip
     positions = {"score": (1560, 60), "train": (1940, 60), "loss": (1940, 1600),
@@ -57,7 +57,7 @@ def rate_by_hand() -> Graph:
     graph["groups"] = [
         ("1  Model and prompts", (20, -20, 400, 900), BLUE),
         ("2  Pictures and your ratings", (440, -20, 1080, 980), GREEN),
-        ("3  Train", (1540, -20, 800, 1960), ORANGE),
+        ("3  Train", (1540, -20, 800, 1500), ORANGE),
         ("4  What has changed?", (2380, -20, 660, 1500), PURPLE),
     ]
     return graph

@@ -51,6 +51,8 @@ async (spec) => {
       widget.callback?.(value);
     }
     if (models) node.properties.models = models;
+    // On ComfyUI's brown, the code in a note cannot be read in Nodes 2.0.
+    if (type === 'MarkdownNote') [node.color, node.bgcolor] = ['#333', '#222'];
     node.size = [box[2], box[3]];
     nodes[key] = node;
   }

@@ -19,8 +19,7 @@ export function foldAdvanced(node) {
   const count = () => (node.widgets ?? []).filter(isAdvanced).length;
   const isLinked = (widget) => node.getSlotFromWidget?.(widget)?.link != null;
   const isFolded = (widget) => {
-    if (!isClassic()) return false;
-    if (widget === toggle) return !count() || isAlwaysShown();
+    if (widget === toggle) return !isClassic() || !count() || isAlwaysShown();
     return isAdvanced(widget) && !node.showAdvanced && !isAlwaysShown() && !isLinked(widget);
   };
   // Nodes 2.0 has a button of its own.
