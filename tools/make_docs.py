@@ -26,6 +26,7 @@ import help_image_rewards
 import help_import
 import help_judges
 import help_models
+import help_pairs
 import help_training
 import translations
 from help_text import ADVICE, MISTAKES, TYPICAL
@@ -40,6 +41,7 @@ for topic in (
     help_image_rewards,
     help_import,
     help_models,
+    help_pairs,
     help_training,
 ):
     ADVICE.update(topic.ADVICE)

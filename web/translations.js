@@ -134,6 +134,7 @@ export const panels = {
     "{intact} files are intact, {unknown} have no checksum, {damaged} are damaged": "{intact} 個のファイルは無事、{unknown} 個はチェックサムなし、{damaged} 個は破損",
     "Largest first": "大きい順",
     "By name": "名前順",
+    "Filter": "絞り込み",
     "Filter by name, model or reward": "名前・モデル・報酬で絞り込む",
     "Sort runs": "記録の並べ替え",
     "Refresh": "更新",
@@ -361,6 +362,7 @@ export const panels = {
     "{intact} files are intact, {unknown} have no checksum, {damaged} are damaged": "{intact} 个文件完好，{unknown} 个没有校验和，{damaged} 个已损坏",
     "Largest first": "最大的在前",
     "By name": "按名称",
+    "Filter": "筛选",
     "Filter by name, model or reward": "按名称、模型或奖励筛选",
     "Sort runs": "运行记录排序",
     "Refresh": "刷新",
@@ -504,6 +506,17 @@ export const tooltips = {
       "Price per million input tokens, for the estimate; 0 leaves it out.": "入力 100 万トークンの価格。見積もりに使います。0 なら見積もりません。",
       "An image-text model in transformers' layout, in models/LLM or models/gdro.": "models/LLM か models/gdro にある、transformers 形式の画像・テキストモデル。"
     },
+    "GDRO_PairwiseReward": {
+      "The server's address, e.g. http://localhost:11434/v1. Pictures are sent there. A key goes into ComfyUI's settings, never here.": "サーバーの場所。例：http://localhost:11434/v1 。画像はそこへ送られます。キーは ComfyUI の設定に入力し、ここには決して書かないでください。",
+      "The model's name on that server. It must be one that sees pictures.": "そのサーバーでのモデル名。画像を見られるモデルに限ります。",
+      "Questions sent at the same time.": "同時に尋ねる質問の数。",
+      "Seconds for one answer.": "1 つの答えの秒数。",
+      "How often to ask again after a temporary failure.": "一時的かもしれない失敗のあとに尋ね直す回数。",
+      "Larger pictures are scaled down to this, in pixels, before the model sees them.": "これより大きい画像は、このピクセル数に縮小してからモデルに見せます。",
+      "Maximum length of an answer, in tokens. Models that think first need thousands.": "答えの最大の長さ（トークン）。考えてから答えるモデルには数千必要です。",
+      "Price per million input tokens, for the estimate; 0 leaves it out.": "入力 100 万トークンの価格。見積もりに使います。0 なら見積もりません。",
+      "An image-text model in transformers' layout, in models/LLM or models/gdro.": "models/LLM か models/gdro にある、transformers 形式の画像・テキストモデル。"
+    },
     "GDRO_PreferenceReward": {
       "Downloads the weights (1.7 to 4 GB) if they are not on this machine yet. Off: no network access.": "重み（1.7 から 4 GB）がまだなければ取得します。オフ：ネットワークを使いません。",
       "A folder with the weights (*.safetensors) and the tokenizer, in models/gdro.": "models/gdro にある、重み（*.safetensors）とトークナイザーのフォルダー。"
@@ -583,6 +596,17 @@ export const tooltips = {
       "The worst score.": "最差时的分数。",
       "The best score. It may be less than the worst.": "最好时的分数。可以小于最差时的分数。",
       "Ask for a one-sentence reason before the score. Costs more, and scores differ less within a group.": "在分数之前先要一句理由。费用更高，而且组内分数的差别会变小。",
+      "The server's address, e.g. http://localhost:11434/v1. Pictures are sent there. A key goes into ComfyUI's settings, never here.": "服务器所在，例如 http://localhost:11434/v1 。图像会发送到那里。密钥填在 ComfyUI 的设置中，切勿填在这里。",
+      "The model's name on that server. It must be one that sees pictures.": "该服务器上的模型名称。必须是能看图的模型。",
+      "Questions sent at the same time.": "同时询问的问题数。",
+      "Seconds for one answer.": "一次回答的秒数。",
+      "How often to ask again after a temporary failure.": "遇到可能只是暂时的故障时，同一问题重新询问的次数。",
+      "Larger pictures are scaled down to this, in pixels, before the model sees them.": "更大的图像先缩小到这个像素数，再给模型看。",
+      "Maximum length of an answer, in tokens. Models that think first need thousands.": "回答的最大长度，以 token 计。先思考再回答的模型需要数千。",
+      "Price per million input tokens, for the estimate; 0 leaves it out.": "每百万输入 token 的价格，用于估算；0 表示不估算。",
+      "An image-text model in transformers' layout, in models/LLM or models/gdro.": "models/LLM 或 models/gdro 中 transformers 格式的图文模型。"
+    },
+    "GDRO_PairwiseReward": {
       "The server's address, e.g. http://localhost:11434/v1. Pictures are sent there. A key goes into ComfyUI's settings, never here.": "服务器所在，例如 http://localhost:11434/v1 。图像会发送到那里。密钥填在 ComfyUI 的设置中，切勿填在这里。",
       "The model's name on that server. It must be one that sees pictures.": "该服务器上的模型名称。必须是能看图的模型。",
       "Questions sent at the same time.": "同时询问的问题数。",

@@ -15,6 +15,7 @@ _REWARDS = {
     "composition": "CompositionReward",
     "installed": "InstalledReward",
     "ocr": "OCRReward",
+    "pairwise": "PairwiseReward",
     "preference": "PreferenceReward",
     "quality": "QualityReward",
     "similarity": "SimilarityReward",

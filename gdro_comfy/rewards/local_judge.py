@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from . import pretrained
+from .pair_rubric import PairRubric
 from .rubric import Answer, Refusal, Rubric, Token, UnreadableAnswer
 
 if TYPE_CHECKING:
@@ -83,18 +84,19 @@ class LocalJudge:
             )
         self._processor = processor
 
-    def estimate(self, images: int, size: tuple[int, int], rubric: Rubric) -> str:
+    def estimate(self, images: int, size: tuple[int, int], rubric: Rubric | PairRubric) -> str:
         """Describe how much the model has to read."""
         scale = min(1.0, self.longest_side / max(size))
         tokens = math.prod(max(1, math.ceil(side * scale / _PATCH)) for side in size)
+        tokens *= rubric.pictures
         return (
             f"{images:,} answers of {self.folder.name}, about {tokens:,} image tokens each; no cost"
         )
 
     def ask(
         self,
-        questions: Sequence[tuple[Image.Image, str]],
-        rubric: Rubric,
+        questions: Sequence[tuple[Image.Image | tuple[Image.Image, ...], str]],
+        rubric: Rubric | PairRubric,
         check_cancelled: Callable[[], None],
     ) -> Generator[tuple[int, Answer | Refusal], None, None]:
         """Yield one answer after the other; cancelling takes effect between two tokens."""
@@ -102,9 +104,10 @@ class LocalJudge:
             return
         self.check()
         with self._network.active() as model:
-            for index, (image, question) in enumerate(questions):
+            for index, (asked, question) in enumerate(questions):
                 check_cancelled()
-                answer = self._answer(model, image, question, check_cancelled)
+                images = asked if isinstance(asked, tuple) else (asked,)
+                answer = self._answer(model, images, question, check_cancelled)
                 try:
                     rubric.read(answer)
                 except UnreadableAnswer as error:
@@ -113,18 +116,23 @@ class LocalJudge:
                     yield index, answer
 
     def _answer(
-        self, model: Any, image: Image.Image, question: str, check_cancelled: Callable[[], None]
+        self,
+        model: Any,
+        images: Sequence[Image.Image],
+        question: str,
+        check_cancelled: Callable[[], None],
     ) -> Answer:
         import torch
         from transformers import LogitsProcessorList
 
-        image = image.convert("RGB")
-        image.thumbnail((self.longest_side, self.longest_side))
-        content = [{"type": "image"}, {"type": "text", "text": question}]
+        pictures = [image.convert("RGB") for image in images]
+        for picture in pictures:
+            picture.thumbnail((self.longest_side, self.longest_side))
+        content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question}]
         chat = self._processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True
         )
-        inputs = self._processor(images=[image], text=[chat], return_tensors="pt")
+        inputs = self._processor(images=pictures, text=[chat], return_tensors="pt")
         inputs = inputs.to(model.device)
         for name, value in inputs.items():
             if torch.is_floating_point(value):

@@ -30,6 +30,7 @@ from .openai_wire import (
     read_completion,
     sent_size,
 )
+from .pair_rubric import PairRubric
 from .rubric import Answer, Refusal, Rubric, UnreadableAnswer
 
 if TYPE_CHECKING:
@@ -111,10 +112,10 @@ class Endpoint:
         """Raise ``InputError`` if the key cannot be used, or would travel unencrypted."""
         self._key()
 
-    def estimate(self, images: int, size: tuple[int, int], rubric: Rubric) -> str:
-        """Describe what it costs to ask about this many images of this size."""
+    def estimate(self, images: int, size: tuple[int, int], rubric: Rubric | PairRubric) -> str:
+        """Describe what this many questions about images of this size cost."""
         width, height = sent_size(size, self.config.longest_side)
-        image_tokens = math.ceil(width / _PATCH) * math.ceil(height / _PATCH)
+        image_tokens = math.ceil(width / _PATCH) * math.ceil(height / _PATCH) * rubric.pictures
         text_tokens = 50 + len(rubric.instructions) // 4
         millions = images * (image_tokens + text_tokens) / 1e6
         text = (
@@ -128,11 +129,14 @@ class Endpoint:
 
     def ask(
         self,
-        questions: Sequence[tuple[Image.Image, str]],
-        rubric: Rubric,
+        questions: Sequence[tuple[Image.Image | tuple[Image.Image, ...], str]],
+        rubric: Rubric | PairRubric,
         check_cancelled: Callable[[], None],
     ) -> Generator[tuple[int, Answer | Refusal], None, None]:
         """Yield answers in the order in which they come, each with the index of its question.
+
+        Args:
+            questions: one or several images, and the question about them.
 
         Raises:
             InputError: the endpoint cannot be reached, or rejects the key, the model or the request.
@@ -141,13 +145,19 @@ class Endpoint:
         jobs = [functools.partial(self._answer, *question, rubric) for question in questions]
         yield from run_jobs(jobs, self.config.concurrency, check_cancelled, "gdro-judge")
 
-    async def _answer(self, image: Image.Image, question: str, rubric: Rubric) -> Answer | Refusal:
+    async def _answer(
+        self,
+        images: Image.Image | tuple[Image.Image, ...],
+        question: str,
+        rubric: Rubric | PairRubric,
+    ) -> Answer | Refusal:
         """Return an answer that can be read, after as many attempts as that takes."""
-        picture = data_url(image, self.config.longest_side)
+        images = images if isinstance(images, tuple) else (images,)
+        pictures = [data_url(image, self.config.longest_side) for image in images]
         unreadable = failures = 0
         while True:
             unsupported = set(self._unsupported)
-            body = self._body(picture, question, rubric, warm=unreadable > 0)
+            body = self._body(pictures, question, rubric, warm=unreadable > 0)
             try:
                 response = await post(self.url, body, self._headers(), self.config.time_limit)
                 self._reached = True
@@ -191,7 +201,9 @@ class Endpoint:
         log.info("judge: %s; asking again in %.1f s", error, wait)
         return wait
 
-    def _body(self, picture: str, question: str, rubric: Rubric, warm: bool) -> dict[str, Any]:
+    def _body(
+        self, pictures: Sequence[str], question: str, rubric: Rubric | PairRubric, warm: bool
+    ) -> dict[str, Any]:
         """Return the request's body; ``warm`` samples, for another answer to the same question."""
         body: dict[str, Any] = {
             "model": self.config.model.strip(),
@@ -199,7 +211,7 @@ class Endpoint:
                 {
                     "role": "user",
                     "content": [
-                        {"type": "image_url", "image_url": {"url": picture}},
+                        *({"type": "image_url", "image_url": {"url": url}} for url in pictures),
                         {"type": "text", "text": question},
                     ],
                 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import InputError
 
@@ -78,8 +78,10 @@ class Rubric:
         worst, best: the ends of the scale; ``worst`` may be the larger number.
         structured: endpoints may be required to answer in JSON.
         reason: a sentence of reason comes before the score.
+        pictures: how many images a question is about.
     """
 
+    pictures: ClassVar[int] = 1
     instructions: str
     scores: tuple[str, ...]
     worst: float
@@ -143,9 +145,7 @@ class Rubric:
         Raises:
             UnreadableAnswer: a score is missing, off the scale, or truncated.
         """
-        text = answer.text
-        for thoughts in (_THOUGHTS, _UNOPENED):
-            text = thoughts.sub(lambda match: " " * len(match[0]), text)
+        text = without_thoughts(answer.text)
         scores = {}
         for name in self.scores:
             match = _named_number(text, name)
@@ -153,14 +153,14 @@ class Rubric:
                 match = self._bare_number(text)
             may_be_cut = answer.truncated and not self.one_digit
             if match is None or (may_be_cut and match.end(1) == len(text.rstrip())):
-                raise UnreadableAnswer(f"there is no {name} in the answer {_excerpt(answer)}")
+                raise UnreadableAnswer(f"there is no {name} in the answer {excerpt(answer)}")
             if answer.truncated and len(self.scores) == 1 and not _is_first(text, match, name):
-                raise UnreadableAnswer(f"the answer {_excerpt(answer)} ends before its score")
+                raise UnreadableAnswer(f"the answer {excerpt(answer)} ends before its score")
             number = float(match[1].replace(",", "."))
             self._check_form(text[match.end(1) :], name, answer)
             if not self.low <= number <= self.high:
                 raise UnreadableAnswer(
-                    f"the {name} {number:g} in {_excerpt(answer)} is off the scale"
+                    f"the {name} {number:g} in {excerpt(answer)} is off the scale"
                 )
             scores[name] = self._expectation(answer, match.start(1), number)
         return scores
@@ -175,7 +175,7 @@ class Rubric:
         elif _RANGE.match(rest):
             wrong = "is a range"
         if wrong:
-            raise UnreadableAnswer(f"the {name} in {_excerpt(answer)} {wrong}")
+            raise UnreadableAnswer(f"the {name} in {excerpt(answer)} {wrong}")
 
     def _bare_number(self, text: str) -> re.Match[str] | None:
         """Return the one number of an answer without names, whatever it says of the scale ("4 out of 5")."""
@@ -234,7 +234,15 @@ def _is_first(text: str, match: re.Match[str], name: str) -> bool:
     )
 
 
-def _excerpt(answer: Answer) -> str:
+def without_thoughts(text: str) -> str:
+    """Return an answer with spaces where the model thought aloud, so that positions stay."""
+    for thoughts in (_THOUGHTS, _UNOPENED):
+        text = thoughts.sub(lambda match: " " * len(match[0]), text)
+    return text
+
+
+def excerpt(answer: Answer) -> str:
+    """Return the start of an answer in quotes, for messages."""
     text = " ".join(answer.text.split())
     quoted = repr(text if len(text) <= 120 else f"{text[:117]}...")
     return f"{quoted} (cut at the token limit)" if answer.truncated else quoted

@@ -11,27 +11,36 @@ if TYPE_CHECKING:
     from ..host import Host
 
 
+ANSWERS = "answers"
+"""The folder below ``output/gdro`` with the answers of judges."""
+
+
+def judge_of(host: Host, answered_by: dict[str, Any]) -> Any:
+    """Return the judge that was chosen at ``ANSWERED_BY``."""
+    from ..rewards.local_judge import LocalJudge
+    from ..rewards.openai_endpoint import Endpoint, EndpointConfig
+
+    settings = {name: value for name, value in answered_by.items() if name != "answered_by"}
+    if answered_by["answered_by"] == "endpoint":
+        return Endpoint(EndpointConfig(**settings), host.judge_keys)
+    return LocalJudge(judge_folder(host, settings.pop("folder")), host.device(), **settings)
+
+
 def _vlm_reward(
     host: Host, ask: dict[str, Any], answered_by: dict[str, Any], on_refusal: str
 ) -> tuple[Any, str]:
     from .. import rewards
     from ..rewards import rubric
-    from ..rewards.local_judge import LocalJudge
-    from ..rewards.openai_endpoint import Endpoint, EndpointConfig
 
     wording = {name: value for name, value in ask.items() if name != "ask"}
     question = rubric.question(**wording) if wording else rubric.unified_reward()
-    settings = {name: value for name, value in answered_by.items() if name != "answered_by"}
-    if answered_by["answered_by"] == "endpoint":
-        judge: Any = Endpoint(EndpointConfig(**settings), host.judge_keys)
-    else:
-        judge = LocalJudge(judge_folder(host, settings.pop("folder")), host.device(), **settings)
+    judge = judge_of(host, answered_by)
     reward = rewards.create(
         "vlm",
         rubric=question,
         judge=judge,
         on_refusal=on_refusal,
-        folder=host.output_dir / "gdro" / "answers",
+        folder=host.output_dir / "gdro" / ANSWERS,
     )
     return reward, f"1,000 pictures of 1024 x 1024: {judge.estimate(1000, (1024, 1024), question)}"
 
@@ -67,6 +76,77 @@ _MAX_TOKENS = Input(
     max=32768,
     advanced=True,
 )
+
+ANSWERED_BY = Input(
+    "answered_by",
+    "DYNAMICCOMBO",
+    "A server that speaks OpenAI's protocol (Ollama, LM Studio, vLLM), or a local folder.",
+    choices={
+        "endpoint": (
+            Input(
+                "address",
+                "STRING",
+                "The server's address, e.g. http://localhost:11434/v1. Pictures are sent "
+                "there. A key goes into ComfyUI's settings, never here.",
+                default="",
+            ),
+            Input(
+                "model",
+                "STRING",
+                "The model's name on that server. It must be one that sees pictures.",
+                default="",
+            ),
+            Input(
+                "concurrency",
+                "INT",
+                "Questions sent at the same time.",
+                default=4,
+                min=1,
+                max=64,
+            ),
+            Input(
+                "time_limit",
+                "FLOAT",
+                "Seconds for one answer.",
+                default=120.0,
+                min=1.0,
+                max=3600.0,
+                advanced=True,
+            ),
+            Input(
+                "retries",
+                "INT",
+                "How often to ask again after a temporary failure.",
+                default=4,
+                min=0,
+                max=20,
+                advanced=True,
+            ),
+            _LONGEST_SIDE,
+            _MAX_TOKENS,
+            Input(
+                "price",
+                "FLOAT",
+                "Price per million input tokens, for the estimate; 0 leaves it out.",
+                default=0.0,
+                min=0.0,
+                max=10000.0,
+                advanced=True,
+            ),
+        ),
+        "local model": (
+            Input(
+                "folder",
+                "COMBO",
+                "An image-text model in transformers' layout, in models/LLM or models/gdro.",
+                files="judges",
+            ),
+            _LONGEST_SIDE,
+            _MAX_TOKENS,
+        ),
+    },
+)
+"""Who answers questions about pictures; ``judge_of`` makes it."""
 
 VLM_REWARD = Stage(
     run=_vlm_reward,
@@ -118,75 +198,7 @@ VLM_REWARD = Stage(
                 "UnifiedReward": (),
             },
         ),
-        Input(
-            "answered_by",
-            "DYNAMICCOMBO",
-            "A server that speaks OpenAI's protocol (Ollama, LM Studio, vLLM), or a local folder.",
-            choices={
-                "endpoint": (
-                    Input(
-                        "address",
-                        "STRING",
-                        "The server's address, e.g. http://localhost:11434/v1. Pictures are sent "
-                        "there. A key goes into ComfyUI's settings, never here.",
-                        default="",
-                    ),
-                    Input(
-                        "model",
-                        "STRING",
-                        "The model's name on that server. It must be one that sees pictures.",
-                        default="",
-                    ),
-                    Input(
-                        "concurrency",
-                        "INT",
-                        "Questions sent at the same time.",
-                        default=4,
-                        min=1,
-                        max=64,
-                    ),
-                    Input(
-                        "time_limit",
-                        "FLOAT",
-                        "Seconds for one answer.",
-                        default=120.0,
-                        min=1.0,
-                        max=3600.0,
-                        advanced=True,
-                    ),
-                    Input(
-                        "retries",
-                        "INT",
-                        "How often to ask again after a temporary failure.",
-                        default=4,
-                        min=0,
-                        max=20,
-                        advanced=True,
-                    ),
-                    _LONGEST_SIDE,
-                    _MAX_TOKENS,
-                    Input(
-                        "price",
-                        "FLOAT",
-                        "Price per million input tokens, for the estimate; 0 leaves it out.",
-                        default=0.0,
-                        min=0.0,
-                        max=10000.0,
-                        advanced=True,
-                    ),
-                ),
-                "local model": (
-                    Input(
-                        "folder",
-                        "COMBO",
-                        "An image-text model in transformers' layout, in models/LLM or models/gdro.",
-                        files="judges",
-                    ),
-                    _LONGEST_SIDE,
-                    _MAX_TOKENS,
-                ),
-            },
-        ),
+        ANSWERED_BY,
         Input(
             "on_refusal",
             "COMBO",

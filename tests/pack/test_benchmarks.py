@@ -14,16 +14,20 @@ PROGRAMS = sorted(
 )
 TOY = {
     "algorithms": "--budget 7 --prompts 2 --heldout 2 --seeds 0 --only dgpo",
+    "fuzz": "--minutes 0.02 --readers quotes weights",
     "gpu": "--small --families flux --size 64 --images 2 --steps 1 --quantizations none",
     "hacking": "--steps 2 --prompts 2 --heldout 2",
+    "pairs": "--groups 3 --images 4",
     "quickstart": "--prompts 2 --steps 1",
     "reference_draws": "--draws 0 1 --steps 2 --seeds 1 --prompts 2 --heldout 2",
     "step": "--families sd3 --size 64 --images 2 --rounds 1",
 }
 SHOWS = {
     "algorithms": ("shared rollout: 0.3 k passes", "dgpo             0"),
+    "fuzz": ("quotes", "weights", "0 errors that are not ours"),
     "gpu": ("flux    none    no                 2", "flux    none    yes                1"),
     "hacking": ("without a guard: 2 of 2 steps", "with a guard: ", "corrected score: "),
+    "pairs": ("balanced pairs", "0.15  0.60", "questions a group: 4, 6 and 12"),
     "quickstart": ("sampling", "writing", "policy forward", "whole step"),
     "reference_draws": ("     0     0", "     1     0"),
     "step": ("sd3, small", "whole group, checkpointed", "times as fast"),

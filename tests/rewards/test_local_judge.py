@@ -34,7 +34,7 @@ def test_the_probabilities_are_those_of_the_model(folder):
     image = random_image(0)
     with judge._network.active() as model:
         judge.check()
-        answer = judge._answer(model, image, "How cosy?", lambda: None)
+        answer = judge._answer(model, [image], "How cosy?", lambda: None)
     processor = AutoProcessor.from_pretrained(folder)
     text = "user: <image>How cosy?\nassistant: "
     inputs = processor(images=[image], text=[text], return_tensors="pt")

@@ -31,12 +31,17 @@ class JudgeRequest:
 
     @property
     def image(self) -> Image.Image:
-        url = self.body["messages"][0]["content"][0]["image_url"]["url"]
-        return Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
+        return self.images[0]
+
+    @property
+    def images(self) -> list[Image.Image]:
+        *pictures, _ = self.body["messages"][0]["content"]
+        urls = [picture["image_url"]["url"] for picture in pictures]
+        return [Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))) for url in urls]
 
     @property
     def question(self) -> str:
-        return self.body["messages"][0]["content"][1]["text"]
+        return self.body["messages"][0]["content"][-1]["text"]
 
 
 def completion(text: str | None, finish: str = "stop", **message: Any) -> dict[str, Any]:
