@@ -317,6 +317,8 @@ class Group:
         import torch
 
         remedy = f"{REMADE}, with the same seeds."
+        if not chunks:
+            raise DamagedFile(self.folder / "latents.safetensors", "it is gone", remedy)
         parts = [read_safetensors(chunk.path, remedy)[0] for chunk in chunks]
         for part, chunk in zip(parts, chunks, strict=True):
             if len(part.get("seeds", ())) != chunk.length or len(part["latents"]) != chunk.length:

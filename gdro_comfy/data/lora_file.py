@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from . import lora_scale
+from .quotes import excerpt
 from .safetensors_files import UnreadableFile, read
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ def _check_kind(keys: Collection[str], name: str, input_name: str) -> None:
     if keys and not embedding and not any(_ADAPTER.search(key) for key in keys):
         raise InputError(
             input_name,
-            f"{name} is not a LoRA: it contains {next(iter(keys))!r}, which does not belong to a plain LoRA",
+            f"{name} is not a LoRA: it contains {excerpt(next(iter(keys)))}, which does not belong to "
+            "a plain LoRA",
             "Choose a LoRA file. A whole model is chosen as the base itself.",
         )
     for pattern, kind in _OTHER_KINDS:
@@ -227,7 +229,7 @@ def _factors(
         match = _FACTOR.fullmatch(key)
         if match is None:
             raise InputError(
-                input_name, f"{name} contains {key!r}, which does not belong to a plain LoRA",
+                input_name, f"{name} contains {excerpt(key)}, which does not belong to a plain LoRA",
                 "Choose a plain LoRA of this model.",
             )  # fmt: skip
         adapters.add(match["adapter"] or "")

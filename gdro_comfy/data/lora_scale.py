@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .numbers import finite_number
+from .quotes import excerpt
 
 CONFIG = "adapter_config.json"
 """What peft writes beside its file."""
@@ -198,7 +199,7 @@ def _checked(source: str, name: str, value: object) -> float | None:
         return None
     number = _number(value)
     if number is None:
-        raise ValueError(f"{source} says {name} {value!r}, which is not a finite number")
+        raise ValueError(f"{source} says {name} {excerpt(value)}, which is not a finite number")
     return number
 
 

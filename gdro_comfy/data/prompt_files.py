@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .quotes import excerpt
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def lines(text: str, input_name: str) -> Iterator[Row]:
                 found = pattern.search(line)
                 if found:
                     options.append(
-                        f"line {number} has {words} {found[0].strip()!r} of another program"
+                        f"line {number} has {words} {excerpt(found[0].strip())} of another program"
                     )
                     break
     if len(options) > len(rows) * _MOST_OPTIONS:
@@ -190,7 +191,7 @@ def _table(text: str, input_name: str) -> Iterator[Row]:
     separator = max(known, key=lambda s: len(names[s]), default=",")
     if not known:
         columns = max(names.values(), key=len)
-        raise unusable(1, f"it names no column text or prompt, only {columns}")
+        raise unusable(1, f"it names no column text or prompt, only {excerpt(columns)}")
     columns = names[separator]
     spaced = f"{separator} " in head
     # A table of tabs quotes a cell only as a whole, if at all: other quotes belong to the prompt.

@@ -13,6 +13,7 @@ from ..errors import InputError
 from . import prompt_files, quotes
 from .files import digest
 from .prompt_files import Row
+from .quotes import excerpt
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def _read_entry(entry: Any, index: int) -> dict[str, Any]:
     if isinstance(count, float) and count.is_integer():
         count = int(count)  # as tables with gaps have it
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f'{where}: "count" must be a whole number from 1, not {count!r}')
+        raise ValueError(f'{where}: "count" must be a whole number from 1, not {excerpt(count)}')
     checked: dict[str, Any] = {"class": entry["class"], "count": count}
     if entry.get("color") is not None:
         if not _is_word(entry["color"]):
@@ -100,7 +101,7 @@ def _read_entry(entry: Any, index: int) -> dict[str, Any]:
         ):
             raise ValueError(
                 f'{where}: "position" must be one of {", ".join(RELATIONS)} and the number of an '
-                f'earlier entry, e.g. ["left of", 0], not {position!r}'
+                f'earlier entry, e.g. ["left of", 0], not {excerpt(position)}'
             )
         checked["position"] = list(position)
     return checked
@@ -182,7 +183,7 @@ def shipped(name: str) -> PromptSet:
     """Read a set that comes with the package; ``tools/make_prompts.py`` says what is in them."""
     if name not in shipped_names():
         raise InputError(
-            "set", f"there is no set {name!r}", f"Use one of {', '.join(shipped_names())}."
+            "set", f"there is no set {excerpt(name)}", f"Use one of {', '.join(shipped_names())}."
         )
     return _collect(prompt_files.read(_SHIPPED / f"{name}.jsonl", "set", MAX_BYTES), name, "set")
 

@@ -1,12 +1,28 @@
-"""The texts that a prompt puts in double quotes, in the ways people type them."""
+"""Quotes: the texts that a prompt puts in double quotes, and what a message quotes of a user's text."""
 
 from __future__ import annotations
 
 import re
 
+_LINE = 80
+"""Most letters that a message quotes."""
+
 _DOUBLE = '"“”„‟＂'
 _PAIRS = re.compile(r"«([^«»]*)»|「([^「」]*)」|『([^『』]*)』")
 _OPENS_AFTER = re.compile(r"[\s(\[{:,;=—–-]")
+
+
+def excerpt(value: object, most: int = _LINE) -> str:
+    r"""Return a value as a message quotes it: a text in quotes, on one line, and no longer than a line.
+
+    >>> excerpt("one\ntwo"), excerpt([1, "x" * 100], 12)
+    ("'one\\ntwo'", "[1, 'xxxxxxx...")
+    """
+    try:
+        text = repr(value[: most + 1] if isinstance(value, str) else value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= most + 2 else text[:most] + "..."
 
 
 def quoted(text: str) -> list[str]:

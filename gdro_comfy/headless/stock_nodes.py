@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.disk import make_folder
+from ..data.quotes import excerpt
 from ..errors import InputError
 from ..stages.base import Input, Output, Stage
 
@@ -29,7 +30,7 @@ def _free_name(host: Host, prefix: str, pattern: str) -> Path:
     if not folder.is_relative_to(host.output_dir.resolve()):
         raise InputError(
             "filename_prefix",
-            f"{prefix!r} is outside the output folder",
+            f"{excerpt(prefix)} is outside the output folder",
             "Use a name, or a folder and a name, below it.",
         )
     stem = re.sub(r'[<>:"|?*\x00-\x1f]', "_", stem) or "ComfyUI"

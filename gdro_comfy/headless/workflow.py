@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.quotes import excerpt
 from ..errors import InputError
 from ..progress import Cancelled
 from ..stages import inputs
@@ -57,7 +58,7 @@ def override(graph: Graph, setting: str, stages: Mapping[str, Stage] | None = No
     # Titles and inputs ("algorithm.beta") may contain dots: the longest name of a node wins.
     cuts = [i for i, letter in enumerate(target) if letter == "."]
     if not equals or not cuts:
-        raise InputError("--set", f"{setting!r} is not a setting", "Write NODE.INPUT=VALUE.")
+        raise InputError("--set", f"{excerpt(setting)} is not a setting", "Write NODE.INPUT=VALUE.")
     for cut in reversed(cuts):
         matches = _named(graph, target[:cut])
         if matches:
@@ -66,20 +67,20 @@ def override(graph: Graph, setting: str, stages: Mapping[str, Stage] | None = No
     else:
         types = ", ".join(sorted({node.class_type for node in graph.values()}))
         raise InputError(
-            "--set", f"no node is called {target[: cuts[0]]!r}", f"There are: {types}."
+            "--set", f"no node is called {excerpt(target[: cuts[0]])}", f"There are: {types}."
         )
     if len(matches) > 1:
         labels = ", ".join(node.label for node in matches)
         raise InputError(
             "--set",
-            f"{target[:cut]!r} names {len(matches)} nodes: {labels}",
+            f"{excerpt(target[:cut])} names {len(matches)} nodes: {labels}",
             "Use the id or the title.",
         )
     node = matches[0]
     known = [key for key, _ in inputs.active(stages[node.class_type].inputs, node.inputs)]
     if name not in known:
         raise InputError(
-            "--set", f"{node.label} has no input {name!r}", f"It has: {', '.join(known)}."
+            "--set", f"{node.label} has no input {excerpt(name)}", f"It has: {', '.join(known)}."
         )
     try:
         node.inputs[name] = json.loads(text)
@@ -107,7 +108,8 @@ def check(graph: Graph, stages: Mapping[str, Stage] | None = None) -> list[str]:
     if unknown:
         raise InputError(
             "workflow",
-            f"some nodes do not run here: {', '.join(unknown)}",
+            f"some nodes do not run here: {', '.join(kind[:80] for kind in unknown[:10])}"
+            f"{f' and {len(unknown) - 10} more' if len(unknown) > 10 else ''}",
             "Without ComfyUI, only GDRO's nodes and these of ComfyUI's run: "
             f"{', '.join(sorted(k for k in stages if not k.startswith('GDRO_')))}.",
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.quotes import excerpt
 from ..errors import InputError
 from ..stages.base import Input, Stage
 from ..stages.inputs import WIDGETS, active
@@ -54,7 +55,7 @@ class Node:
 
     @property
     def label(self) -> str:
-        return f"{self.title} (node {self.id})"
+        return f"{self.title[:80]} (node {self.id[:40]})"
 
 
 Graph = dict[str, Node]
@@ -135,7 +136,7 @@ def _api_value(value: Any, label: str) -> Any:
         return Link(value[0], value[1])
     raise InputError(
         "workflow",
-        f"{label} is the list {value!r}",
+        f"{label} is the list {excerpt(value)}",
         'A list has to be a link: ["node id", index of the output].',
     )
 
@@ -151,7 +152,7 @@ def _from_canvas(document: dict[str, Any], stages: Mapping[str, Stage]) -> Graph
         if class_type in subgraphs:
             raise InputError(
                 "workflow",
-                f"node {node_id} is the subgraph {subgraphs[class_type]!r}, which cannot be read here",
+                f"node {node_id} is the subgraph {excerpt(subgraphs[class_type])}, which cannot be read here",
                 "In ComfyUI, unpack the subgraph, or save with Export (API).",
             )
         stage = stages.get(class_type)
@@ -192,19 +193,25 @@ def _links(raw_links: Any) -> dict[Any, tuple[str, int]]:
     Links are arrays or, in newer files, objects.
     """
     links = {}
+    if not isinstance(raw_links or [], list):
+        raise InputError("workflow", f"its links are {excerpt(raw_links)}, no list", _SAVE_AGAIN)
     for raw in raw_links or []:
         try:
             if isinstance(raw, dict):
                 raw = (raw["id"], raw["origin_id"], raw["origin_slot"])
             links[raw[0]] = (str(raw[1]), int(raw[2]))
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise InputError("workflow", f"the link {raw!r} is broken", _SAVE_AGAIN) from error
+            raise InputError(
+                "workflow", f"the link {excerpt(raw)} is broken", _SAVE_AGAIN
+            ) from error
     return links
 
 
 def _subgraphs(definitions: Any) -> dict[str, str]:
     listed = definitions.get("subgraphs") if isinstance(definitions, dict) else None
-    return {s["id"]: str(s.get("name")) for s in listed or () if isinstance(s, dict) and "id" in s}
+    found = listed if isinstance(listed, list) else []
+    found = [s for s in found if isinstance(s, dict) and isinstance(s.get("id"), str)]
+    return {subgraph["id"]: str(subgraph.get("name")) for subgraph in found}
 
 
 def _widget_values(raw: dict[str, Any], stage: Stage, label: str) -> dict[str, Any]:

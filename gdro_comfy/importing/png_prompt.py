@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..data.prompt_syntax import replaced_by_comfyui
+from ..data.quotes import excerpt
 from .graph_nodes import (
     CONDITIONINGS,
     ENCODERS,
@@ -62,7 +63,9 @@ def positive_prompt(metadata: str) -> str:
     if not prompts:
         raise ValueError("its metadata has no sampler with a positive prompt")
     if len(prompts) > 1:
-        raise ValueError(f"its metadata has several prompts: {prompts[0]!r}, {prompts[1]!r}")
+        raise ValueError(
+            f"its metadata has several prompts: {excerpt(prompts[0])}, {excerpt(prompts[1])}"
+        )
     return prompts[0]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..data.quotes import excerpt
 from ..errors import InputError
 from .image_files import SUFFIXES, SourceImage, from_file, from_tensor
 from .png_prompt import positive_prompt
@@ -259,7 +260,9 @@ def _captions(
                 f"{image.name}: there is no {_CAPTION} in its folder, and no .txt with its name"
             )
         if text is not None and shared is not None and text != shared:
-            problems.append(f"{image.name}: its .txt says {text!r}, but {_CAPTION} says {shared!r}")
+            problems.append(
+                f"{image.name}: its .txt says {excerpt(text)}, but {_CAPTION} says {excerpt(shared)}"
+            )
     return [text if text is not None else shared for text in captions]
 
 
@@ -327,7 +330,7 @@ def _shared_prompts(groups: Sequence[ImageGroup]) -> Iterator[str]:
         first = labels.setdefault(group.prompt, group.label)
         if first != group.label:
             yield (
-                f"{first} and {group.label} have the same prompt, {group.prompt!r}: put their "
+                f"{first} and {group.label} have the same prompt, {excerpt(group.prompt)}: put their "
                 "pictures into one folder"
             )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.quotes import excerpt
 from ..errors import InputError
 
 _OPERATORS: dict[type[ast.operator], Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
@@ -23,6 +24,9 @@ _OPERATORS: dict[type[ast.operator], Callable[[np.ndarray, np.ndarray], np.ndarr
     ast.Div: np.divide,
 }
 _MAX_LENGTH = 1000
+_MAX_DEPTH = 200
+"""Most operations inside each other; Python itself has no room for more than some hundreds."""
+
 _ALLOWED = (
     "Use the names of the rewards, numbers, + - * / ( ), min(a, b), max(a, b), clip(a, 0, 1)."
 )
@@ -46,7 +50,13 @@ class Formula:
         try:
             self._tree = ast.parse(self.text.replace("\n", " "), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise InputError("formula", f"{self.text!r} is not a formula", _ALLOWED) from error
+            raise InputError(
+                "formula", f"{excerpt(self.text)} is not a formula", _ALLOWED
+            ) from error
+        if _depth(self._tree) > _MAX_DEPTH:
+            raise InputError(
+                "formula", f"it has more than {_MAX_DEPTH} steps in each other", _ALLOWED
+            )
         used: set[str] = set()
         self._check(self._tree, names, used)
         if not used:
@@ -69,7 +79,7 @@ class Formula:
             if node.id not in names:
                 raise InputError(
                     "formula",
-                    f"there is no reward {node.id!r}",
+                    f"there is no reward {excerpt(node.id)}",
                     f"The rewards are: {', '.join(names)}.",
                 )
             used.add(node.id)
@@ -113,3 +123,11 @@ class Formula:
 def _is_finite_number(value: Any) -> bool:
     """Return whether a constant is a number that an array can hold; 1e999 is infinite."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _depth(tree: ast.expr) -> int:
+    """Return how deep a tree is, without recursion."""
+    depth, level = 0, [tree]
+    while level:
+        depth, level = depth + 1, [c for n in level for c in ast.iter_child_nodes(n)]  # type: ignore[misc]
+    return depth

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.quotes import excerpt
 from ..errors import InputError
 from .base import RewardError, RewardResult, active, finite_values
 
@@ -126,7 +127,9 @@ def read_settings(text: str) -> dict[str, Any]:
         if not equals or not name.isidentifier() or name in settings:
             reason = "comes twice" if name in settings else "is no setting"
             raise InputError(
-                "settings", f"line {number}, {line.strip()!r}, {reason}", "Write name = value."
+                "settings",
+                f"line {number}, {excerpt(line.strip())}, {reason}",
+                "Write name = value.",
             )
         try:
             settings[name] = json.loads(value, parse_constant=_refuse_constant)

@@ -118,7 +118,9 @@ def read_completion(data: bytes) -> Answer:
         usage = body.get("usage") or {}
         counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
         logprobs = choice.get("logprobs") or {}
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (
+        ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError,
+    ) as error:  # fmt: skip
         start = " ".join(data[:80].decode(errors="replace").split())
         raise CallError(f"the response is no chat completion ({start!r})") from error
     finish_reason = choice.get("finish_reason")

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from ..data import ratings
 from ..data.files import write_atomic
+from ..data.quotes import excerpt
 from ..data.ratings import GroupRating
 from ..errors import InputError
 from . import groups, runs
@@ -66,9 +67,9 @@ def find_run(output_dir: Path, name: str) -> Path:
         return folders[matches[0]]
     raise InputError(
         "RUN",
-        f"there are {len(matches)} runs called {name!r}"
+        f"there are {len(matches)} runs called {excerpt(name)}"
         if matches
-        else f"there is no run {name!r}",
+        else f"there is no run {excerpt(name)}",
         f"Use one of: {', '.join(matches or folders) or 'none in this --output folder'}.",
     )
 
@@ -125,7 +126,7 @@ def read_into(run: Path, path: Path) -> dict[str, GroupRating]:
             number = _number(row, ranked)
             if changes.setdefault(group, {}).setdefault(index, number) != number:
                 raise _LineError(
-                    f"image {index} of {run_images.prompts[group]!r} is rated differently above"
+                    f"image {index} of {excerpt(run_images.prompts[group])} is rated differently above"
                 )
         except _LineError as error:
             problems.append(f"line {line}: {error}")
@@ -226,7 +227,7 @@ def _check_columns(columns: list[str]) -> None:
     if not locates or ("rating" in columns) == ("rank" in columns):
         raise InputError(
             "CSV",
-            f"its first line names {', '.join(filter(None, columns)) or 'no columns'}",
+            f"its first line names {', '.join(filter(None, columns))[:80] or 'no columns'}",
             "It has to name file, or image with group or prompt; and either rating or rank. "
             "gdro-comfy rate RUN FILE.csv --template writes a file to fill in.",
         )
@@ -258,7 +259,9 @@ def _locate(row: Mapping[str, str], run_images: _RunImages) -> tuple[str, int]:
         raise _LineError(f"there is no group {group[:80]!r}")
     index = int(image) if re.fullmatch(r"[0-9]{1,6}", image) else -1
     if index not in run_images.images[group]:
-        raise _LineError(f"there is no image {image[:20]!r} of {run_images.prompts[group]!r}")
+        raise _LineError(
+            f"there is no image {image[:20]!r} of {excerpt(run_images.prompts[group])}"
+        )
     return group, index
 
 

@@ -81,6 +81,7 @@ def test_algorithms_continues_with_what_is_finished(run):
 
 
 def test_every_program_but_those_of_full_size_networks_has_a_toy():
-    # rewards needs weights; the others need ComfyUI, and have their tests in tests/comfyui.
+    # rewards needs weights, and faults has its test in tests/faults; the others need ComfyUI, and have theirs
+    # in tests/comfyui.
     in_comfyui = {"quickstart_on_wires", "real_size", "real_step"}
-    assert set(PROGRAMS) - set(TOY) == {"rewards", *in_comfyui}
+    assert set(PROGRAMS) - set(TOY) == {"faults", "rewards", *in_comfyui}
