@@ -47,6 +47,12 @@ export class Purposes {
       "gdro_purpose", t("purpose"), purposes.map(({ key }) => key), (key) => this.#setPurpose(key),
       t("Sets the values of the training together. Changing one of them makes it custom."),
     );
+    const { onConnectionsChange } = node;
+    node.onConnectionsChange = (...change) => {
+      const result = onConnectionsChange?.apply(node, change);
+      this.refresh();
+      return result;
+    };
     this.refresh();
   }
 
@@ -117,14 +123,22 @@ export class Purposes {
     if (!differences.length) {
       const set = Object.keys(purpose.values);
       const notable = set.filter((one) => !isEqual(purpose.values[one], this.defaults[one]));
-      return t("Sets: {values}. The rest is at its default; rate and layers go with the model.", {
+      const words = t("Sets: {values}. The rest is at its default; rate and layers go with the model.", {
         values: list(notable),
       });
+      const missing = purpose.needs.filter((input) => this.#isUnlinked(input));
+      return missing.length
+        ? `${t("Connect {inputs}.", { inputs: missing.join(", ") })} ${words}`
+        : words;
     }
     if (differences.includes("algorithm")) {
       return t("Custom: {values}", { values: list(["algorithm", "steps", "groups_per_step"]) });
     }
     return t("Like “{purpose}”, except: {values}", { purpose: name, values: list(differences) });
+  }
+
+  #isUnlinked(name) {
+    return this.node.inputs?.find((input) => input.name === name)?.link == null;
   }
 
   #label(name) {

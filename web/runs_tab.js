@@ -24,7 +24,7 @@ export class RunsTab {
     this.chosen = new Set(); // names of the runs to delete
     this.status = el("p", { class: "gdro-status", role: "status" });
     this.search = el("input", {
-      type: "search", placeholder: t("Filter by name, model or reward"),
+      type: "search", placeholder: t("Filter"),
       "aria-label": t("Filter by name, model or reward"), input: () => this.#draw(),
     });
     this.order = el(

@@ -96,7 +96,7 @@ export class TrainingView {
   /** How the training ended, for a message in the corner of the page. */
   get outcome() {
     if (!this.rows.length) return null;
-    const severity = this.state === "finished" ? "success" : "info";
+    const severity = this.state === "finished" && !this.isStopped ? "success" : "info";
     return { severity, text: this.status.textContent };
   }
 

@@ -12,6 +12,7 @@ from comfyui_page import (
     run,
     status,
     wait_for_status,
+    wait_for_step,
 )
 from comfyui_server import SMALL
 from PIL import Image
@@ -255,9 +256,15 @@ def test_training_can_be_stopped_from_its_panel(page, server):
     stop = panel(page, TRAIN).get_by_role("button", name="Stop and keep best")
     stop.wait_for(timeout=120_000, state="visible")
     stop.dispatch_event("click")
-    wait_for_status(page, TRAIN, " finished")
+    wait_for_status(page, TRAIN, " stopped")
     [done] = (server.base / "output" / "gdro").glob("stopped-*/train/*/done.json")
-    assert 0 < json.loads(done.read_text())["steps"] < 500
+    steps = json.loads(done.read_text())["steps"]
+    assert 0 < steps < 500
+    panel(page, TRAIN).get_by_role("button", name="Go on").dispatch_event("click")
+    wait_for_step(page, steps + 1)
+    assert not done.exists()
+    server.post("/interrupt", {})
+    wait_for_status(page, TRAIN, "unfinished")
 
 
 def test_rating_with_keys_is_saved_as_it_is_made(page, many, tmp_path):

@@ -38,6 +38,12 @@ COUNT = "type => app.graph.nodes.find(n => n.type === type).widgets.filter(w => 
 REOPEN = """
 async () => app.loadGraphData(JSON.parse(JSON.stringify(app.graph.serialize())), true, true)
 """
+UNLINK = """
+([type, name]) => {
+  const node = app.graph.nodes.find(node => node.type === type);
+  node.disconnectInput(node.inputs.findIndex(input => input.name === name));
+}
+"""
 QUEUED = """
 () => app.graphToPrompt().then(({ output }) =>
   Object.values(output).find(node => node.class_type === 'GDRO_TrainLoRA').inputs)
@@ -98,6 +104,9 @@ def test_a_purpose_sets_values_and_a_changed_value_makes_it_custom(page, tmp_pat
     assert page.evaluate(QUEUED).keys() >= {"algorithm.kl", "steps"}
     assert not any(name.startswith("gdro_") for name in page.evaluate(QUEUED))
     assert "rounds 96" in words(page)
+    assert "Connect" not in words(page)
+    page.evaluate(UNLINK, [TRAIN, "reward"])
+    assert words(page).startswith("Connect reward.")
     set_values(page, {TRAIN: {"gdro_strength": "gentle"}})
     assert page.evaluate(SHOWN, TRAIN) == ["online", "gentle"]
     assert page.evaluate(QUEUED)["algorithm.kl"] == 0.04
