@@ -42,6 +42,16 @@ models always do; with other servers, the single answer counts.
 Faults that last (no vision, no credit, a wrong key, too large a picture) stop the run at once and say what to
 change. Faults that may pass are repeated.
 
+| Ready question | scale | reward |
+|---|---|---|
+| follows the prompt: how much of the prompt is there, whatever the beauty | 1 to 5 | 0 to 1 |
+| hands and faces: how well they are drawn; 3 where there are none | 1 to 5 | 0 to 1 |
+| checklist: your questions with yes for an answer, 20 at most | 0 or 1 each | the share of yes |
+| UnifiedReward: alignment, coherence, style | 1 to 5 each | their mean, 0 to 1 |
+
+A checklist is easier to answer than one grand question, and GDRO Score Rollout shows which answers were no.
+Write each question so that yes is good: `Are there exactly two cats?`, `Is the sky free of birds?`
+
 **UnifiedReward** asks for three scores from 1 to 5: does the picture match its prompt (alignment), is it
 consistent (coherence), is it pleasing (style). The reward is their mean. Use it with a
 [UnifiedReward](https://arxiv.org/abs/2503.05236) model, which was trained to answer in this form; the
@@ -87,6 +97,7 @@ TYPICAL = {
         "weights.download": "on for the first run",
     },
     "GDRO_VLMReward": {
+        "ask.questions": "3 to 8 questions",
         "ask.worst": "1",
         "ask.best": "5",
         "answered_by.model": "`qwen2.5vl:7b` in Ollama",
@@ -130,6 +141,10 @@ MISTAKES = {
         ),
     ],
     "GDRO_VLMReward": [
+        (
+            "`questions: there …`",
+            "Write 1 to 20 questions, one a line.",
+        ),
         (
             "`address: it is empty, so nothing is asked`",
             "Enter the address of your server, or choose *local model*.",

@@ -245,7 +245,8 @@ class PairwiseReward:
         if decisive >= _ENOUGH and max(seen.first, seen.second) > _BIASED * decisive:
             place = "first" if seen.first > seen.second else "second"
             log.warning(
-                "%s: the judge chose the %s picture in %d of %d decisions, wherever the better one was; use %s",
+                "%s: the judge chose the %s picture in %d of %d decisions, wherever the better one was; use "
+                "%s",
                 self.name, place, max(seen.first, seen.second), decisive,
                 "another model" if self.orders == "both" else "orders = both, or another model",
             )  # fmt: skip

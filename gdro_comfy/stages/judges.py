@@ -26,14 +26,27 @@ def judge_of(host: Host, answered_by: dict[str, Any]) -> Any:
     return LocalJudge(judge_folder(host, settings.pop("folder")), host.device(), **settings)
 
 
+def _rubric(ask: dict[str, Any]) -> Any:
+    """Return what is asked by the choice at ``ask``."""
+    from ..rewards import presets, rubric
+
+    wording = {name: value for name, value in ask.items() if name != "ask"}
+    made = {
+        "question": rubric.question,
+        "UnifiedReward": rubric.unified_reward,
+        "follows the prompt": presets.follows_the_prompt,
+        "hands and faces": presets.hands_and_faces,
+        "checklist": lambda questions: presets.checklist(questions),
+    }
+    return made[ask["ask"]](**wording)
+
+
 def _vlm_reward(
     host: Host, ask: dict[str, Any], answered_by: dict[str, Any], on_refusal: str
 ) -> tuple[Any, str]:
     from .. import rewards
-    from ..rewards import rubric
 
-    wording = {name: value for name, value in ask.items() if name != "ask"}
-    question = rubric.question(**wording) if wording else rubric.unified_reward()
+    question = _rubric(ask)
     judge = judge_of(host, answered_by)
     reward = rewards.create(
         "vlm",
@@ -160,7 +173,8 @@ VLM_REWARD = Stage(
         Input(
             "ask",
             "DYNAMICCOMBO",
-            "Your own question, or UnifiedReward's three scores: alignment, coherence, style.",
+            "Your own question, a list of yes-or-no questions, or a ready one: follows the prompt, hands "
+            "and faces, UnifiedReward's three scores.",
             choices={
                 "question": (
                     Input(
@@ -196,6 +210,18 @@ VLM_REWARD = Stage(
                     ),
                 ),
                 "UnifiedReward": (),
+                "follows the prompt": (),
+                "hands and faces": (),
+                "checklist": (
+                    Input(
+                        "questions",
+                        "STRING",
+                        "Questions with yes for an answer, one a line. {prompt} stands for the picture's "
+                        "prompt. The reward is the share of yes.",
+                        default="Does the picture show {prompt}?\nIs it free of text?",
+                        multiline=True,
+                    ),
+                ),
             },
         ),
         ANSWERED_BY,
