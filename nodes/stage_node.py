@@ -87,9 +87,9 @@ def _execute(
         if declared.name == stage.preview and not has_panel:
             shown.update(ui.PreviewImage(value, cls=cls).as_dict())
         elif declared.name in ("summary", "table", "path"):
-            text = _shown_path(value, host.lora_dir) if declared.name == "path" else str(value)
-            shown.update(ui.PreviewText(text).as_dict())
-            host.show_text(text)
+            shown.update(ui.PreviewText(str(value)).as_dict())
+            is_path = declared.name == "path"
+            host.show_text(_shown_path(value, host.lora_dir) if is_path else str(value))
     if has_panel:
         shown["gdro"] = [host.location]
     return io.NodeOutput(*outputs, ui=shown or None)

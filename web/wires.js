@@ -43,7 +43,7 @@ export function colorWires() {
 
 /** Say why a wire is refused where it is dropped on a node, if that node or the wire is one of ours. */
 export function explainRefusals() {
-  app.canvas.linkConnector?.events?.addEventListener("before-drop-links", ({ detail }) => {
+  app.canvas.linkConnector?.events?.addEventListener("after-drop-links", ({ detail }) => {
     const { renderLinks, event } = detail;
     const from = renderLinks[0];
     if (!from || from.toType !== "input") return;

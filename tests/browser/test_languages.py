@@ -78,6 +78,7 @@ def test_a_node_its_tooltips_and_its_help_are_in_the_language(page, locale, tmp_
     for name in ("steps", "learning_rate", "algorithm.temperature"):
         assert labels[name] == node["inputs"][name.replace(".", "_")]["name"] != name
     page.evaluate(SHOW, NODE)
+    page.wait_for_timeout(500)  # where the widgets are is known once they are drawn
     for name in ("learning_rate", "algorithm.temperature"):
         page.mouse.move(*page.evaluate(WIDGET_POSITION, [NODE, name]), steps=3)
         tooltip = node["inputs"][name.replace(".", "_")]["tooltip"]
