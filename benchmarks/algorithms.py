@@ -1,4 +1,4 @@
-"""Compare GDRO, DGPO, DPO, ranking, best-of-group fine-tuning and Flow-GRPO on the same compute.
+"""Compare GDRO, DGPO, DiffusionNFT, AWM, DPO, ranking, best-of-group and Flow-GRPO on the same compute.
 
     python benchmarks/algorithms.py [--budget 101] [--seeds 0 1 2] [--only gdro dgpo]
                                     [--heldout 96] [--output DIR] [--pictures DIR]

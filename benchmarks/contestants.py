@@ -21,8 +21,10 @@ from gdro_comfy.headless.console_host import ConsoleHost
 from gdro_comfy.imaging import to_pil
 from gdro_comfy.lora import files
 from gdro_comfy.models.base import AdapterConfig, FlowModel
+from gdro_comfy.training.awm import AWM
 from gdro_comfy.training.config import TrainConfig
 from gdro_comfy.training.losses import group_stats
+from gdro_comfy.training.nft import NFT
 from gdro_comfy.training.objectives import (
     DGPO,
     DPO,
@@ -101,6 +103,9 @@ class Contest:
         return {
             "gdro": lambda seed: self._offline(gdro, seed),
             "dgpo": self._dgpo,
+            "dgpo-published": self._dgpo_published,
+            "nft": lambda seed: self._about_old(NFT(), seed, 2 * self.rate),
+            "awm": lambda seed: self._about_old(AWM(noise_levels=2), seed, self.rate),
             "dpo": lambda seed: self._offline(DPO(), seed),
             "ranking": lambda seed: self._offline(ranking, seed),
             "best-of-group": lambda seed: self._offline(BestOfGroup(), seed),
@@ -111,8 +116,11 @@ class Contest:
         """Return the optimiser steps left in the budget after sampling the shared and further groups."""
         return max(1, (self.budget - self.shared_passes - sampling) // passes_per_step)
 
-    def _config(self, steps: int, seed: int, groups: int = GROUPS) -> TrainConfig:
+    def _config(
+        self, steps: int, seed: int, groups: int = GROUPS, ema_every: int = 1
+    ) -> TrainConfig:
         return TrainConfig(
+            ema_every=ema_every,
             steps=steps,
             groups_per_step=groups,
             learning_rate=self.rate,
@@ -136,6 +144,26 @@ class Contest:
         steps = self._steps(groups * IMAGES * 5, sampling)
         config = self._config(steps, seed, groups)
         objective = DGPO(sigma_min=0.67)
+        return train(self.host, self.model, self.rollout, objective, config, rounds, self.reward)
+
+    def _dgpo_published(self, seed: int) -> AlignedLoRA:
+        """Train on new groups in every step, at 4 noise levels, about the base with guidance."""
+        groups, levels = 8, 4
+        # Forward, backward, older policy and two passes of the guided reference; and the sampling.
+        per_step = groups * IMAGES * (levels * 6 + STEPS)
+        steps = self._steps(per_step)
+        config = self._config(steps, seed, groups, ema_every=min(8, steps))
+        rounds = Rounds(rounds=steps, prompts_per_round=groups, weights="current")
+        objective = DGPO(clip=1e-3, reference_guidance=4.5, noise_levels=levels)
+        return train(self.host, self.model, self.rollout, objective, config, rounds, self.reward)
+
+    def _about_old(self, objective: NFT | AWM, seed: int, rate: float) -> AlignedLoRA:
+        """Train in rounds about the weights that sampled each, the first on the shared rollout."""
+        groups, rounds = 4, Rounds(rounds=5, prompts_per_round=24, weights="old")
+        sampling = (rounds.rounds - 1) * rounds.prompts_per_round * IMAGES * STEPS
+        # Forward, backward, reference and older policy at each noise level.
+        steps = self._steps(groups * IMAGES * objective.noise_levels * 5, sampling)
+        config = dataclasses.replace(self._config(steps, seed, groups), learning_rate=rate)
         return train(self.host, self.model, self.rollout, objective, config, rounds, self.reward)
 
     def _flow_grpo(self, seed: int) -> AlignedLoRA:

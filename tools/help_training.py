@@ -18,6 +18,12 @@ aligned model are measured during training and the best weights are kept. With a
 the reward rises at the guard's expense, because the reward is then being fooled. The pictures are in
 `validation/` in the training's folder.
 
+*nft* ([DiffusionNFT](https://arxiv.org/abs/2509.16117)) and *awm* ([AWM](https://arxiv.org/abs/2509.25050)) work in
+rounds too. They hold the model close to the weights that sampled each round, and need no guidance and no
+particular sampler. *nft* also learns offline, with `rounds` 1. With new groups each round, 4 groups of 16 a step
+and `learning_rate` 0.002 on the bundled model, *nft* gained in a first trial; where the rate never falls or
+training is long, it loses the gain again, so watch the validation.
+
 The guard compares prompts in pairs. Give it about 32 of them: with 8 it seldom notices in time.
 
 The curves on the node grow during training and are restored after a reload. Point at one to read its values
@@ -36,7 +42,7 @@ TYPICAL = {
         "algorithm.beta": "6 to 12; with the bundled model as in the quickstart",
         "algorithm.top1_weight": "0.5 to 1; with the bundled model as in the quickstart",
         "algorithm.draw": "`random` in the paper, `best and worst` in the quickstart",
-        "algorithm.rounds": "gdro: 1, the quickstart 2; dgpo: 8 or more",
+        "algorithm.rounds": "gdro: 1, the quickstart 2; nft: 5; dgpo and awm: 8 or more",
         "algorithm.sigma_min": "0.67 for text, 0.82 for composition",
         "algorithm.reference_guidance": "4.5 for groups without guidance, as published; otherwise 1",
         "algorithm.noise_levels": "4 as published, with `rounds` as many as `steps`",

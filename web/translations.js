@@ -560,7 +560,16 @@ export const tooltips = {
       "Guidance of the base that the model is compared with and pulled towards; 1 is none. Published for groups sampled without guidance: 4.5, with a clip of 0.001. One more pass per image.": "モデルが比べられ、引き寄せられるベースのガイダンス。1 はなし。公開された設定では、ガイダンスなしで生成したグループに 4.5、clip は 0.001。画像ごとに計算が一回増えます。",
       "Noise levels at which each group trains in a step: more is steadier, and takes that many times as long. Published: 4.": "一つのステップで各グループを学習するノイズレベルの数。多いほど安定し、その分だけ時間がかかります。公開された設定：4。",
       "Steps between updates of the averaged weights (ema_decay). Published: 8.": "平均した重み（ema_decay）を更新する間隔のステップ数。公開された設定：8。",
-      "How close the model stays to its base. Too low: pictures degrade. Too high: learning stops early. The scale is that of gdro.": "ベースモデルにどれだけ近くとどまるか。低すぎる：画質が崩れます。高すぎる：早く学習が止まります。尺度は gdro と同じです。"
+      "How close the model stays to its base. Too low: pictures degrade. Too high: learning stops early. The scale is that of gdro.": "ベースモデルにどれだけ近くとどまるか。低すぎる：画質が崩れます。高すぎる：早く学習が止まります。尺度は gdro と同じです。",
+      "Parts of the training. The first trains on the rollout, each later one on new groups from the model so far. 1 is offline. The paper: one for every step or two.": "学習を分ける数。最初はロールアウト、そのあとはその時点のモデルの新しいグループで学びます。1 はオフライン。論文：一、二ステップごとに一つ。",
+      "Which weights sample new groups: the older ones that the loss compares with (the paper), the averaged ones, or those of the last step.": "新しいグループの生成に使う重み：損失が比べる少し前の重み（論文）、平均した重み、または最後のステップの重み。",
+      "How close the model stays to the weights that made the images. Too high: it learns nothing. Too low: pictures degrade. The paper: 1, or 0.1 for text; the bundled model: 0.1.": "画像を作った重みにどれだけ近くとどまるか。高すぎる：何も学びません。低すぎる：絵が崩れます。論文：1、文字は 0.1。同梱モデル：0.1。",
+      "Pulls the model towards its base. Too low: pictures degrade. Too high: nothing changes. The paper: 0.0001.": "モデルをベースに引き寄せます。低すぎる：絵が崩れます。高すぎる：何も変わりません。論文：0.0001。",
+      "Noise levels at which each group trains in a step: more is steadier, and takes that many times as long. The paper: nearly all of the sampler's.": "一つのステップで各グループを学習するノイズレベルの数。多いほど安定し、その分だけ時間がかかります。論文：サンプラーのほぼすべて。",
+      "Parts of the training. The first trains on the rollout, each later one on new groups from the model so far. The paper: one for every step or two.": "学習を分ける数。最初はロールアウト、そのあとはその時点のモデルの新しいグループで学びます。論文：一、二ステップごとに一つ。",
+      "Pulls the model towards the weights that made the images. At 0 the training collapses. The paper: 1.": "画像を作った重みにモデルを引き寄せます。0 では学習が破綻します。論文：1。",
+      "Pulls the model towards its base. Too low: pictures degrade. Too high: nothing changes. The paper: 0.001 for composition, 0.003 for text.": "モデルをベースに引き寄せます。低すぎる：絵が崩れます。高すぎる：何も変わりません。論文：構図は 0.001、文字は 0.003。",
+      "Noise levels at which each group trains in a step: more is steadier, and takes that many times as long. The paper: 6.": "一つのステップで各グループを学習するノイズレベルの数。多いほど安定し、その分だけ時間がかかります。論文：6。"
     }
   },
   "zh": {
@@ -661,7 +670,16 @@ export const tooltips = {
       "Guidance of the base that the model is compared with and pulled towards; 1 is none. Published for groups sampled without guidance: 4.5, with a clip of 0.001. One more pass per image.": "模型与之比较并被拉向的基础模型的引导；1 为无引导。论文对无引导采样的组用 4.5，clip 为 0.001。每张图像多一次前向计算。",
       "Noise levels at which each group trains in a step: more is steadier, and takes that many times as long. Published: 4.": "每一步中每组在几个噪声水平上训练：越多越稳定，耗时也成倍增加。公开的设置：4。",
       "Steps between updates of the averaged weights (ema_decay). Published: 8.": "平均权重（ema_decay）每隔几步更新一次。公开的设置：8。",
-      "How close the model stays to its base. Too low: pictures degrade. Too high: learning stops early. The scale is that of gdro.": "模型与基础模型贴得多近。太低：画质劣化。太高：过早停止学习。数值尺度与 gdro 的相同。"
+      "How close the model stays to its base. Too low: pictures degrade. Too high: learning stops early. The scale is that of gdro.": "模型与基础模型贴得多近。太低：画质劣化。太高：过早停止学习。数值尺度与 gdro 的相同。",
+      "Parts of the training. The first trains on the rollout, each later one on new groups from the model so far. 1 is offline. The paper: one for every step or two.": "训练分成几轮。第一轮用采样组，之后每轮用当时模型的新组。1 为离线。论文：每一两步一轮。",
+      "Which weights sample new groups: the older ones that the loss compares with (the paper), the averaged ones, or those of the last step.": "用哪些权重采样新组：损失用来比较的较旧权重（论文）、平均后的，或最后一步的。",
+      "How close the model stays to the weights that made the images. Too high: it learns nothing. Too low: pictures degrade. The paper: 1, or 0.1 for text; the bundled model: 0.1.": "模型与生成这些图像的权重保持多近。太高：什么也学不到。太低：画面劣化。论文：1，文字 0.1；内置模型：0.1。",
+      "Pulls the model towards its base. Too low: pictures degrade. Too high: nothing changes. The paper: 0.0001.": "把模型拉向基础模型。太低：画面劣化。太高：毫无变化。论文：0.0001。",
+      "Noise levels at which each group trains in a step: more is steadier, and takes that many times as long. The paper: nearly all of the sampler's.": "每一步中每组在几个噪声水平上训练：越多越稳定，耗时也成倍增加。论文：几乎是采样器的全部。",
+      "Parts of the training. The first trains on the rollout, each later one on new groups from the model so far. The paper: one for every step or two.": "训练分成几轮。第一轮用采样组，之后每轮用当时模型的新组。论文：每一两步一轮。",
+      "Pulls the model towards the weights that made the images. At 0 the training collapses. The paper: 1.": "把模型拉向生成这些图像的权重。为 0 时训练会崩溃。论文：1。",
+      "Pulls the model towards its base. Too low: pictures degrade. Too high: nothing changes. The paper: 0.001 for composition, 0.003 for text.": "把模型拉向基础模型。太低：画面劣化。太高：毫无变化。论文：构图 0.001，文字 0.003。",
+      "Noise levels at which each group trains in a step: more is steadier, and takes that many times as long. The paper: 6.": "每一步中每组在几个噪声水平上训练：越多越稳定，耗时也成倍增加。论文：6。"
     }
   }
 };

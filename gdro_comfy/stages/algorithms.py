@@ -33,6 +33,16 @@ _NEW_GROUPS = (
     ),
 )
 
+_SAMPLING_STEPS = Input(
+    "sampling_steps",
+    "INT",
+    "Steps of the deterministic sampler for new groups; 0 uses as many as in the rollout. The "
+    "paper: 10. With too few, it judges pictures that nobody would make.",
+    default=0,
+    min=0,
+    max=1000,
+)
+
 _REFERENCE_DRAWS = Input(
     "reference_draws",
     "INT",
@@ -110,15 +120,7 @@ _DGPO = (
         "sampling.",
     ),
     *_NEW_GROUPS,
-    Input(
-        "sampling_steps",
-        "INT",
-        "Steps of the deterministic sampler for new groups; 0 uses as many as in the rollout. The "
-        "paper: 10. With too few, it judges pictures that nobody would make.",
-        default=0,
-        min=0,
-        max=1000,
-    ),
+    _SAMPLING_STEPS,
     Input(
         "weights",
         "COMBO",
@@ -216,4 +218,91 @@ _DPO = (
     _REFERENCE_DRAWS,
 )
 
-CHOICES = {"gdro": _GDRO, "dgpo": _DGPO, "dpo": _DPO}
+_WEIGHTS_OF_ROUNDS = Input(
+    "weights",
+    "COMBO",
+    "Which weights sample new groups: the older ones that the loss compares with (the paper), the "
+    "averaged ones, or those of the last step.",
+    default="old",
+    options=("old", "ema", "current"),
+    advanced=True,
+)
+
+_NFT = (
+    _rounds(
+        5,
+        "Parts of the training. The first trains on the rollout, each later one on new groups "
+        "from the model so far. 1 is offline. The paper: one for every step or two.",
+    ),
+    *_NEW_GROUPS,
+    _SAMPLING_STEPS,
+    _WEIGHTS_OF_ROUNDS,
+    _beta(
+        "How close the model stays to the weights that made the images. Too high: it learns nothing. "
+        "Too low: pictures degrade. The paper: 1, or 0.1 for text; the bundled model: 0.1.",
+        0.1,
+    ),
+    Input(
+        "kl",
+        "FLOAT",
+        "Pulls the model towards its base. Too low: pictures degrade. Too high: nothing changes. "
+        "The paper: 0.0001.",
+        default=0.0001,
+        min=0.0,
+        max=100.0,
+        step=0.0001,
+    ),
+    Input(
+        "noise_levels",
+        "INT",
+        "Noise levels at which each group trains in a step: more is steadier, and takes that many times "
+        "as long. The paper: nearly all of the sampler's.",
+        default=2,
+        min=1,
+        max=64,
+        advanced=True,
+    ),
+)
+
+_AWM = (
+    _rounds(
+        8,
+        "Parts of the training. The first trains on the rollout, each later one on new groups "
+        "from the model so far. The paper: one for every step or two.",
+    ),
+    *_NEW_GROUPS,
+    _SAMPLING_STEPS,
+    _WEIGHTS_OF_ROUNDS,
+    Input(
+        "old_kl",
+        "FLOAT",
+        "Pulls the model towards the weights that made the images. At 0 the training collapses. The "
+        "paper: 1.",
+        default=1.0,
+        min=0.0,
+        max=1000.0,
+        step=0.1,
+    ),
+    Input(
+        "kl",
+        "FLOAT",
+        "Pulls the model towards its base. Too low: pictures degrade. Too high: nothing changes. "
+        "The paper: 0.001 for composition, 0.003 for text.",
+        default=0.001,
+        min=0.0,
+        max=100.0,
+        step=0.001,
+    ),
+    Input(
+        "noise_levels",
+        "INT",
+        "Noise levels at which each group trains in a step: more is steadier, and takes that many times "
+        "as long. The paper: 6.",
+        default=6,
+        min=1,
+        max=64,
+        advanced=True,
+    ),
+)
+
+CHOICES = {"gdro": _GDRO, "dgpo": _DGPO, "dpo": _DPO, "nft": _NFT, "awm": _AWM}

@@ -14,8 +14,8 @@ from typing import Any
 
 from .base import Input
 
-STRENGTH_INPUTS = ("kl", "beta")
-"""What holds a training to its base: the first of these that an algorithm has is its strength of change."""
+STRENGTH_INPUTS = {"gdro": "beta", "dgpo": "kl", "dpo": "beta", "nft": "beta", "awm": "old_kl"}
+"""What holds a training of each algorithm back, and so is its strength of change."""
 
 STRENGTHS = {"gentle": 2.0, "normal": 1.0, "strong": 0.5}
 """By what each strength of change multiplies that value of a purpose.
@@ -101,20 +101,11 @@ PURPOSES = (
 )
 
 
-def strength_input(inputs: tuple[Input, ...]) -> str | None:
-    """Return the name of the input of an algorithm that is its strength of change; None if it has none."""
-    names = [declared.name for declared in inputs]
-    return next((name for name in STRENGTH_INPUTS if name in names), None)
-
-
 def for_canvas(choices: Mapping[str, tuple[Input, ...]]) -> dict[str, Any]:
     """Return the table as the canvas gets it, for these inputs of each algorithm."""
-    strengths = {name: strength_input(inputs) for name, inputs in choices.items()}
     return {
         "purposes": [dataclasses.asdict(purpose) for purpose in PURPOSES],
-        "strength_inputs": {
-            name: f"algorithm.{key}" for name, key in strengths.items() if key is not None
-        },
+        "strength_inputs": {name: f"algorithm.{STRENGTH_INPUTS[name]}" for name in choices},
         "strengths": STRENGTHS,
     }
 

@@ -14,8 +14,6 @@ from .shared import MODEL
 if TYPE_CHECKING:
     from ..host import Host
 
-_OBJECTIVES = {"gdro": "GDRO", "dgpo": "DGPO", "dpo": "DPO"}
-
 
 def _train_lora(
     host: Host,
@@ -30,7 +28,7 @@ def _train_lora(
     **settings: Any,
 ) -> tuple[Any, ...]:
     from ..models.base import AdapterConfig
-    from ..training import objectives
+    from ..training import awm, nft, objectives
     from ..training.config import TrainConfig
     from ..training.online import Rounds
     from ..training.train import train
@@ -44,7 +42,13 @@ def _train_lora(
     settings["ema_every"] = parameters.pop("ema_every", 1)
     fields = {field.name for field in dataclasses.fields(Rounds)}
     rounds = Rounds(**{key: parameters.pop(key) for key in fields & parameters.keys()})
-    objective = getattr(objectives, _OBJECTIVES[algorithm["algorithm"]])
+    objective = {
+        "gdro": objectives.GDRO,
+        "dgpo": objectives.DGPO,
+        "dpo": objectives.DPO,
+        "nft": nft.NFT,
+        "awm": awm.AWM,
+    }[algorithm["algorithm"]]
     validation = None
     if validation_prompts is not None and validate_every:
         if reward is None:
@@ -83,7 +87,8 @@ TRAIN_LORA = Stage(
             "algorithm",
             "DYNAMICCOMBO",
             "How to learn. gdro: offline, from the existing groups. dgpo: online, in rounds of "
-            "new groups. dpo: only from the best and the worst of each group.",
+            "new groups. dpo: only from the best and the worst of each group. nft, awm: like dgpo, about "
+            "the weights that made each round's groups.",
             choices=folded(CHOICES),
             canvas={"gdro_purposes": for_canvas(CHOICES)},
             advanced=True,

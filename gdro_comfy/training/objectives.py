@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..models.flow import implicit_reward
@@ -27,6 +28,12 @@ class Signals(NamedTuple):
             reference's errors came from a cache.
         old: velocity errors of an older policy; None unless the objective uses one.
         beta_scale: factors of an automatic beta, ``[groups, 1]``.
+        sigma: noise levels, ``[groups, 1]``.
+        old_drift: mean squared difference from the older policy's velocity, with gradients.
+        mixed_squares, mixed_distances: mean squared and mean absolute errors of the mixtures with the
+            older policy's velocity, with gradients, ``[mixtures, groups, k]``.
+
+    The last three are None unless the objective uses them.
     """
 
     errors: Tensor
@@ -34,6 +41,10 @@ class Signals(NamedTuple):
     drift: Tensor
     old: Tensor | None = None
     beta_scale: Tensor | None = None
+    sigma: Tensor = torch.ones(1, 1)
+    old_drift: Tensor | None = None
+    mixed_squares: Tensor | None = None
+    mixed_distances: Tensor | None = None
 
 
 class ObjectiveResult(NamedTuple):
@@ -63,6 +74,8 @@ class Objective(ABC):
     """At how many noise levels each group of a step trains."""
     shared_noise: bool = True
     """Whether the images of a group share the noise at a level."""
+    old_by_round: bool = False
+    """Whether the older policy moves at the end of each round, instead of at every step."""
     reference_guidance: float = 1.0
     """Scale of the classifier-free guidance of the reference's velocity; 1 is none."""
     added_later: ClassVar[tuple[str, ...]] = ()
@@ -77,6 +90,20 @@ class Objective(ABC):
     def uses_drift(self) -> bool:
         """Whether its loss needs the drift from the reference's velocity."""
         return False
+
+    @property
+    def mixtures(self) -> tuple[float, ...]:
+        """Shares m of velocities ``v_old + m (v - v_old)`` whose errors its loss needs."""
+        return ()
+
+    @property
+    def uses_old_drift(self) -> bool:
+        """Whether its loss needs the drift from the older policy's velocity."""
+        return bool(self.mixtures)
+
+    def old_decay(self, step: int) -> float:
+        """Return the decay with which the older policy moves after ``step`` steps, in [0, 1]."""
+        return old_policy_decay(step)
 
     def targets(self, rewards: Tensor) -> Tensor:
         """Return what ``loss`` receives for the rewards ``[groups, k]`` of a whole batch.

@@ -3,7 +3,7 @@ them reaches the adapter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -77,6 +77,8 @@ def measure(
     reference_errors: Tensor | None = None,
     reference_guidance: Guidance | None = None,
     old_policy: AbstractContextManager[None] | None = None,
+    with_old_drift: bool = False,
+    mixtures: Sequence[float] = (),
     beta_scale: Tensor | None = None,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> tuple[Signals, Callable[[Tensor], None]]:
@@ -91,6 +93,8 @@ def measure(
         reference_guidance: of the reference's velocity, for its errors and for the drift.
         old_policy: a context in which the adapter is that of an older policy, if the objective looks at
             one.
+        with_old_drift: measure the drift from the older policy too.
+        mixtures: shares m of ``v_old + m (v - v_old)`` whose errors are measured too.
         beta_scale: passed on in the signals.
         check_cancelled: called before every pass; may raise.
 
@@ -125,7 +129,7 @@ def measure(
     def errors(prediction: Tensor, part: slice | Tensor) -> Tensor:
         return flow.velocity_error(prediction, groups.target[part])
 
-    reference, old = None, None
+    reference, old, old_velocity = None, None, None
     with torch.no_grad():
         with model.reference():
             if reference_errors is None:
@@ -139,16 +143,33 @@ def measure(
                 reference_errors = flat.reshape(-1, k)
         if old_policy is not None:
             with old_policy:
-                old = errors(velocities(everything), everything).reshape(-1, k)
+                old_velocity = velocities(everything)
+            old = errors(old_velocity, everything).reshape(-1, k)
 
     def live(part: slice) -> Tensor:
-        """Return errors and drift of some images, ``[2, n]``, with gradients."""
+        """Return errors, drift and what else is needed of some images, ``[numbers, n]``, with gradients."""
         v = velocity(part)
-        error = errors(v, part)
+        numbers = [errors(v, part)]
         if reference is None:
-            return torch.stack([error, torch.full_like(error, torch.nan)])
-        return torch.stack([error, flow.velocity_error(v, reference[part])])
+            numbers.append(torch.full_like(numbers[0], torch.nan))
+        else:
+            numbers.append(flow.velocity_error(v, reference[part]))
+        if old_velocity is not None and with_old_drift:
+            numbers.append(flow.velocity_error(v, old_velocity[part]))
+        if old_velocity is not None and mixtures:
+            dtype, target = torch.promote_types(v.dtype, torch.float32), groups.target[part]
+            before, now = old_velocity[part].to(dtype), v.to(dtype)
+            mixed = [before + share * (now - before) for share in mixtures]
+            numbers += [flow.velocity_error(m, target) for m in mixed]
+            numbers += [(m - target).abs().flatten(1).mean(1) for m in mixed]
+        return torch.stack(numbers)
 
     measured = microbatch.measure(live, len(groups), images_at_once)
-    error, drift = measured.values.reshape(2, -1, k)
-    return Signals(error, reference_errors, drift, old, beta_scale), measured.backward
+    error, drift, *rest = measured.values.reshape(len(measured.values), -1, k)
+    signals = Signals(
+        error, reference_errors, drift, old, beta_scale, groups.sigma.reshape(-1, k)[:, :1],
+        old_drift=rest.pop(0) if old_velocity is not None and with_old_drift else None,
+        mixed_squares=torch.stack(rest[: len(mixtures)]) if rest else None,
+        mixed_distances=torch.stack(rest[len(mixtures) :]) if rest else None,
+    )  # fmt: skip
+    return signals, measured.backward

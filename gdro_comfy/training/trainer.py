@@ -25,7 +25,7 @@ from ..time_left import TimeLeft
 from . import checkpoint, memory
 from .beta_control import BetaControl
 from .loss_scale import LossScale
-from .objectives import Objective, old_policy_decay, top1_error
+from .objectives import Objective, top1_error
 from .step import Guidance, NoisyGroups, measure
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Trainer:
         try:
             while self.step < until and not self.stopped:
                 host.check_cancelled()
-                row = self._train_step(data)
+                row = self._train_step(data, until)
                 self._rows.append(row)
                 every = config.checkpoint_every
                 checkpoint_due = self.step == until or bool(every and self.step % every == 0)
@@ -187,8 +187,8 @@ class Trainer:
         for name, parameter in self.parameters.items():
             parameter.copy_(values[name])
 
-    def _train_step(self, data: GroupData) -> dict[str, Any]:
-        """Take one optimiser step; return its row of the history."""
+    def _train_step(self, data: GroupData, end: int) -> dict[str, Any]:
+        """Take one optimiser step of a round up to step ``end``; return its row of the history."""
         started = time.perf_counter()
         config = self.config
         sigma_min = max(config.sigma_min, self.objective.sigma_min)
@@ -212,7 +212,7 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
             self.optimizer.step()
-            self._average()
+            self._average(self.step + 1 == end)
         self.step += 1
         may_recover = self.loss_scale.update(finite)
         self._mid_step = False
@@ -272,6 +272,8 @@ class Trainer:
                     reference_errors=None if cache is None else cache.get(part),
                     reference_guidance=self.reference_guidance,
                     old_policy=old_policy,
+                    with_old_drift=self.objective.uses_old_drift,
+                    mixtures=self.objective.mixtures,
                     beta_scale=None if scale is None else scale.to(device),
                     check_cancelled=self.host.check_cancelled,
                 )
@@ -307,14 +309,16 @@ class Trainer:
         return float(torch.as_tensor(squares).sqrt())
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def _average(self, round_ends: bool) -> None:
         """Move the averaged weights towards those in training; ``step`` counts this one not yet."""
+        objective, done = self.objective, self.step + 1
+        by_round = objective.old_by_round
         decays = {
             "ema": min(self.config.ema_decay, (1 + self.step) / (10 + self.step)),
-            "old": old_policy_decay(self.step),
+            "old": objective.old_decay(done if by_round else self.step),
         }
-        every = {"ema": self.config.ema_every, "old": 1}
+        due = {"ema": done % self.config.ema_every == 0, "old": round_ends or not by_round}
         for average, weights in self.averages.items():
-            if (self.step + 1) % every[average] == 0:
+            if due[average]:
                 for name, parameter in self.parameters.items():
                     weights[name].lerp_(parameter, 1 - decays[average])

@@ -65,7 +65,7 @@ def test_the_locale_has_the_texts_of_every_input():
         names = {name.replace(".", "_") for name, _, _ in make_docs.flat(stage.inputs)}
         assert words[node_id]["inputs"].keys() == names
     beta = words["GDRO_TrainLoRA"]["inputs"]["algorithm_beta"]["tooltip"]
-    assert [line.split(": ")[0] for line in beta.splitlines()] == ["gdro", "dgpo", "dpo"]
+    assert [line.split(": ")[0] for line in beta.splitlines()] == ["gdro", "dgpo", "dpo", "nft"]
 
 
 def test_pages_and_locale_are_up_to_date():

@@ -12,7 +12,7 @@ from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.stages import STAGES
 from gdro_comfy.stages.algorithms import CHOICES
-from gdro_comfy.stages.purposes import PURPOSES, STRENGTHS, for_canvas, strength_input
+from gdro_comfy.stages.purposes import PURPOSES, STRENGTH_INPUTS, STRENGTHS, for_canvas
 from gdro_comfy.stages.training import TRAIN_LORA
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,9 @@ def test_only_five_settings_are_open():
     ]
     assert opened == ["steps", "rank", "seed"]  # and, on the canvas, purpose and strength
     assert len({one["key"] for one in table["purposes"]}) == len(PURPOSES)
-    assert table["strength_inputs"].keys() == CHOICES.keys(), "an algorithm without a strength"
+    for name, inputs in CHOICES.items():
+        strength = table["strength_inputs"][name].removeprefix("algorithm.")
+        assert strength in {item.name for item in inputs}, "an algorithm without a strength"
     for inner in OUTER["algorithm"].choices.values():
         assert all(item.advanced for item in inner)
 
@@ -80,7 +82,7 @@ def test_the_canvas_has_words_for_each_purpose_and_strength():
 @pytest.mark.parametrize("factor", STRENGTHS.values(), ids=STRENGTHS)
 def test_every_strength_of_a_purpose_is_allowed(factor):
     for purpose in PURPOSES:
-        name = strength_input(CHOICES[purpose.values["algorithm"]])
+        name = STRENGTH_INPUTS[purpose.values["algorithm"]]
         item = declared(purpose)[f"algorithm.{name}"]
         assert item.min <= factor * purpose.values[f"algorithm.{name}"] <= item.max
 
