@@ -18,11 +18,11 @@ aligned model are measured during training and the best weights are kept. With a
 the reward rises at the guard's expense, because the reward is then being fooled. The pictures are in
 `validation/` in the training's folder.
 
-*nft* ([DiffusionNFT](https://arxiv.org/abs/2509.16117)) and *awm* ([AWM](https://arxiv.org/abs/2509.25050)) work in
-rounds too. They hold the model close to the weights that sampled each round, and need no guidance and no
-particular sampler. *nft* also learns offline, with `rounds` 1. With new groups each round, 4 groups of 16 a step
-and `learning_rate` 0.002 on the bundled model, *nft* gained in a first trial; where the rate never falls or
-training is long, it loses the gain again, so watch the validation.
+*nft* ([DiffusionNFT](https://arxiv.org/abs/2509.16117)) and *awm* ([AWM](https://arxiv.org/abs/2509.25050))
+work in rounds too. They hold the model close to the weights that sampled each round, and need no guidance
+and no particular sampler. *nft* also learns offline, with `rounds` 1. With new groups each round, 4 groups of
+16 a step and `learning_rate` 0.002 on the bundled model, *nft* gained in a first trial; where the rate never
+falls or training is long, it loses the gain again, so watch the validation.
 
 The guard compares prompts in pairs. Give it about 32 of them: with 8 it seldom notices in time.
 

@@ -1,6 +1,7 @@
 """Advantage-weighted matching: a policy gradient whose log-likelihood is the velocity error itself.
 
-Source: "Advantage Weighted Matching", arXiv 2509.25050 (ICML 2026). It needs clean latents and rewards alone, of any sampler.
+Source: "Advantage Weighted Matching", arXiv 2509.25050 (ICML 2026). It needs clean latents and rewards
+alone, of any sampler.
 """
 
 from __future__ import annotations
