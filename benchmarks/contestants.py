@@ -159,10 +159,11 @@ class Contest:
 
     def _about_old(self, objective: NFT | AWM, seed: int, rate: float) -> AlignedLoRA:
         """Train in rounds about the weights that sampled each, the first on the shared rollout."""
-        groups, rounds = 4, Rounds(rounds=5, prompts_per_round=24, weights="old")
-        sampling = (rounds.rounds - 1) * rounds.prompts_per_round * IMAGES * STEPS
+        groups, prompts = 4, min(24, len(self.rollout.prompts))
+        sampling = 4 * prompts * IMAGES * STEPS
         # Forward, backward, reference and older policy at each noise level.
         steps = self._steps(groups * IMAGES * objective.noise_levels * 5, sampling)
+        rounds = Rounds(rounds=min(5, steps), prompts_per_round=prompts, weights="old")
         config = dataclasses.replace(self._config(steps, seed, groups), learning_rate=rate)
         return train(self.host, self.model, self.rollout, objective, config, rounds, self.reward)
 
