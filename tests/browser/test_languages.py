@@ -12,7 +12,7 @@ SHOW = """
   const node = app.graph.nodes.find(node => node.type === type);
   node.showAdvanced = true;
   node.expandToFitContent();
-  app.canvas.ds.scale = 1;
+  app.canvas.ds.scale = 0.8;
   app.canvas.centerOnNode(node);
   app.canvas.selectNode(node);
 }
