@@ -57,8 +57,8 @@ CASES = (
 )
 _TOY = {
     "FLUX.1-dev": {"num_layers": 1, "num_single_layers": 1},
-    "SD3.5-large": {"num_layers": 2},
-    "SD3.5-medium": {"num_layers": 2, "dual_attention_layers": (0,)},
+    "SD3.5-large": {"num_layers": 2, "pos_embed_max_size": 32},
+    "SD3.5-medium": {"num_layers": 2, "dual_attention_layers": (0,), "pos_embed_max_size": 32},
 }
 
 

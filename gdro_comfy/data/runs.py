@@ -16,10 +16,11 @@ An image counts once its latent is on disk.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ from . import damage
 from .disk import DiskError, make_folder
 from .files import digest, read_record, write_record
 from .groups import Group
+from .identity import of_version_before
 from .prompts import Prompt
+from .quotes import excerpt
+
+log = logging.getLogger(__name__)
 
 RECORD = "run.json"
 """The file that makes a folder a run."""
@@ -94,6 +99,23 @@ class RunSettings:
             **({} if self.sampler is None else {"sampler": self.sampler.as_json()}),
         }
 
+    def as_recorded(self, folder: Callable[[RunSettings], Path]) -> RunSettings:
+        """Return these settings, or those of a run that a version before made and recorded less of its model.
+
+        Args:
+            folder: returns the folder that settings belong to.
+        """
+        before = replace(self, model=of_version_before(self.model))
+        if before.model == self.model or (folder(self) / RECORD).is_file():
+            return self
+        if not (folder(before) / RECORD).is_file():
+            return self
+        log.info(
+            "%s was made by a version that did not record dtype, quantization, text encoders and VAE: "
+            "they are taken to be the same", folder(before).name,
+        )  # fmt: skip
+        return before
+
     def key(self) -> str:
         """Return the digest of the settings, in which the name of the run's folder ends."""
         return digest(self.as_json(), 8)
@@ -126,6 +148,7 @@ class Run:
             InputError: the name is unusable, the folder cannot be written, or the existing folder
                 was made with other settings.
         """
+        settings = settings.as_recorded(lambda s: cls.path(output_dir, name, s))
         return cls.at(cls.path(output_dir, name, settings), name, settings)
 
     @staticmethod
@@ -138,7 +161,7 @@ class Run:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}", name) or name.endswith((".", " ")):
             raise InputError(
                 "run_name",
-                f"{name!r} cannot be used as a folder name",
+                f"{excerpt(name)} cannot be used as a folder name",
                 "Use 1 to 40 letters, digits, spaces, dots, - and _, starting with a letter or digit.",
             )
         return output_dir / "gdro" / f"{name}-{settings.key()}"

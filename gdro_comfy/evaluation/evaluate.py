@@ -18,9 +18,10 @@ from ..data.checksums import crc
 from ..data.damage import setting_aside
 from ..data.disk import make_folder
 from ..data.files import digest, png_bytes, write_atomic
+from ..data.identity import same_base
 from ..data.rollout import SAMPLED_WITH, Rollout
 from ..data.run_lock import writing
-from ..data.runs import Run, RunSettings
+from ..data.runs import Run, RunSettings, read_settings
 from ..errors import InputError
 from ..lora import files as lora_files
 from ..rewards.guard import corrected_score, guard_scale
@@ -92,6 +93,10 @@ def evaluate(
         "loras": [lora.path.name for lora in loras],
     }
     training = loras[0].training
+    trained_on = dict(read_settings(training.run_folder).get("model") or {})
+    trained_on.pop(SAMPLED_WITH, None)
+    if not same_base(trained_on, model.identity):
+        record["model"] = model.identity  # such as with another VAE
     folder = training.evaluations / digest(record, 10)
     location = {"run": training.run_name, "training": training.name}
     host.emit("evaluation", {**location, "evaluation": folder.name})
@@ -168,7 +173,8 @@ def _rollout(
         on = {"lora": lora.path.stem, **({} if strength == 1 else {"strength": strength})}
         model = {**settings.model, SAMPLED_WITH: on}
         settings = replace(settings, model=model)
-    run = Run.at(root / f"{kind}-{digest(settings.as_json(), 8)}", kind, settings)
+    settings = settings.as_recorded(lambda s: root / f"{kind}-{s.key()}")
+    run = Run.at(root / f"{kind}-{settings.key()}", kind, settings)
     return Rollout(run, tuple(prompts), count)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.files import digest
@@ -207,8 +208,12 @@ def _run(
         0,
         digest(contents, 16),
     )
-    folder = Run.path(host.output_dir, config.run_name, settings)
-    return Run(folder, settings, config.run_name)
+
+    def path(settings: RunSettings) -> Path:
+        return Run.path(host.output_dir, config.run_name, settings)
+
+    settings = settings.as_recorded(path)
+    return Run(path(settings), settings, config.run_name)
 
 
 def _decoding_problems(host: Host, images: Sequence[SourceImage]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data import lora_file
+from ..data.identity import difference, same_network
 from ..data.lora_weights import LoRAWeights
 from ..data.safetensors_files import UnreadableFile, read
 from ..errors import InputError
@@ -120,11 +121,11 @@ def load(path: Path) -> LoRAWeights:
 
 
 def check_trained_for(aligned: AlignedLoRA, model: FlowModel) -> None:
-    """Raise ``InputError`` unless this very model was the base of the training."""
-    if aligned.model != model.identity:
+    """Raise ``InputError`` unless this network was the base of the training; its dtype may be another."""
+    if not same_network(aligned.model, model.identity):
         raise InputError(
             "aligned",
-            "this LoRA was trained for another model",
+            f"this LoRA was trained for another model ({difference(aligned.model, model.identity)})",
             "Connect the model it was trained on.",
         )
 

@@ -13,10 +13,14 @@ def of_file(path: Path) -> str:
     return _digest(str(path.stat().st_size).encode(), path)
 
 
-def of_transformer(folder: Path) -> str:
-    """Return the fingerprint of the transformer in a diffusers folder, wherever the folder is."""
+def of_part(folder: Path, part: str) -> str:
+    """Return the fingerprint of a part of a model in diffusers' layout, wherever its folder is.
+
+    Args:
+        part: such as "transformer".
+    """
     parts: list[bytes | Path] = []
-    for path in sorted((folder / "transformer").glob("*.safetensors")):
+    for path in sorted((folder / part).glob("*.safetensors")):
         parts += [f"{path.name} {path.stat().st_size}".encode(), path]
     return _digest(*parts)
 

@@ -99,12 +99,12 @@ class FluxModel(PipelineModel):
         self._offloader.onload(NETWORK)
         if self._guided and "guidance" not in tensors_of(cond):
             cond = self.with_guidance(cond, GUIDANCE)
-        hidden = tensors_of(cond)["hidden"]
+        hidden = tensors_of(cond)["hidden"].to(self.dtype)
         rows, columns = (side // 2 for side in x.shape[-2:])
         packed = self.transformer(
             hidden_states=pack(x).to(self.dtype),
             encoder_hidden_states=hidden,
-            pooled_projections=tensors_of(cond)["pooled"],
+            pooled_projections=tensors_of(cond)["pooled"].to(self.dtype),
             timestep=sigma.to(self.device),
             guidance=tensors_of(cond).get("guidance"),
             img_ids=_positions(rows, columns, self.device),

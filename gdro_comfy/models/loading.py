@@ -94,7 +94,19 @@ def load(folder: Path, device: torch.device, dtype: str = "auto") -> FlowModel:
                 "Download or copy the folder again.",
             ) from error
         _check_tokenizers(folder, pipeline)
-        identity = {"pipeline": pipeline_name, "transformer": fingerprints.of_transformer(folder)}
+        encoders = [part for part in index if part.startswith("text_encoder")]
+        identity = {
+            "pipeline": pipeline_name,
+            "transformer": fingerprints.of_part(folder, "transformer"),
+            "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
+            "quantization": "none",
+            "text_encoders": {
+                part: fingerprints.of_part(folder, part)
+                for part in encoders
+                if (folder / part).is_dir()
+            },
+            "vae": fingerprints.of_part(folder, "vae"),
+        }
         return flow_model(family, pipeline, identity, device)
 
 

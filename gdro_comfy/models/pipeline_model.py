@@ -241,6 +241,8 @@ class PipelineModel(ABC):
         ]
         updates = [update for update, _ in plans]
         preparing.prepare(host, self.transformer, updates, quantization, self.device)
+        if quantization != "none":
+            self.identity = {**self.identity, "quantization": quantization}
         for lora, (_, scale) in zip(loras, plans, strict=True):
             # A scale from beside the tensors makes another base of the same file.
             record = [fingerprints.of_file(lora.path), lora.strength, *([scale] if scale else [])]

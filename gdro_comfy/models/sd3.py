@@ -93,8 +93,8 @@ class SD3Model(PipelineModel):
         self._offloader.onload(NETWORK)
         return self.transformer(
             hidden_states=x.to(self.dtype),
-            encoder_hidden_states=tensors_of(cond)["hidden"],
-            pooled_projections=tensors_of(cond)["pooled"],
+            encoder_hidden_states=tensors_of(cond)["hidden"].to(self.dtype),
+            pooled_projections=tensors_of(cond)["pooled"].to(self.dtype),
             timestep=sigma.to(self.device) * 1000,
             return_dict=False,
         )[0]

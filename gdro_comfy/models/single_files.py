@@ -170,6 +170,14 @@ def load(
         identity = {
             "pipeline": family.pipeline,
             "transformer": fingerprints.of_file(sources[TRANSFORMER].file.path),
+            "dtype": str(dtype).removeprefix("torch."),
+            "quantization": "none",
+            "text_encoders": {
+                kind: fingerprints.of_file(source.file.path)
+                for kind, source in sources.items()
+                if kind not in (TRANSFORMER, VAE)
+            },
+            "vae": fingerprints.of_file(sources[VAE].file.path),
         }
         return flow_model(family, pipeline, identity, device)
 

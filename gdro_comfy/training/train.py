@@ -15,6 +15,7 @@ from ..data.aligned import AlignedLoRA
 from ..data.damage import DamagedFile
 from ..data.disk import make_folder
 from ..data.files import digest, read_lines, read_record, read_tensors, write_record, write_tensors
+from ..data.identity import difference, same_base
 from ..data.lora_weights import LoRAWeights
 from ..data.run_lock import writing
 from ..data.runs import TRAININGS
@@ -247,10 +248,11 @@ def _finished_steps(training: Training, config: TrainConfig) -> int:
 
 def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: TrainConfig) -> None:
     """Raise ``InputError`` if model, rollout and settings do not fit together."""
-    if rollout.base_identity != model.identity:
+    if not same_base(rollout.base_identity, model.identity):
+        found = difference(rollout.base_identity, model.identity)
         raise InputError(
             "model",
-            "these groups were made by another model",
+            f"these groups were made by another model ({found})",
             "Connect the model that the rollout used, or make a rollout with this one.",
         )
     if objective.group_size and not 2 <= objective.group_size <= rollout.images_per_prompt:

@@ -18,7 +18,9 @@ TOY = {
     "gpu": "--small --families flux --size 64 --images 2 --steps 1 --quantizations none",
     "hacking": "--steps 2 --prompts 2 --heldout 2",
     "pairs": "--groups 3 --images 4",
+    "main_memory": "--toy --only SD3.5-medium",
     "quickstart": "--prompts 2 --steps 1",
+    "real_run": "--toy --size 64",
     "reference_draws": "--draws 0 1 --steps 2 --seeds 1 --prompts 2 --heldout 2",
     "step": "--families sd3 --size 64 --images 2 --rounds 1",
 }
@@ -28,6 +30,8 @@ SHOWS = {
     "gpu": ("flux    none    no                 2", "flux    none    yes                1"),
     "hacking": ("without a guard: 2 of 2 steps", "with a guard: ", "corrected score: "),
     "pairs": ("balanced pairs", "0.15  0.60", "questions a group: 4, 6 and 12"),
+    "main_memory": ("SD3.5-medium BF16 to none",),
+    "real_run": ("two images, two steps each", "one step, loss", "LoRA: 18 of 19 layers changed"),
     "quickstart": ("sampling", "writing", "policy forward", "whole step"),
     "reference_draws": ("     0     0", "     1     0"),
     "step": ("sd3, small", "whole group, checkpointed", "times as fast"),
