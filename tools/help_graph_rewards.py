@@ -42,7 +42,12 @@ judge them. If the reward comes from your own nodes or your own ratings, do the 
 
 Everything but the LoRA must be the same; otherwise the node says what differs. The interval is over prompts:
 more prompts narrow it, more images of the same prompts hardly do. With ratings by hand, only the pictures
-that are rated in both count.""",
+that are rated in both count.
+
+On the node, each pair of pictures is under a slider or side by side, with one zoom for both: `+` and `-`, and drag
+to look around. `↑` and `↓` go through the pairs, `Z` opens them in a window. The list below says by which rule the
+first pair is chosen: *Typical first* begins with the gain nearest to the mean. Each pair says whether it got better
+or worse.""",
     "GDRO_RatingReward": """For what no other reward knows: what *you* like. Press **Run** once: the groups
 are generated, this node stops the nodes after it, and its gallery shows the pictures, which arrive there even
 while the rollout is running. Rate some groups and press **Run** again: nothing is generated twice, and the

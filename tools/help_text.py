@@ -101,6 +101,11 @@ prompts, paired by seed: if it contains 0, the gain may be luck. More prompts na
 per prompt. Look at the pictures too: a reward can rise while they get worse. The slider on the node compares
 base and aligned on the same prompt and seed.
 
+On the node, each pair of pictures is under a slider or side by side, with one zoom for both: `+` and `-`, and drag
+to look around. `↑` and `↓` go through the pairs, `Z` opens them in a window. The list below says by which rule the
+first pair is chosen: *Typical first* begins with the gain nearest to the mean. Each pair says whether it got better
+or worse.
+
 An interval is given from 8 prompts on, and not where few prompts changed, or a few much more than the others:
 the table then says so.
 
