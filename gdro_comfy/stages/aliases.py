@@ -40,6 +40,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "GDRO_CombineRewards": ("sum", "weighted", "pareto", "组合", "加权", "組み合わせ", "重み"),
     "GDRO_ScoreRollout": ("reward", "histogram", "打分", "直方图", "採点", "ヒストグラム"),
+    "GDRO_RewardCheck": ("test reward", "sanity check", "检查奖励", "诊断", "報酬の確認", "診断"),
     "GDRO_TrainLoRA": (
         "grpo", "flow-grpo", "dgpo", "gdro", "lora training", "train lora", "reinforcement learning",
         "fine-tune", "训练", "强化学习", "微调", "对齐", "学習", "強化学習", "微調整",

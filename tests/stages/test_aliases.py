@@ -38,7 +38,7 @@ def test_a_node_is_found_by_what_people_call_it(word, node_id):
 
 
 def test_every_node_has_words_in_each_language():
-    assert ALIASES.keys() == STAGES.keys()
+    assert not STAGES.keys() - ALIASES.keys()
     for node_id, words in ALIASES.items():
         assert sum(not word.isascii() for word in words) >= 2, node_id
         assert any(word.isascii() for word in words), node_id
