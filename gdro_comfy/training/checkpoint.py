@@ -72,9 +72,14 @@ def restore(
             if f"adam.{key}.{name}" in tensors
         }
         if moments:
-            # AdamW keeps its step count on the CPU and its moments beside the parameter.
+            # AdamW keeps its moments beside the parameter; its step count too if fused, else on the CPU.
+            beside = (
+                "exp_avg",
+                "exp_avg_sq",
+                *(["step"] if optimizer.defaults.get("fused") else []),
+            )
             optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device)
+                key: value.to(parameter.device) if key in beside else value
                 for key, value in moments.items()
             }
     return int(tensors["step"])

@@ -22,7 +22,7 @@ from gdro_comfy.lora import files
 from gdro_comfy.progress import Cancelled
 from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
-from gdro_comfy.training import commands
+from gdro_comfy.training import commands, trainer
 from gdro_comfy.training.config import TrainConfig
 from gdro_comfy.training.objectives import GDRO, top1_error
 from gdro_comfy.training.train import train
@@ -123,6 +123,11 @@ def test_a_cancelled_training_goes_on_to_the_same_lora(bundled_model, tmp_path, 
     result = train(host, bundled_model, rollout, OBJECTIVE, config())
     assert_same_lora(result, whole)
     assert same_every_time(result) == same_every_time(whole)
+
+
+def test_the_fused_optimizer_of_gpus_goes_on_alike(bundled_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "_FUSED_ON", ("cpu",))
+    test_a_cancelled_training_goes_on_to_the_same_lora(bundled_model, tmp_path, 3)
 
 
 @pytest.mark.slow
