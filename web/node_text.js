@@ -1,4 +1,4 @@
-/** The text that the server shows on our nodes: ComfyUI breaks it at any letter, we between words. */
+/** The text that the server shows on our nodes: the classic canvas breaks it at any letter, we between words. */
 
 const bare = (text) => text.replace(/\s+/g, "");
 const unescape = (text) =>

@@ -1,6 +1,6 @@
 """Wires of our types: a colour for each, and the reason where one is refused; and the list of runs."""
 
-from comfyui_page import open_workflow, use_vue_nodes
+from comfyui_page import centre, open_workflow, use_vue_nodes
 
 COLORS = """
 () => {
@@ -31,6 +31,13 @@ PAIR = """
     const [left, top] = app.canvas.ds.convertOffsetToCanvas([x, y]);
     return [box.left + left, box.top + top];
   });
+}
+"""
+# Shows a text on a node as the server does.
+SAY = """
+([type, text]) => {
+  const node = app.graph.nodes.find(node => node.type === type);
+  window.comfyAPI.api.api.dispatchCustomEvent('progress_text', { nodeId: String(node.id), text });
 }
 """
 
@@ -87,3 +94,15 @@ def test_runs_are_sorted_filtered_and_deleted_together(page, three, server, tmp_
     assert not any(folder.exists() for folder in others)
     assert three.is_dir()
     page.get_by_label("Filter by name").fill("")
+
+
+def test_a_text_of_the_server_breaks_between_words(page):
+    use_vue_nodes(page, False)  # Nodes 2.0 breaks between words by itself
+    open_workflow(page, "quickstart")
+    centre(page, "GDRO_ScoreRollout")
+    page.evaluate(
+        SAY, ["GDRO_ScoreRollout", "16 images in 4 groups: mean 0.053, best 0.147 &amp; more"]
+    )
+    text = page.locator(".gdro-words", has_text="best 0.147 & more").first
+    text.wait_for()
+    assert text.evaluate("element => getComputedStyle(element).wordBreak") == "normal"
