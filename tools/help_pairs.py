@@ -1,8 +1,27 @@
-"""Help page of the reward in which a network compares pictures in pairs; see ``help_text.py``."""
+"""Help pages of the pairwise judge and of the check of rewards; see ``help_text.py``."""
 
 from __future__ import annotations
 
 ADVICE = {
+    "GDRO_RewardCheck": """Ten minutes here save a night of training in the wrong direction. Connect a
+rollout (24 prompts are enough) and the reward that you are about to train on. The summary says:
+
+| | |
+|---|---|
+| Spread inside groups | what can be learned; the first temperature to try is a fifth of it |
+| One picture is the best alone in | how often the reward decides; groups that are all equal teach nothing |
+| Your own ratings | how often it orders two pictures of a group as you do |
+| What is cheap to fool | if it follows file size, resolution, brightness, contrast, colours or sharpness |
+
+For the third, rate about 20 pictures in *GDRO runs*, *Rate*, with different stars inside a group; the check
+runs again with them. It counts pairs of one group, half for a tie, and says when that is no better than
+chance. In the fourth, an agreement of 0.5 or more (or -0.5 or less) is a way to please the reward without
+doing what you want: a guard, or GDRO Combine Rewards, closes it.
+
+The pictures are the pairs about which two rewards disagree most: left the choice of the first, right that of
+`other` (without one, of image quality). If you would choose the right ones, do not train on the first.
+
+Scores made here are kept, so the training does not make them again.""",
     "GDRO_PairwiseReward": """"Which of these two is better?" is easier to answer than "how good is this, from
 1 to 5?": points of one group are often equal, and drift in the course of a training. This judge compares the
 pictures of a group two by two. The reward is the share of its comparisons that a picture wins, a tie counting
@@ -34,6 +53,7 @@ model must be able to see two pictures at once.""",
 }
 
 TYPICAL = {
+    "GDRO_RewardCheck": {"other": "a reward that you trust more"},
     "GDRO_PairwiseReward": {
         "question": "one thing, and when a picture is better",
         "answered_by.model": "`qwen2.5vl:7b` in Ollama",
@@ -46,6 +66,20 @@ TYPICAL = {
 }
 
 MISTAKES = {
+    "GDRO_RewardCheck": [
+        (
+            "`reward: … leaves out every picture of these groups`",
+            "Connect the rollout that was rated.",
+        ),
+        (
+            "The summary says that your own taste was not compared",
+            "Rate about 20 pictures of this run, with different stars inside a group.",
+        ),
+        (
+            "No pictures that disagree are shown, but a best and a worst one",
+            "Both rewards want the same. Connect another one to `other`.",
+        ),
+    ],
     "GDRO_PairwiseReward": [
         (
             "`question: it is empty`",

@@ -3,7 +3,7 @@
     python tools/make_workflows.py --url http://127.0.0.1:8188 [--only quickstart]
 
 Needs a running ComfyUI with this pack, Playwright, and Chromium on the PATH. The graphs are described in
-``graphs.py``, ``graphs_models.py`` and ``graphs_by_hand.py``. The front end builds them from the nodes that
+``graphs.py`` and the other ``graphs_*.py``. The front end builds them from the nodes that
 the server offers, and they are written exactly as it saves them.
 """
 
@@ -19,10 +19,16 @@ from pathlib import Path
 import graphs
 import graphs_by_hand
 import graphs_models
+import graphs_style
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-GRAPHS = {**graphs.GRAPHS, **graphs_by_hand.GRAPHS, **graphs_models.GRAPHS}
+GRAPHS = {
+    **graphs.GRAPHS,
+    **graphs_by_hand.GRAPHS,
+    **graphs_style.GRAPHS,
+    **graphs_models.GRAPHS,
+}
 FOLDER = Path(__file__).parent.parent / "workflows"
 FLAGS = [
     "--no-sandbox",

@@ -95,6 +95,29 @@ def _loss_graph(host: Host, loss: Any, filename_prefix: str) -> tuple[Any, ...]:
     return ()
 
 
+def _empty_image(
+    host: Host, width: int, height: int, batch_size: int, color: int
+) -> tuple[Any, ...]:
+    import torch
+
+    channels = [(color >> shift & 255) / 255 for shift in (16, 8, 0)]
+    return (torch.tensor(channels).expand(batch_size, height, width, 3).contiguous(),)
+
+
+def _blend(
+    host: Host, image1: Any, image2: Any, blend_factor: float, blend_mode: str
+) -> tuple[Any, ...]:
+    if image1.shape[1:] != image2.shape[1:]:
+        sizes = [f"{image.shape[2]} x {image.shape[1]}" for image in (image1, image2)]
+        raise InputError(
+            "image2",
+            f"it has {sizes[1]} pixels and image1 {sizes[0]}",
+            "Outside of ComfyUI, both must have one size.",
+        )
+    second = image1 * image2 if blend_mode == "multiply" else image2
+    return ((image1 * (1 - blend_factor) + second * blend_factor).clamp(0, 1),)
+
+
 def _primitive(kind: str, default: Any, multiline: bool = False) -> Stage:
     return Stage(
         lambda host, value: (value,),
@@ -157,6 +180,30 @@ STOCK: dict[str, Stage] = {
         (Input("loss", "LOSS_MAP", "The losses."), _PREFIX),
         (),
         True,
+    ),
+    "EmptyImage": Stage(
+        _empty_image,
+        "Empty Image",
+        "Makes images of one colour.",
+        (
+            Input("width", "INT", "In pixels.", default=512, min=1, max=16384),
+            Input("height", "INT", "In pixels.", default=512, min=1, max=16384),
+            Input("batch_size", "INT", "How many.", default=1, min=1, max=4096),
+            Input("color", "INT", "0xRRGGBB as a number.", default=0, min=0, max=0xFFFFFF),
+        ),
+        (Output("IMAGE", "IMAGE"),),
+    ),
+    "ImageBlend": Stage(
+        _blend,
+        "Blend Images",
+        "Mixes two images.",
+        (
+            Input("image1", "IMAGE", "The first."),
+            Input("image2", "IMAGE", "The second."),
+            Input("blend_factor", "FLOAT", "Share of the second.", default=0.5, min=0.0, max=1.0),
+            Input("blend_mode", "COMBO", "How.", default="normal", options=("normal", "multiply")),
+        ),
+        (Output("IMAGE", "IMAGE"),),
     ),
     "PrimitiveInt": _primitive("INT", 0),
     "PrimitiveFloat": _primitive("FLOAT", 0.0),

@@ -51,7 +51,7 @@ def from_ratings(rollout: Rollout, kind: str = "stars", least_groups: int = 4) -
     Raises:
         WaitingForUser: there are not that many.
     """
-    values, count = _values(rollout, kind), rollout.images_per_prompt
+    values, count = stored_values(rollout, kind), rollout.images_per_prompt
     rated, alike = count_groups(values)
     needed = min(least_groups, len(values))
     if rated < needed:
@@ -70,7 +70,7 @@ def from_ratings(rollout: Rollout, kind: str = "stars", least_groups: int = 4) -
     return PrecomputedReward("rating", rollout, values, "GDRO Rating Reward", (0.0, highest))
 
 
-def _values(rollout: Rollout, kind: str) -> np.ndarray:
+def stored_values(rollout: Rollout, kind: str) -> np.ndarray:
     """Return the ratings as rewards ``[groups, G]``; NaN where an image is not rated."""
     by_group, unrated = ratings.read(rollout.run.folder), ratings.GroupRating([])
     rows = [by_group.get(group.folder.name, unrated) for group in rollout.groups()]
@@ -79,7 +79,7 @@ def _values(rollout: Rollout, kind: str) -> np.ndarray:
 
 def describe(rollout: Rollout) -> str:
     """Describe how much of a rollout is rated."""
-    values = _values(rollout, "stars")
+    values = stored_values(rollout, "stars")
     rated, alike = count_groups(values)
     more = f", {alike} more all alike (they teach nothing)" if alike else ""
     images = int((~np.isnan(values)).sum())
