@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,6 +56,14 @@ def peak_of_step(
                 velocity = twin.velocity(x, torch.empty(images, device=META), cond)
                 flow.velocity_error(velocity, torch.empty_like(x)).mean().backward()
             return counted.peak
+
+
+def peak_of(work: Callable[[], object], modules: Iterable[nn.Module]) -> int:
+    """Count the most bytes that are live at once in some work beside the weights of modules, all on meta."""
+    known = [t for module in modules for t in (*module.parameters(), *module.buffers())]
+    with torch.no_grad(), _Allocations(known) as counted, fused_attention():
+        work()
+        return int(counted.peak)
 
 
 def without_values(

@@ -14,26 +14,30 @@ PROGRAMS = sorted(
 )
 TOY = {
     "algorithms": "--budget 7 --prompts 2 --heldout 2 --seeds 0 --only dgpo",
-    "fuzz": "--minutes 0.02 --readers quotes weights",
+    "fuzz": "--minutes 0.001 --readers weights",
     "gpu": "--small --families flux --size 64 --images 2 --steps 1 --quantizations none",
     "hacking": "--steps 2 --prompts 2 --heldout 2",
     "pairs": "--groups 3 --images 4",
+    "loaded_size": "--toy --only SD3.5-medium --sizes 256",
     "main_memory": "--toy --only SD3.5-medium",
     "quickstart": "--prompts 2 --steps 1",
     "real_run": "--toy --size 64",
     "reference_draws": "--draws 0 1 --steps 2 --seeds 1 --prompts 2 --heldout 2",
+    "scale": "--prompts 20 --images 2",
     "step": "--families sd3 --size 64 --images 2 --rounds 1",
 }
 SHOWS = {
     "algorithms": ("shared rollout: 0.3 k passes", "dgpo             0"),
-    "fuzz": ("quotes", "weights", "0 errors that are not ours"),
+    "fuzz": ("weights", "200 inputs, 0 errors that are not ours"),
     "gpu": ("flux    none    no                 2", "flux    none    yes                1"),
     "hacking": ("without a guard: 2 of 2 steps", "with a guard: ", "corrected score: "),
     "pairs": ("balanced pairs", "0.15  0.60", "questions a group: 4, 6 and 12"),
+    "loaded_size": ("SD3.5-medium: 0.18 B", "256 px: 0.1 TFLOP", "nf4"),
     "main_memory": ("SD3.5-medium BF16 to none",),
     "real_run": ("two images, two steps each", "one step, loss", "LoRA: 18 of 19 layers changed"),
     "quickstart": ("sampling", "writing", "policy forward", "whole step"),
     "reference_draws": ("     0     0", "     1     0"),
+    "scale": ("open and resume, cold", "first page by spread", "103 files, 63 of them no pictures"),
     "step": ("sd3, small", "whole group, checkpointed", "times as fast"),
 }
 """Parts of what each prints, from every row or section of its table."""
