@@ -42,10 +42,12 @@ from gdro_comfy.evaluation.result import EvaluationConfig  # noqa: E402
 from gdro_comfy.models import loading  # noqa: E402
 from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout  # noqa: E402
 from gdro_comfy.rollouts.scoring import score_rollout  # noqa: E402
+from gdro_comfy.training import memory  # noqa: E402
 from gdro_comfy.training.train import train  # noqa: E402
 from gdro_comfy.training.validation import Validation  # noqa: E402
 
 PROMPTS = from_text("one red circle\ntwo blue squares")
+SIZE = {"width": 32, "height": 32}
 HELDOUT = from_text("one red star\ntwo red squares")
 DONE, REFUSED, RAW, KILLED = 0, 3, 4, -signal.SIGKILL
 
@@ -60,7 +62,7 @@ def chain(model: Any, output: Path) -> str:
     batches give other last bits. An evaluation has no such setting, and counts to four decimals.
     """
     host = RecordingHost(output)
-    settings = RolloutConfig(images_per_prompt=4, steps=1, run_name="trial", batch_size=2)
+    settings = RolloutConfig(images_per_prompt=4, steps=1, run_name="trial", batch_size=2, **SIZE)
     rollout = sample_rollout(host, model, PROMPTS, settings)
     rollout = score_rollout(host, rollout, RednessReward())
     validation = Validation(HELDOUT, RednessReward(), every=2, images_per_prompt=1)
@@ -73,7 +75,7 @@ def chain(model: Any, output: Path) -> str:
         reward=RednessReward(),
         validation=validation,
     )
-    found = evaluate(host, model, lora, HELDOUT, RednessReward(), EvaluationConfig(1, 1))
+    found = evaluate(host, model, lora, HELDOUT, RednessReward(), EvaluationConfig(1, 1, **SIZE))
     latents, images = hashlib.sha256(), hashlib.sha256()
     for group in rollout.groups():
         latents.update(group.latents().numpy().tobytes())
@@ -278,7 +280,9 @@ def damage(path: Path, how: str, chance: random.Random) -> None:
 
 
 def load() -> Any:
+    """Load the model; a training does not count its memory here, which writes nothing and takes a second."""
     torch.set_num_threads(1)
+    memory.plan = lambda host, model, rollout, group_size, config: config
     return loading.load(loading.bundled_folder("tiny SD3"), torch.device("cpu"))
 
 

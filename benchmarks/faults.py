@@ -24,6 +24,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -46,6 +47,8 @@ class Bench:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.chance = folder, random.Random(seed)
         self.model = faults.load()
+        # What is imported late is imported once, before the forks.
+        faults.chain(self.model, folder / "warm")
         self.table: dict[str, Tally[str]] = {}
         self.kinds: Tally[str] = Tally()
         self.problems: list[str] = []
@@ -248,12 +251,17 @@ def main() -> int:
     parser.add_argument("--doubles", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options: Any = parser.parse_args()
+    # Stopped either way, it prints what it has.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         bench = Bench(Path(folder), options.seed)
-        bench.doubles(options.doubles)
-        bench.full_disks(options.full)
-        bench.damaged(options.damaged)
-        bench.kills(options.kills)
+        try:
+            bench.doubles(options.doubles)
+            bench.full_disks(options.full)
+            bench.damaged(options.damaged)
+            bench.kills(options.kills)
+        except KeyboardInterrupt:
+            print("stopped before the end")
         bench.print_table()
     return 1 if bench.problems else 0
 

@@ -26,6 +26,7 @@ TENSORS_KEY = "gdro.checksum"
 _ZEROS = "0" * 64
 _TENSORS = re.compile(rb'"gdro\.checksum":"(.{64})"', re.DOTALL)
 _JSON = re.compile(rb',\s*"checksum": "(.{8})"\s*\}\s*\Z', re.DOTALL)
+_LINE_END = b', "checksum": "'
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
@@ -51,6 +52,15 @@ def unseal_json(data: bytes) -> tuple[bytes, bool | None]:
         return data, None
     body = data[: len(data) - (match.end() - match.start())]
     return body + b"}", crc(body).encode() == match[1]
+
+
+def is_sealed_line(line: bytes) -> bool:
+    """Return whether a JSON line has a checksum that fits."""
+    return (
+        line[-25:-10] == _LINE_END
+        and line[-2:] == b'"}'
+        and b"%08x" % zlib.crc32(memoryview(line)[:-25]) == line[-10:-2]
+    )
 
 
 def sealed_tensors(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> list[memoryview]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LATENTS = re.compile(r"latents(?:-(\d{3,9}))?\.safetensors")
+
+_CONDITIONING, _PROMPT = "conditioning.safetensors", "prompt.json"
 
 _PICTURES = "pictures"
 """In the header of latents: size in bytes and CRC-32 of each image as it was written."""
@@ -76,7 +79,7 @@ class GroupState:
         lost: those of them whose file is gone or has not the size that was written.
         strays: files of latents that do not count: damaged ones, and those that follow one.
         encoded: whether the encoded prompt is there, at its full length.
-        has_prompt: whether the prompt is there and undamaged.
+        has_prompt: whether the prompt is there and not empty.
     """
 
     count: int
@@ -109,6 +112,8 @@ class Group:
     def image(self, index: int) -> Image.Image:
         """Read the image at ``index`` as RGB.
 
+        A damaged one is set aside, whoever reads it: nothing else tells the next run to make it anew.
+
         Raises:
             DamagedFile: it is gone or damaged.
         """
@@ -121,6 +126,8 @@ class Group:
         except FileNotFoundError as error:
             raise DamagedFile(path, "it is gone", f"{REMADE} from its latents.") from error
         except Exception as error:  # Pillow raises a dozen kinds of them for damaged files
+            with contextlib.suppress(OSError):  # on a disk that is read-only, it stays
+                damage.set_aside(path)
             raise DamagedFile(path, "it is no whole picture", f"{REMADE}.") from error
 
     def count(self) -> int:
@@ -225,12 +232,12 @@ class Group:
     @property
     def conditioning_path(self) -> Path:
         """The file of the encoded prompt."""
-        return self.folder / "conditioning.safetensors"
+        return self.folder / _CONDITIONING
 
     @property
     def prompt_path(self) -> Path:
         """The file of the prompt."""
-        return self.folder / "prompt.json"
+        return self.folder / _PROMPT
 
     def has_prompt(self) -> bool:
         """Return whether the prompt is on disk, and undamaged."""
@@ -242,7 +249,8 @@ class Group:
     def state(self) -> GroupState:
         """Look at what is on disk: at names, sizes and headers, as a run may have 100,000 files."""
         names = self._sizes()
-        chunks = self.chunks(names)
+        starts = self._starts(names)
+        chunks = self._chunks(starts)
         end = sum(chunk.length for chunk in chunks)
         lost = []
         for chunk in chunks:
@@ -250,12 +258,13 @@ class Group:
                 size = names.get(f"{index:03d}.png", 0)
                 if not size or (picture is not None and size != picture[0]):
                     lost.append(index)
-        strays = [path for start, path in sorted(self._starts(names).items()) if start >= end]
-        encoded = self.conditioning_path.name in names and self.is_encoded()
-        return GroupState(end, tuple(lost), tuple(strays), encoded, self.has_prompt())
+        strays = [path for start, path in sorted(starts.items()) if start >= end]
+        encoded = bool(names.get(_CONDITIONING)) and self.is_encoded()
+        has_prompt = bool(names.get(_PROMPT))
+        return GroupState(end, tuple(lost), tuple(strays), encoded, has_prompt)
 
     def set_damaged_aside(self) -> list[str]:
-        """Read conditioning and latents in full, set aside what is damaged, and return its names.
+        """Read prompt, conditioning and latents in full, set aside what is damaged, and return its names.
 
         What was set aside counts as missing. Call it while holding the lock of the run.
         """
@@ -268,6 +277,8 @@ class Group:
                 read()
             except DamagedFile as error:
                 broken.append(error.path)
+        if self.prompt_path.is_file() and not self.has_prompt():
+            broken.append(self.prompt_path)
         for path in broken:
             damage.set_aside(path)
         strays = self.state().strays
@@ -275,16 +286,18 @@ class Group:
             damage.set_aside(path)
         return [path.name for path in (*broken, *strays)]
 
-    def chunks(self, names: Iterable[str] | None = None) -> list[Chunk]:
+    def chunks(self) -> list[Chunk]:
         """Return the files of latents in order.
 
         A file whose images are in an earlier one, as an interrupted merge leaves it, is passed over. The
         first that is damaged ends the list.
-
-        Args:
-            names: of the files in the folder, if the caller has them.
         """
-        starts = self._starts(self._sizes() if names is None else names)
+        try:
+            return self._chunks(self._starts(os.listdir(self.folder)))
+        except FileNotFoundError:
+            return []
+
+    def _chunks(self, starts: Mapping[int, Path]) -> list[Chunk]:
         chunks: list[Chunk] = []
         count = 0
         while count in starts:
@@ -304,13 +317,13 @@ class Group:
         """Return the sizes of the files in the folder, by name."""
         try:
             with os.scandir(self.folder) as entries:
-                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+                return {entry.name: entry.stat().st_size for entry in entries}
         except FileNotFoundError:
             return {}
 
     def _starts(self, names: Iterable[str]) -> dict[int, Path]:
         """Return the files of latents by the index of their first image."""
-        matches = ((name, _LATENTS.fullmatch(name)) for name in names)
+        matches = ((n, _LATENTS.fullmatch(n)) for n in names if n.startswith("latents"))
         return {int(match[1] or 0): self.folder / name for name, match in matches if match}
 
     def _read(self, chunks: Sequence[Chunk]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ dtypes and positions of its tensors, and a map of texts.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +107,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], Header]:
 def _raw_header(path: Path) -> tuple[int, int, dict[str, Any]]:
     """Return the size of a file, the length of its header, and the header."""
     try:
-        size = path.stat().st_size
         with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
             first = file.read(8)
             length = int.from_bytes(first, "little")
             fits = 2 <= length <= min(size - 8, _LONGEST_HEADER)

@@ -29,6 +29,8 @@ def mend_for_training(host: Host, model: FlowModel, rollout: Rollout) -> None:
         if not number % _CANCEL_EVERY:
             host.check_cancelled()
         group.set_damaged_aside()
+        if group.count() and not group.prompt_path.is_file():
+            group.write_prompt()
     counts = [group.count() for group in groups]
     short = [g for g, n in zip(groups, counts, strict=True) if n < rollout.images_per_prompt]
     settings = rollout.run.settings

@@ -167,6 +167,8 @@ class Monitor:
     def best(self, last: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the weights of the best measurement; ``last`` if nothing was measured."""
         if not self.best_path.is_file():
+            if any(map(_is_measured, self.training.rows())):
+                log.warning("%s is gone: the LoRA is that of the last step", self.best_path)
             return last
         device = next(iter(last.values())).device
         remedy = (

@@ -21,6 +21,7 @@ from gdro_comfy.headless import cli
 from gdro_comfy.importing.import_groups import ImportConfig, import_groups
 from gdro_comfy.importing.sources import from_images
 from gdro_comfy.training.train import train
+from gdro_comfy.training.validation import Validation
 
 HELDOUT = from_text("one red star\ntwo red squares")
 
@@ -161,6 +162,34 @@ def test_scoring_meets_a_damaged_picture_and_the_next_run_has_it(copy, host, bun
     assert not path.is_file()
     scored(host, bundled_model)
     assert path.is_file()
+
+
+def test_lost_best_weights_are_named(bundled_model, host, caplog):
+    rollout = scored(host, bundled_model)
+    validation = Validation(HELDOUT, RednessReward(), every=3, images_per_prompt=1)
+    settings = {"config": config(), "reward": RednessReward(), "validation": validation}
+    lora = train(host, bundled_model, rollout, OBJECTIVE, **settings)
+    best = lora.training.validation / "best.safetensors"
+    best.unlink()
+    lora.path.unlink()
+    with caplog.at_level(logging.WARNING):
+        train(host, bundled_model, rollout, OBJECTIVE, **settings)
+        assert f"{best} is gone: the LoRA is that of the last step" in caplog.text
+        lora.path.unlink()
+        lora.training.history.unlink()
+        train(host, bundled_model, rollout, OBJECTIVE, **settings)
+    assert f"{lora.training.history} is gone: the curve begins at step 7" in caplog.text
+
+
+def test_a_damaged_picture_is_made_anew_whoever_met_it(copy, host, bundled_model):
+    rollout = scored(host, bundled_model)
+    path = rollout.groups()[1].image_path(2)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))  # of the same size
+    with pytest.raises(DamagedFile, match="made anew"):
+        rollout.groups()[1].image(2)
+    scored(host, bundled_model)
+    assert rollout.groups()[1].image(2).size == (64, 64)
 
 
 def test_a_flipped_score_is_scored_again(finished, copy, host, bundled_model, caplog):
