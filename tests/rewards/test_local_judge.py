@@ -48,6 +48,35 @@ def test_the_probabilities_are_those_of_the_model(folder):
     assert answer.usage == (inputs["input_ids"].shape[1], len(answer.tokens))
 
 
+def test_a_question_about_two_images_shows_both_in_their_order(folder):
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    judge, images = LocalJudge(folder, max_tokens=2), [random_image(1), random_image(2)]
+    processor = AutoProcessor.from_pretrained(folder)
+    text = "user: <image><image>Which?\nassistant: "
+    inputs = processor(images=images, text=[text], return_tensors="pt")
+    with torch.no_grad():
+        logits = AutoModelForImageTextToText.from_pretrained(folder)(**inputs).logits[0, -1]
+    with judge._network.active() as model:
+        judge.check()
+        answer = judge._answer(model, images, "Which?", lambda: None)
+    assert answer.usage[0] == inputs["input_ids"].shape[1]
+    # No verdict comes of random weights, but the first token depends on both images.
+    top = logits.softmax(-1).topk(20)
+    expected = {processor.decode([i]): p for i, p in zip(top.indices, top.values, strict=True)}
+    shared = (expected.keys() & answer.tokens[0].probabilities.keys()) - {"\ufffd"}
+    assert len(shared) > 5
+    for word in shared:
+        assert answer.tokens[0].probabilities[word] == pytest.approx(
+            float(expected[word]), abs=1e-5
+        )
+    swapped = LocalJudge(folder, max_tokens=2)
+    with swapped._network.active() as model:
+        swapped.check()
+        other = swapped._answer(model, images[::-1], "Which?", lambda: None)
+    assert other.tokens[0].probabilities != answer.tokens[0].probabilities
+
+
 class Steered(LocalJudge):
     """The tiny model, made to answer with digits as a trained one does; it chooses which."""
 
