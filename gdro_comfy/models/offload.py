@@ -66,6 +66,10 @@ class Offloader:
                 _move_frozen(part, self.device, moved)
             nn.Module.to(module, self.device)
 
+    def is_on_device(self, kind: str) -> bool:
+        """Return whether a component is on the device."""
+        return kind in self._on_device
+
     @contextmanager
     def onloaded(self, kind: str) -> Iterator[None]:
         """Keep a component on the device within this context.

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from ..data.conditioning import Conditioning, tensors_of
 from ..errors import InputError
-from . import compiling, counting, fingerprints, lora_layers, merging, preparing, prompt_checks
+from . import (
+    batching,
+    compiling,
+    counting,
+    fingerprints,
+    lora_layers,
+    merging,
+    preparing,
+    prompt_checks,
+)
 from . import quantization as quantizing
 from .base import AdapterConfig, StepCallback, seeded_noise, without_graph
 from .offload import ENCODERS, NETWORK, VAE, Offloader, size_in_bytes
@@ -77,6 +86,7 @@ class PipelineModel(ABC):
         frozen = [e.requires_grad_(False).eval() for e in encoders if e is not None]
         components = {NETWORK: [self.transformer], ENCODERS: frozen, VAE: [self.vae]}
         self._offloader = Offloader(components, device)
+        self._pass_sizes: dict[tuple[int, int], int] = {}
         self.dtype = self.transformer.dtype
         self.latent_downscale: int = pipeline.vae_scale_factor
         self.latent_scale = (self.vae.config.scaling_factor, self.vae.config.shift_factor)
@@ -101,8 +111,13 @@ class PipelineModel(ABC):
             )
 
     def batch_size(self, size: tuple[int, int]) -> int:
-        """Return 64 for 64 x 64 pixels, fewer for larger images, and 1 from 512 x 512 on."""
-        return max(1, min(64, 64 * 64 * 64 // (size[0] * size[1])))
+        def per_image() -> int:
+            if size not in self._pass_sizes:
+                self._pass_sizes[size] = batching.pass_in_bytes(self, size)
+            return self._pass_sizes[size]
+
+        away = 0 if self._offloader.is_on_device(NETWORK) else self.weights_in_bytes()
+        return batching.images_at_once(size, self.device, away, per_image)
 
     def graph(self) -> AbstractContextManager[None]:
         return nullcontext()
