@@ -197,6 +197,8 @@ class _Checker:
         again = "put a copy in its place, or delete it to train again from the first step"
         self.lines(files.history, "the curve lacks these steps; nothing else does")
         unfinished = not files.done.is_file()
+        if not unfinished and not files.history.is_file():
+            self.add(files.history, "gone", "the training has no curve; nothing else is lost")
         if files.checkpoint.is_file():
             self.tensors(files.checkpoint, again)
         elif unfinished and files.rows():

@@ -176,7 +176,7 @@ def sample_missing(
     with_lora = model.with_lora(lora) if lora is not None else contextlib.nullcontext()
     with model.active(), with_lora:
         waiting = dict.fromkeys([*unencoded, *(group for group, _ in missing)])
-        encode_prompts(host, model, list(waiting), encoded)
+        encode_prompts(host, model, list(waiting), encoded, list(found))
         mending.decode_lost(host, model, lost)
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
@@ -192,7 +192,11 @@ def sample_missing(
 
 
 def encode_prompts(
-    host: Progress, model: FlowModel, groups: Sequence[Group], encoded: Rollout | None = None
+    host: Progress,
+    model: FlowModel,
+    groups: Sequence[Group],
+    encoded: Rollout | None = None,
+    among: Sequence[Group] = (),
 ) -> None:
     """Encode the prompts that are not encoded yet, and store them.
 
@@ -201,6 +205,8 @@ def encode_prompts(
 
     Args:
         encoded: a rollout of the same model that may have encoded the prompts already.
+        among: all groups of the rollout. A prompt is encoded together with those around it there, as it
+            would have been without an interruption: alone, its last bits may differ.
     """
     waiting = []
     for group in groups:
@@ -209,12 +215,17 @@ def encode_prompts(
             group.write_conditioning(source.conditioning())
         elif not group.is_encoded():
             waiting.append(group)
+    order, asked = list(among or waiting), set(waiting)
+    starts = range(0, len(order), _PROMPTS_AT_ONCE)
+    parts = [order[start : start + _PROMPTS_AT_ONCE] for start in starts]
+    together = [group for part in parts if asked & set(part) for group in part]
     done = 0
-    for conditioning in _encoded(host, model, [group.prompt for group in waiting]):
+    for conditioning in _encoded(host, model, [group.prompt for group in together]):
         for index in range(len(conditioning)):
-            waiting[done].write_conditioning(conditioning.select([index]))
+            if together[done] in asked:
+                together[done].write_conditioning(conditioning.select([index]))
             done += 1
-        host.progress(done, len(waiting), "encoding prompts")
+        host.progress(done, len(together), "encoding prompts")
 
 
 def encode_in_parts(host: Progress, model: FlowModel, prompts: Sequence[Prompt]) -> Conditioning:

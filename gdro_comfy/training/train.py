@@ -104,6 +104,10 @@ def train(
     path = host.lora_dir / "gdro" / f"{rollout.run.name}_{name}.safetensors"
     damaged: list[int] = []
     read_lines(training.history, damaged)
+    if training.done.is_file() and not training.history.is_file():
+        log.warning(
+            "%s is gone: this training has no curve; nothing else is lost", training.history
+        )
     if damaged:
         log.warning(
             "%s: %d lines are damaged, the first is line %d; the curve lacks these steps",

@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load as load_tensors
 from small_reward import RednessReward
 from small_training import OBJECTIVE, assert_same_lora, config, scored
 
@@ -96,6 +97,10 @@ def test_what_can_be_is_made_anew(finished, copy, host, bundled_model, pattern, 
     assert not verifying.verify(copy, lora_dir).findings
     if path.suffix not in (".png", ".jsonl"):
         assert len(path.read_bytes()) == len(before)
+    if path.name == "conditioning.safetensors":
+        # Encoded together with the same prompts as before, it has the same last bits.
+        old, new = load_tensors(before), load_tensors(path.read_bytes())
+        assert all(torch.equal(old[name], new[name]) for name in old)
     if path.name == "002.png":
         with Image.open(path) as image:
             assert image.size == finished[1][0].groups()[0].image(2).size
@@ -162,6 +167,15 @@ def test_scoring_meets_a_damaged_picture_and_the_next_run_has_it(copy, host, bun
     assert not path.is_file()
     scored(host, bundled_model)
     assert path.is_file()
+
+
+def test_a_lost_history_of_a_finished_training_is_named(copy, host, bundled_model, caplog):
+    path = next(copy.glob("train/*/history.jsonl"))
+    path.unlink()
+    assert [finding.path for finding in verifying.verify(copy, host.lora_dir).findings] == [path]
+    with caplog.at_level(logging.WARNING):
+        chain(host, bundled_model)
+    assert f"{path} is gone: this training has no curve" in caplog.text
 
 
 def test_lost_best_weights_are_named(bundled_model, host, caplog):
