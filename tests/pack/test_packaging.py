@@ -28,3 +28,14 @@ def test_the_versions_of_the_demo_are_those_of_the_tests(project):
     for name in ("demo", "test", "dev"):
         # An extra that names another has pip download the newest torch before it sees the pin.
         assert all(re.fullmatch(r"[\w-]+==[\d.]+", one) for one in extras[name]), name
+
+
+def test_the_registry_finds_a_version_where_the_package_has_it():
+    """The registry reads it with a pattern, never by running the file."""
+    import gdro_comfy
+
+    tool = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["comfy"]
+    source = (PACK / tool["version"]["path"]).read_text(encoding="utf-8")
+    [found] = re.findall(r'^__version__ = "(\d+\.\d+\.\d+)"$', source, re.MULTILINE)
+    assert found == gdro_comfy.__version__
+    assert re.fullmatch(r">=\d+\.\d+\.\d+", tool["requires-comfyui"])
