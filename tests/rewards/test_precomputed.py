@@ -16,6 +16,7 @@ from gdro_comfy.rollouts.sample import RolloutConfig, sample_rollout
 from gdro_comfy.rollouts.scoring import score_rollout
 from gdro_comfy.stages import STAGES
 from gdro_comfy.stages.base import Input, Output, Stage
+from gdro_comfy.training.objectives import GDRO
 from gdro_comfy.training.online import Rounds
 
 PROMPTS = from_text("one red circle\ntwo blue squares\na star")
@@ -94,8 +95,8 @@ def test_it_is_refused_where_new_images_are_made(host, rollout):
     with pytest.raises(InputError, match="mine has numbers for the pictures of trial-"):
         reward.check_prompts(rollout.prompts)
     with pytest.raises(InputError, match="another reward for rounds"):
-        Rounds(rounds=2).check(10, reward)
-    Rounds(rounds=1).check(10, reward)
+        Rounds(rounds=2).check(10, reward, GDRO())
+    Rounds(rounds=1).check(10, reward, GDRO())
 
 
 def test_other_numbers_are_other_scores(host, rollout):
