@@ -20,8 +20,8 @@ from unittest import mock
 import torch
 
 from gdro_comfy import rewards
-from gdro_comfy.data.prompts import shipped
 from gdro_comfy.data.groups import Group
+from gdro_comfy.data.prompts import shipped
 from gdro_comfy.headless.console_host import ConsoleHost
 from gdro_comfy.models import loading
 from gdro_comfy.models.base import AdapterConfig

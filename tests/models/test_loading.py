@@ -59,12 +59,16 @@ def test_a_folder_without_an_index_is_refused(tmp_path, content):
 
 def test_the_identity_depends_on_the_weights_and_not_on_the_folder(copy):
     original = loading.bundled_folder("tiny SD3")
-    assert fingerprints.of_part(copy, "transformer") == fingerprints.of_part(original, "transformer")
+    assert fingerprints.of_part(copy, "transformer") == fingerprints.of_part(
+        original, "transformer"
+    )
     path = next((copy / "transformer").glob("*.safetensors"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    assert fingerprints.of_part(copy, "transformer") != fingerprints.of_part(original, "transformer")
+    assert fingerprints.of_part(copy, "transformer") != fingerprints.of_part(
+        original, "transformer"
+    )
 
 
 def test_unknown_names_are_refused():
