@@ -56,8 +56,18 @@ def main() -> int:
     parser.add_argument("--readers", nargs="+", choices=list(READERS), default=list(READERS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return fuzz(options)
+    finally:
+        logging.disable(before)
+
+
+def fuzz(options: argparse.Namespace) -> int:
+    """Give the readers inputs until the time is over; return the process's exit code."""
     chance, until = random.Random(options.seed), time.monotonic() + 60 * options.minutes
     counts: Counter[str] = Counter()
     found: Counter[str] = Counter()

@@ -48,4 +48,6 @@ def test_sampling_scoring_and_training_report_it_from_their_second_batch_on(
     assert ("scoring, redness, about 60 s left", 4, 6) in host.reports
     objective = GDRO(group_size=3)
     train(host, bundled_model, scored, objective, TrainConfig(steps=3, adapter=AdapterConfig(4)))
-    assert host.reports[-2:] == [("training, about 60 s left", 2, 3), ("training", 3, 3)]
+    # The last step reports a second time, with its preview.
+    assert host.reports[-3] == ("training, about 60 s left", 2, 3)
+    assert host.reports[-2:] == [("training", 3, 3)] * 2

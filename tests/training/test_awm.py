@@ -92,8 +92,10 @@ def test_the_older_policy_moves_at_the_end_of_each_round(bundled_model, host, ob
     result = in_rounds(host, bundled_model, rollout, objective)
     first, second, third = states
     last = read_tensors(result.folder / "checkpoint.safetensors")
-    name = next(key for key in first if key.startswith("old.") and key.endswith("lora_B"))
-    weight = name.replace("old.", "weight.")
+    # Some layers do not learn: the last block's query of the text reaches no pixel.
+    weights = [key for key in first if key.startswith("weight.") and key.endswith("lora_B")]
+    weight = max(weights, key=lambda key: float(first[key].abs().max()))
+    name = weight.replace("weight.", "old.")
     assert first[weight].abs().max() > 0
     assert first[name].abs().max() == 0
     assert torch.allclose(second[name], (1 - 0.002) * second[weight], rtol=1e-5)
