@@ -1,5 +1,6 @@
 """Every panel has something to see at the start, in the middle, after a reload and after a cancel."""
 
+import pytest
 from comfyui_page import open_workflow, reload, run, status, wait_for_status, wait_for_step
 
 ROLLOUT, SCORE = "GDRO_GroupRollout", "GDRO_ScoreRollout"
@@ -54,6 +55,7 @@ def wait_for_pictures(page, node_type):
     page.wait_for_function(f"type => ({PICTURES})(type) > 0", arg=node_type)
 
 
+@pytest.mark.long
 def test_each_panel_shows_something_in_every_stage(page, server, tmp_path):
     values = {**VALUES, ROLLOUT: {**VALUES[ROLLOUT], "run_name": "stages"}}
     open_workflow(page, "teach_it_to_write", values)

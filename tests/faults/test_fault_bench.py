@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the cases are forked processes")
 def test_nothing_is_lost_whatever_happens(tmp_path):
     cases = {"--kills": 14, "--damaged": 14, "--full": 4, "--doubles": 2, "--seed": 3}

@@ -43,6 +43,9 @@ SHOWS = {
 """Parts of what each prints, from every row or section of its table."""
 
 
+LONG = ("main_memory", "real_run")
+
+
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     """Run a benchmark as from the command line, on one CPU thread, and return what it prints."""
@@ -68,7 +71,9 @@ def test_help_says_how_to_run_it(run, name):
     assert f"python benchmarks/{name}.py" in run(name, "--help")
 
 
-@pytest.mark.parametrize("name", TOY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n in LONG)) for n in TOY]
+)
 def test_it_runs_at_toy_size(run, name):
     backward = torch.Tensor.backward
     out = run(name, TOY[name])

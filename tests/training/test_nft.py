@@ -157,6 +157,7 @@ def test_the_images_of_a_group_have_noise_of_their_own_at_a_shared_level():
     assert len(torch.unique(flat, dim=0)) == 24
 
 
+@pytest.mark.long
 def test_nft_learns_to_prefer_the_better_images(bundled_model, host):
     rollout = scored(host, bundled_model)
     settings = config(steps=10, groups_per_step=4, learning_rate=5e-3)
