@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,18 +38,18 @@ class Conditioning(ABC):
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """Concatenate along the prompts; the parts come from one model."""
+        """Concatenate along the prompts; the parts come from one model.
+
+        Batches of text of different lengths become structures, which ``stacked`` takes apart again.
+        """
         import torch
 
-        first = parts[0]
-        if isinstance(first, StructuredConditioning):
-            return StructuredConditioning(
-                tuple(v for p in parts if isinstance(p, StructuredConditioning) for v in p.values)
-            )
         tensors = [part.tensors for part in parts if isinstance(part, BatchedConditioning)]
-        return BatchedConditioning(
-            {name: torch.cat([t[name] for t in tensors]) for name in tensors[0]}
-        )
+        if len(tensors) == len(parts) and len({_shapes(each) for each in tensors}) == 1:
+            return BatchedConditioning(
+                {name: torch.cat([t[name] for t in tensors]) for name in tensors[0]}
+            )
+        return StructuredConditioning(tuple(value for part in parts for value in _values(part)))
 
     def write(self, path: Path) -> None:
         """Write to a safetensors file, atomically."""
@@ -95,6 +95,37 @@ class BatchedConditioning(Conditioning):
 
     def as_file(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         return self.tensors, {}
+
+
+def stacked(
+    conditioning: StructuredConditioning,
+) -> Iterator[tuple[list[int], BatchedConditioning]]:
+    """Yield the prompts whose tensors have the same shapes as batches, each with their indices."""
+    import torch
+
+    alike: dict[Any, list[int]] = {}
+    for index, value in enumerate(conditioning.values):
+        alike.setdefault(_shapes(value), []).append(index)
+    for indices in alike.values():
+        values = [conditioning.values[index] for index in indices]
+        yield (
+            indices,
+            BatchedConditioning({name: torch.cat([v[name] for v in values]) for name in values[0]}),
+        )
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """Return the names of tensors, which a file has in any order, and their shapes for one prompt."""
+    return tuple((name, *tensors[name].shape[1:]) for name in sorted(tensors))
+
+
+def _values(conditioning: Conditioning) -> Iterator[Any]:
+    """Yield one structure per prompt, each tensor with a first dimension of 1."""
+    if isinstance(conditioning, StructuredConditioning):
+        yield from conditioning.values
+    elif isinstance(conditioning, BatchedConditioning):
+        for index in range(len(conditioning)):
+            yield {name: t[index : index + 1] for name, t in conditioning.tensors.items()}
 
 
 def tensors_of(conditioning: Conditioning) -> dict[str, Tensor]:

@@ -2,14 +2,17 @@
 
 An identity is a JSON object: the pipeline, digests of the weights, and what else images depend on. Runs
 of earlier versions say nothing of the dtype, quantization, text encoders and VAE of a diffusers pipeline: for
-them, these count as the same.
+them, these count as the same. Nor do they say how long text is; that is known, and ``FlowModel.as_recorded``
+goes on with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+TEXT_TOKENS = "text_tokens"
+"""The shortest length of T5's text, of a pipeline that reads any."""
 _BESIDE_NETWORK = ("dtype", "quantization", "text_encoders", "vae")
 """What images depend on, but a LoRA does not."""
 _SINCE = "quantization"
@@ -28,6 +31,14 @@ def of_version_before(identity: Identity) -> dict[str, Any]:
     }
 
 
+def versions_before(identity: Identity) -> Iterator[dict[str, Any]]:
+    """Yield an identity as versions that recorded less would have written it, the newest of them first."""
+    shorter = {key: value for key, value in identity.items() if key != TEXT_TOKENS}
+    for less in (shorter, of_version_before(shorter)):
+        if less != identity:
+            yield less
+
+
 def same_base(recorded: Identity, model: Identity) -> bool:
     """Return whether a record is that of a model, as far as the record goes."""
     return recorded == model or recorded == of_version_before(model)
@@ -36,7 +47,7 @@ def same_base(recorded: Identity, model: Identity) -> bool:
 def same_network(recorded: Identity, model: Identity) -> bool:
     """Return whether two identities have the same network, so that a LoRA of one fits the other."""
     one, other = (
-        {key: value for key, value in identity.items() if key not in _BESIDE_NETWORK}
+        {k: v for k, v in identity.items() if k not in (*_BESIDE_NETWORK, TEXT_TOKENS)}
         for identity in (recorded, model)
     )
     return same_base(one, other)

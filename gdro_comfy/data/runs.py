@@ -29,7 +29,7 @@ from . import damage
 from .disk import DiskError, make_folder
 from .files import digest, read_record, write_record
 from .groups import Group
-from .identity import of_version_before
+from .identity import versions_before
 from .prompts import Prompt
 from .quotes import excerpt
 
@@ -105,16 +105,17 @@ class RunSettings:
         Args:
             folder: returns the folder that settings belong to.
         """
-        before = replace(self, model=of_version_before(self.model))
-        if before.model == self.model or (folder(self) / RECORD).is_file():
+        if (folder(self) / RECORD).is_file():
             return self
-        if not (folder(before) / RECORD).is_file():
-            return self
-        log.info(
-            "%s was made by a version that did not record dtype, quantization, text encoders and VAE: "
-            "they are taken to be the same", folder(before).name,
-        )  # fmt: skip
-        return before
+        for less in versions_before(self.model):
+            before = replace(self, model=less)
+            if (folder(before) / RECORD).is_file():
+                log.info(
+                    "%s was made by a version that recorded less of the model: what it does not say is taken "
+                    "to be the same, and text is as long as it was then", folder(before).name,
+                )  # fmt: skip
+                return before
+        return self
 
     def key(self) -> str:
         """Return the digest of the settings, in which the name of the run's folder ends."""

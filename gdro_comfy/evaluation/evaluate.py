@@ -93,9 +93,14 @@ def evaluate(
         "loras": [lora.path.name for lora in loras],
     }
     training = loras[0].training
-    trained_on = dict(read_settings(training.run_folder).get("model") or {})
-    trained_on.pop(SAMPLED_WITH, None)
-    if not same_base(trained_on, model.identity):
+    recorded = read_settings(training.run_folder).get("model")
+    base_of_run = (
+        {k: v for k, v in recorded.items() if k != SAMPLED_WITH}
+        if isinstance(recorded, dict)
+        else {}
+    )
+    model = model.as_recorded(base_of_run)
+    if not same_base(base_of_run, model.identity):
         record["model"] = model.identity  # such as with another VAE
     folder = training.evaluations / digest(record, 10)
     location = {"run": training.run_name, "training": training.name}

@@ -81,6 +81,7 @@ def import_groups(
     problems += _group_problems(source.groups, model) + _image_problems(source.images, size)
     groups = _equalize(source.groups, config.images_per_prompt, notes) if not problems else []
     run = _run(host, model, groups, size, config)
+    model = model.as_recorded(run.settings.model)
     prompts = tuple(Prompt(group.prompt) for group in groups)
     rollout = Rollout(run, prompts, len(groups[0].images) if groups else 0)
     stored_groups = list(zip(rollout.groups(), groups, strict=True))

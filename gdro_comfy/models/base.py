@@ -155,6 +155,14 @@ class FlowModel(Protocol):
         """Allow the weights onto ``device``; on leaving, all of them rest on the CPU. May be nested."""
         ...
 
+    def as_recorded(self, identity: Mapping[str, Any]) -> FlowModel:
+        """Return this model, or one of the same weights that reads text as the maker of a record did.
+
+        Args:
+            identity: that a run or LoRA records, maybe by a version before.
+        """
+        ...
+
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Raise ``InputError`` for the first prompt that the text encoders cannot read, or not in full."""
         ...

@@ -14,12 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.conditioning import BatchedConditioning, Conditioning, tensors_of
-from .base import without_graph
+from ..data.conditioning import (
+    BatchedConditioning,
+    Conditioning,
+    StructuredConditioning,
+    tensors_of,
+)
+from ..data.identity import TEXT_TOKENS
 from .families import FLUX
-from .offload import ENCODERS, NETWORK
 from .original_layouts import Names, flux_names
 from .pipeline_model import PipelineModel, VelocityField
+from .text_lengths import TextLengths
 
 if TYPE_CHECKING:
     from ..data.prompts import Prompt
@@ -27,8 +32,8 @@ if TYPE_CHECKING:
 GUIDANCE = 3.5
 """The default scale, that of FLUX.1-dev's own pipeline."""
 
-_DEV_TOKENS, _SCHNELL_TOKENS = 512, 256
-"""Length of T5's text: schnell was distilled at 256, dev reads 512."""
+_DEV_TEXT, _SCHNELL_TEXT = TextLengths(256, 512, 512), TextLengths(256, 256, 256)
+"""ComfyUI pads to 256 tokens. Schnell was distilled at 256, dev reads 512."""
 
 
 class FluxModel(PipelineModel):
@@ -46,6 +51,7 @@ class FluxModel(PipelineModel):
     )
 
     default_max_shift = 1.15
+    t5_tokenizer = "tokenizer_2"
 
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
         super().__init__(pipeline, identity, device)
@@ -55,7 +61,9 @@ class FluxModel(PipelineModel):
         self.size_multiple = pipeline.vae_scale_factor * 2
         self._guided = bool(self.transformer.config.guidance_embeds)
         self.architecture = "flux-1-dev" if self._guided else "flux-1-schnell"
-        self.text_tokens = _DEV_TOKENS if self._guided else _SCHNELL_TOKENS
+        self.text_lengths = _DEV_TEXT if self._guided else _SCHNELL_TEXT
+        self.text_tokens = self.text_lengths.at_least
+        self.identity = {**identity, TEXT_TOKENS: self.text_tokens}
 
     def original_names(self) -> Names:
         config = self.transformer.config
@@ -64,26 +72,27 @@ class FluxModel(PipelineModel):
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Check the prompts with both tokenizers; CLIP, which only gives a summary, may cut one off."""
         clip, t5 = self.pipeline.tokenizer, self.pipeline.tokenizer_2
-        readers = [(clip, clip.model_max_length), (t5, self.text_tokens)]
+        readers = [(clip, clip.model_max_length), (t5, self.text_lengths.at_most)]
         self._check_text(prompts, readers, cut=1)
 
-    @without_graph
-    def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
-        with self._offloader.onloaded(ENCODERS):
-            text = [prompt.text for prompt in prompts]
-            hidden, pooled, _ = self.pipeline.encode_prompt(
-                text, text, device=self.device, max_sequence_length=self.text_tokens
-            )
-            return BatchedConditioning({"hidden": hidden, "pooled": pooled}).to(
-                self.device, self.dtype
-            )
+    def encode_at(self, texts: Sequence[str], length: int) -> Conditioning:
+        hidden, pooled, _ = self.pipeline.encode_prompt(
+            texts, texts, device=self.device, max_sequence_length=length
+        )
+        return BatchedConditioning({"hidden": hidden, "pooled": pooled})
 
     def with_guidance(self, cond: Conditioning, guidance: float) -> Conditioning:
         if not self._guided:
             return cond
-        device = tensors_of(cond)["pooled"].device
-        scale = torch.full((len(cond),), guidance, dtype=torch.float32, device=device)
-        return BatchedConditioning({**tensors_of(cond), "guidance": scale})
+
+        def guided(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            pooled = tensors["pooled"]
+            scale = torch.full((len(pooled),), guidance, dtype=torch.float32, device=pooled.device)
+            return {**tensors, "guidance": scale}
+
+        if isinstance(cond, StructuredConditioning):
+            return StructuredConditioning(tuple(guided(value) for value in cond.values))
+        return BatchedConditioning(guided(tensors_of(cond)))
 
     @property
     def default_guidance(self) -> float:
@@ -95,8 +104,7 @@ class FluxModel(PipelineModel):
             return sigma
         return (sigma.to(self.dtype) * 1000).to(sigma.dtype) / 1000
 
-    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        self._offloader.onload(NETWORK)
+    def velocity_at(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         if self._guided and "guidance" not in tensors_of(cond):
             cond = self.with_guidance(cond, GUIDANCE)
         hidden = tensors_of(cond)["hidden"].to(self.dtype)

@@ -60,11 +60,16 @@ class Offloader:
         resting: list[_Resting] = []
         self._on_device[kind] = resting
         moved: dict[int, nn.Parameter] = {}
-        for module in self._components[kind]:
-            for part in module.modules():
-                resting.append(_Resting(part))
-                _move_frozen(part, self.device, moved)
-            nn.Module.to(module, self.device)
+        try:
+            for module in self._components[kind]:
+                for part in module.modules():
+                    resting.append(_Resting(part))
+                    _move_frozen(part, self.device, moved)
+                nn.Module.to(module, self.device)
+        except BaseException:
+            # Out of memory halfway: what is there in part would count as being there.
+            self._offload(kind)
+            raise
 
     def is_on_device(self, kind: str) -> bool:
         """Return whether a component is on the device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.conditioning import Conditioning, tensors_of
+from ..data.identity import TEXT_TOKENS
 from ..errors import InputError
 from . import (
     batching,
@@ -23,11 +24,13 @@ from . import (
     merging,
     preparing,
     prompt_checks,
+    text_lengths,
 )
 from . import quantization as quantizing
 from .base import AdapterConfig, StepCallback, seeded_noise, without_graph
 from .offload import ENCODERS, NETWORK, VAE, Offloader, size_in_bytes
 from .stored_weights import plain_state
+from .text_lengths import TextLengths
 
 if TYPE_CHECKING:
     from ..data.lora_weights import LoRAWeights
@@ -46,7 +49,7 @@ class PipelineModel(ABC):
     """The base class of the families that diffusers has a pipeline for.
 
     A subclass has to give the class attributes below, the attributes that depend on the pipeline's
-    configuration, ``check_prompts``, ``encode``, ``velocity`` and ``original_names``.
+    configuration, ``check_prompts``, ``encode_at``, ``velocity_at`` and ``original_names``.
 
     Args:
         pipeline: loaded outside of inference mode, so that gradients can pass through its weights.
@@ -62,7 +65,11 @@ class PipelineModel(ABC):
     default_max_shift: ClassVar[float]
     """The shift of the noise levels at 4096 image tokens, for schedulers that do not give it."""
     text_tokens: int
-    """Length of the text, in tokens."""
+    """Length of a short text, in tokens, all that the network reads."""
+    text_lengths: TextLengths
+    """Of T5's part of it."""
+    t5_tokenizer: str
+    """The pipeline's component."""
     latent_channels: int
     """Channels of the latents outside of the network."""
     architecture: str
@@ -70,7 +77,6 @@ class PipelineModel(ABC):
     size_multiple: int
     key_prefix = "transformer."
     weights_may_stay_out = False
-    quantizations = quantizing.SHARES
 
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
         self.pipeline = pipeline
@@ -149,14 +155,41 @@ class PipelineModel(ABC):
     def with_guidance(self, cond: Conditioning, guidance: float) -> Conditioning:
         return cond
 
+    def as_recorded(self, identity: Mapping[str, Any]) -> PipelineModel:
+        if not identity or TEXT_TOKENS in identity or TEXT_TOKENS not in self.identity:
+            return self
+        before = copy.copy(self)
+        before.identity = {k: v for k, v in self.identity.items() if k != TEXT_TOKENS}
+        before._read_text(self.text_lengths.of_version_before())
+        return before
+
+    def _read_text(self, lengths: TextLengths) -> None:
+        """Set the lengths of T5's text."""
+        self.text_tokens += lengths.at_least - self.text_lengths.at_least
+        self.text_lengths = lengths
+
+    @without_graph
+    def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
+        texts = [prompt.text for prompt in prompts]
+        tokenizer = getattr(self.pipeline, self.t5_tokenizer)
+        with self._offloader.onloaded(ENCODERS):
+            by_length = self.text_lengths.by_length(texts, tokenizer)
+            return text_lengths.encode(texts, by_length, self.encode_at).to(self.device, self.dtype)
+
     @abstractmethod
-    def encode(self, prompts: Sequence[Prompt]) -> Conditioning: ...
+    def encode_at(self, texts: Sequence[str], length: int) -> Conditioning:
+        """Encode texts with T5's text padded to a length in tokens."""
 
     def told_sigma(self, sigma: Tensor) -> Tensor:
         return sigma
 
+    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        self._offloader.onload(NETWORK)
+        return text_lengths.velocity(x, sigma, cond, self.velocity_at)
+
     @abstractmethod
-    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor: ...
+    def velocity_at(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        """Predict the velocity for prompts of one length."""
 
     def velocity_field(self, cond: Conditioning, guidance: float) -> VelocityField:
         """Return the velocities that ``sample`` integrates, in float32."""
@@ -291,6 +324,21 @@ class PipelineModel(ABC):
 
     def reserve(self, in_bytes: int) -> None:  # noqa: B027
         """Do nothing: all weights of the network are on the device."""
+
+    @property
+    def quantizations(self) -> dict[str, float]:
+        """What is smaller than the network is now: a file in fp8 has the size of 8 bits already."""
+        layers = [
+            self.transformer.get_submodule(name) for name in quantizing.layers(self.transformer)
+        ]
+        now = sum(size_in_bytes([layer]) for layer in layers)
+        in_16_bit = 2 * sum(layer.out_features * layer.in_features for layer in layers)
+        whole = self.weights_in_bytes()
+        shares = {
+            name: (whole - now + share * in_16_bit) / whole
+            for name, share in quantizing.SHARES.items()
+        }
+        return {name: share for name, share in shares.items() if share < 0.95}
 
     def weights_in_bytes(self) -> int:
         return size_in_bytes([self.transformer])

@@ -9,16 +9,21 @@ import torch
 from torch import Tensor
 
 from ..data.conditioning import BatchedConditioning, Conditioning, tensors_of
-from .base import without_graph
+from ..data.identity import TEXT_TOKENS
 from .families import SD3
-from .offload import ENCODERS, NETWORK
 from .original_layouts import Names, sd3_names
 from .pipeline_model import PipelineModel, VelocityField
+from .text_lengths import TextLengths
 
 if TYPE_CHECKING:
     from ..data.prompts import Prompt
 
-_T5_LENGTH = 256
+_TEXT, _PADDING_ALONE, _NO_T5 = (
+    TextLengths(77, 256, 256),
+    TextLengths(0, 0, 256),
+    TextLengths(0, 0, 0),
+)
+"""ComfyUI pads T5's text to 77 tokens, and leaves it out where T5 is missing. T5 reads 256."""
 
 
 class SD3Model(PipelineModel):
@@ -33,6 +38,7 @@ class SD3Model(PipelineModel):
     mlp = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 
     default_max_shift = 1.16
+    t5_tokenizer = "tokenizer_3"
 
     def __init__(self, pipeline: Any, identity: dict[str, Any], device: torch.device) -> None:
         super().__init__(pipeline, identity, device)
@@ -42,12 +48,14 @@ class SD3Model(PipelineModel):
         self.latent_channels = config.in_channels
         self.size_multiple = pipeline.vae_scale_factor * config.patch_size
         self.architecture = _architecture(config)
-        # If the two CLIPs fill the width of the joint attention, the model was made without T5. If T5 is
-        # merely missing, the pipeline puts zeros in place of its tokens.
+        # If the two CLIPs fill the width of the joint attention, the model was made without T5.
         clips = (pipeline.text_encoder, pipeline.text_encoder_2)
         without_t5 = sum(clip.config.hidden_size for clip in clips) >= config.joint_attention_dim
-        self._t5_length = 0 if pipeline.text_encoder_3 is None and without_t5 else _T5_LENGTH
-        self.text_tokens = pipeline.tokenizer_max_length + self._t5_length
+        missing = _NO_T5 if without_t5 else _PADDING_ALONE
+        self.text_lengths = missing if pipeline.text_encoder_3 is None else _TEXT
+        self.text_tokens = pipeline.tokenizer_max_length + self.text_lengths.at_least
+        if self.text_lengths is not _NO_T5:
+            self.identity = {**identity, TEXT_TOKENS: self.text_lengths.at_least}
         self._empty_prompt: Conditioning | None = None
 
     def original_names(self) -> Names:
@@ -62,35 +70,29 @@ class SD3Model(PipelineModel):
         readers = [(clip, clip.model_max_length) for clip in clips]
         cut = 0
         if self.pipeline.text_encoder_3 is not None:
-            readers.append((self.pipeline.tokenizer_3, self._t5_length))
+            readers.append((self.pipeline.tokenizer_3, self.text_lengths.at_most))
             cut = len(clips)
         self._check_text(prompts, readers, cut)
 
-    @without_graph
-    def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
-        with self._offloader.onloaded(ENCODERS):
-            text = [prompt.text for prompt in prompts]
-            hidden, _, pooled, _ = self.pipeline.encode_prompt(
-                text,
-                text,
-                text,
-                device=self.device,
-                do_classifier_free_guidance=False,
-                max_sequence_length=self._t5_length,
-            )
-            assert hidden is not None
-            assert pooled is not None
-            return BatchedConditioning({"hidden": hidden, "pooled": pooled}).to(
-                self.device, self.dtype
-            )
+    def encode_at(self, texts: Sequence[str], length: int) -> Conditioning:
+        hidden, _, pooled, _ = self.pipeline.encode_prompt(
+            texts,
+            texts,
+            texts,
+            device=self.device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=length,
+        )
+        assert hidden is not None
+        assert pooled is not None
+        return BatchedConditioning({"hidden": hidden, "pooled": pooled})
 
     def encode_negative(self, text: str) -> Conditioning:
         from ..data.prompts import Prompt
 
         return self.encode([Prompt(text)]).to("cpu")
 
-    def velocity(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        self._offloader.onload(NETWORK)
+    def velocity_at(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         return self.transformer(
             hidden_states=x.to(self.dtype),
             encoder_hidden_states=tensors_of(cond)["hidden"].to(self.dtype),
@@ -111,6 +113,10 @@ class SD3Model(PipelineModel):
             return unconditional + guidance * (conditional - unconditional)
 
         return guided
+
+    def _read_text(self, lengths: TextLengths) -> None:
+        super()._read_text(lengths)
+        self._empty_prompt = None
 
     def _empty(self, count: int) -> Conditioning:
         """Return the empty prompt ``count`` times."""

@@ -142,14 +142,17 @@ def load(
     )
 
     family, sources = choose(chosen)
+    readable = single_parts.readable_on(device)
     with torch.inference_mode(False), torch.no_grad():
         host.check_cancelled()
         with checked(sources[TRANSFORMER]):
-            network = single_parts.transformer(family, sources[TRANSFORMER], dtype, changes)
+            network = single_parts.transformer(
+                family, sources[TRANSFORMER], dtype, readable, changes
+            )
         parts: dict[str, Any] = {"transformer": network}
         host.progress(1, 3, "loading")
         host.check_cancelled()
-        parts |= _encoders(host, family, sources, dtype)
+        parts |= _encoders(host, family, sources, dtype, readable)
         host.progress(2, 3, "loading")
         host.check_cancelled()
         # The range of float16 is too narrow for these VAEs.
@@ -183,7 +186,11 @@ def load(
 
 
 def _encoders(
-    host: Host, family: Family, sources: Mapping[str, Source], dtype: torch.dtype
+    host: Host,
+    family: Family,
+    sources: Mapping[str, Source],
+    dtype: torch.dtype,
+    readable: single_parts.Keep,
 ) -> dict[str, Any]:
     """Load text encoders and tokenizers; return them under the names of the family's pipeline."""
     components: dict[str, Any] = {}
@@ -192,23 +199,28 @@ def _encoders(
         encoder = tokenizer = None
         if kind in sources:
             with checked(sources[kind]):
-                encoder, tokenizer = _encoder(host, family, kind, sources[kind], dtype)
+                encoder, tokenizer = _encoder(host, family, kind, sources[kind], dtype, readable)
         components |= {f"text_encoder{suffix}": encoder, f"tokenizer{suffix}": tokenizer}
     return components
 
 
 def _encoder(
-    host: Host, family: Family, kind: str, source: Source, dtype: torch.dtype
+    host: Host,
+    family: Family,
+    kind: str,
+    source: Source,
+    dtype: torch.dtype,
+    readable: single_parts.Keep,
 ) -> tuple[Any, Any]:
     """Load a text encoder and its tokenizer."""
     from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
     if kind == T5:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(host.tokenizer_dir("t5"))
-        return single_parts.t5(source, dtype), tokenizer
+        return single_parts.t5(source, dtype, readable), tokenizer
     large = kind == CLIP_G
     projected = large or family.clip_projected
-    clip = single_parts.clip(source, dtype, projected, own_projection=large)
+    clip = single_parts.clip(source, dtype, readable, projected, own_projection=large)
     length = clip.config.max_position_embeddings
     tokenizer = CLIPTokenizer.from_pretrained(host.tokenizer_dir("clip"), model_max_length=length)
     if large and "!" in tokenizer.get_vocab():

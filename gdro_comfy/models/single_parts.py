@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,13 +14,24 @@ from .families import FLUX, Family
 from .stored_weights import Stored, StoredLinear
 from .weights import Reader, Source, fill, unlike_release
 
+Keep = Callable[[str, Stored], bool]
+"""Says of a linear layer's name and weight whether it keeps it as it is stored; see ``weights.fill``."""
 
-def transformer(family: Family, source: Source, dtype: torch.dtype, changes: bool = False) -> Any:
+
+def readable_on(device: torch.device) -> Keep:
+    """Return whether a device can read a stored weight: Apple's has no fp8."""
+    return lambda name, weight: device.type != "mps" or weight.values.element_size() > 1
+
+
+def transformer(
+    family: Family, source: Source, dtype: torch.dtype, readable: Keep, changes: bool = False
+) -> Any:
     """Build the network from a file of either layout.
 
     The blocks' linear layers keep weights that are stored in fewer bytes than the dtype has.
 
     Args:
+        readable: says which weights the device can read as they are stored.
         changes: whether these weights are about to be merged with others or quantized: then none of them is
             converted before.
     """
@@ -56,9 +68,8 @@ def transformer(family: Family, source: Source, dtype: torch.dtype, changes: boo
             state = {key: reader.stored(key) for key in reader.keys}
 
     def keep(name: str, weight: Stored) -> bool:
-        return "transformer_blocks." in name and (
-            changes or weight.values.element_size() < dtype.itemsize
-        )
+        smaller = weight.values.element_size() < dtype.itemsize
+        return "transformer_blocks." in name and readable(name, weight) and (changes or smaller)
 
     return fill(model, state, source, dtype, keep)
 
@@ -126,10 +137,13 @@ def _sd3_config(source: Source, original: bool) -> dict[str, Any]:
     }
 
 
-def clip(source: Source, dtype: torch.dtype, projected: bool, own_projection: bool) -> Any:
-    """Build CLIP-L or CLIP-G.
+def clip(
+    source: Source, dtype: torch.dtype, readable: Keep, projected: bool, own_projection: bool
+) -> Any:
+    """Build CLIP-L or CLIP-G; as ``t5``, it keeps its weights as they are stored.
 
     Args:
+        readable: as for ``transformer``.
         projected: whether the summary passes through a text projection.
         own_projection: whether that is the file's; otherwise it is the identity, as for CLIP-L in SD3.
     """
@@ -174,16 +188,15 @@ def clip(source: Source, dtype: torch.dtype, projected: bool, own_projection: bo
     if not any(name.startswith("text_model.") for name in model.state_dict()):
         # transformers 5 has dropped this prefix from one of the two classes.
         state = {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
-    return fill(model, state, source, dtype, _always)
+    return fill(model, state, source, dtype, readable)
 
 
-def _always(name: str, weight: Stored) -> bool:
-    """Keep the weights of a text encoder: it computes seldom, and its file is large."""
-    return True
+def t5(source: Source, dtype: torch.dtype, readable: Keep) -> Any:
+    """Build T5-XXL from a file of any dtype; its linear layers keep their weights as they are stored.
 
-
-def t5(source: Source, dtype: torch.dtype) -> Any:
-    """Build T5-XXL from a file of any dtype; its linear layers keep their weights as they are stored."""
+    Args:
+        readable: as for ``transformer``.
+    """
     from accelerate import init_empty_weights
     from transformers import T5Config, T5EncoderModel
 
@@ -210,7 +223,7 @@ def t5(source: Source, dtype: torch.dtype) -> Any:
             "shared.weight" if "shared.weight" in state else "encoder.embed_tokens.weight"
         )
     state |= {"shared.weight": words, "encoder.embed_tokens.weight": words}
-    model = fill(model, state, source, dtype, _always)
+    model = fill(model, state, source, dtype, readable)
     if dtype == torch.float16:
         # These layers overflow in float16.
         for name, layer in list(model.named_modules()):

@@ -50,6 +50,7 @@ def generate(
     if aligned is not None and strength:
         weights = lora_files.load(aligned.path)
         lora_files.check_fits(weights, model, aligned.path.name)
+        model = model.as_recorded(aligned.model)
         with_lora = model.with_lora(weights, strength)
     guidance = guidance_of(model, guidance)
     sampler = model.resolve_sampler(aligned.sampler() if aligned is not None else None, guidance)

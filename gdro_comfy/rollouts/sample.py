@@ -124,16 +124,19 @@ def sample_rollout(
         raise InputError("prompts", "there are none", "Give at least one prompt.")
     size = image_size(model, config.width, config.height)
     model.check_prompts(prompts.prompts)
-    identity, weights = model.identity, None
+    weights = None
+    identity = model.identity
     if aligned is not None:
         lora_files.check_trained_for(aligned, model)
+        model = model.as_recorded(aligned.model)
         weights = lora_files.load(aligned.path)
         lora_files.check_fits(weights, model, aligned.path.name)
-        identity = {**identity, SAMPLED_WITH: {"lora": aligned.path.stem}}
+        identity = {**model.identity, SAMPLED_WITH: {"lora": aligned.path.stem}}
     guidance = guidance_of(model, config.guidance)
     sampler = model.resolve_sampler(config.sampler, guidance)
     settings = RunSettings(identity, config.steps, guidance, size, config.seed, sampler=sampler)
     run = Run.open(host.output_dir, config.run_name, settings)
+    model = model.as_recorded(run.settings.model)
     rollout = Rollout(run, tuple(prompts), config.images_per_prompt)
     with writing(run.folder):
         host.emit("rollout", {"run": run.folder.name})

@@ -82,6 +82,7 @@ def train(
     """
     objective, config = objective or GDRO(), config or TrainConfig()
     rounds = rounds or Rounds()
+    model = model.as_recorded(rollout.base_identity)
     _check(model, rollout, objective, config)
     rounds.check(config.steps, reward, objective)
     if config.reference_draws and (rounds.rounds > 1 or objective.uses_drift):

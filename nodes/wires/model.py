@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,9 @@ class NativeFlowModel:
     def default_guidance(self) -> float:
         # What ComfyUI takes for a CONDITIONING without FluxGuidance.
         return 3.5 if self._guidance_is_embedded else 1.0
+
+    def as_recorded(self, identity: Mapping[str, Any]) -> NativeFlowModel:
+        return self
 
     @property
     def noise_shift(self) -> float | None:

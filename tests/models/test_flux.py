@@ -43,10 +43,18 @@ def velocity(model, cond, guidance=3.5):
         return model.velocity(x, torch.tensor([0.3, 0.8]), model.with_guidance(cond, guidance))
 
 
-@pytest.mark.parametrize("kind", ["dev", "schnell"])
+BEFORE = {"pipeline": "of a version that did not record the length of text"}
+
+
+@pytest.mark.parametrize(("kind", "tokens_before"), [("dev", 512), ("schnell", 256)])
+@pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize(("guidance", "size"), [(3.5, (64, 64)), (1.0, (96, 64))])
-def test_sampling_equals_the_pipeline(kind, guidance, size, request):
+def test_sampling_equals_the_pipeline(kind, tokens_before, before, guidance, size, request):
     model = request.getfixturevalue(kind)
+    assert model.text_tokens == 256
+    if before:
+        model = model.as_recorded(BEFORE)
+        assert model.text_tokens == tokens_before
     width, height = size
     ours = model.sample(model.encode(PROMPTS), [11, 12], 5, guidance, size)
     noise = seeded_noise([11, 12], (16, height // 8, width // 8))
@@ -69,7 +77,7 @@ def test_decoding_equals_the_pipeline(dev):
     noise = dev.pipeline._pack_latents(seeded_noise([5], (16, 8, 8)), 1, 16, 8, 8)
     theirs = dev.pipeline(
         texts()[:1], num_inference_steps=2, guidance_scale=3.5, height=64, width=64, latents=noise,
-        output_type="pt",
+        output_type="pt", max_sequence_length=256,
     ).images  # fmt: skip
     assert torch.allclose(dev.decode(latents), theirs.permute(0, 2, 3, 1), atol=1e-4)
 
@@ -86,7 +94,7 @@ def test_velocities_are_those_of_the_network(dev):
             timestep=sigma,
             guidance=torch.tensor([2.0, 2.0]),
             img_ids=pipeline._prepare_latent_image_ids(2, 4, 6, CPU, torch.float32),
-            txt_ids=torch.zeros(512, 3),
+            txt_ids=torch.zeros(256, 3),
         ).sample
     theirs = pipeline._unpack_latents(theirs, 64, 96, 8)
     assert torch.allclose(velocity(dev, cond, 2.0), theirs, atol=1e-5)

@@ -178,6 +178,31 @@ def test_nothing_moves_outside_of_active_or_on_a_cpu(watched, device):
         assert meta.copied_bytes == 0
 
 
+def test_a_component_that_does_not_fit_leaves_nothing_behind(monkeypatch):
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)).requires_grad_(
+        False
+    )
+    offloader, original = Offloader({NETWORK: [network]}, META), offload._copy_on
+    room = 3
+
+    def copy_on(parameter, device):
+        nonlocal room
+        room -= 1
+        if room < 0:
+            raise torch.OutOfMemoryError("full")
+        return original(parameter, device)
+
+    monkeypatch.setattr(offload, "_copy_on", copy_on)
+    with MetaDevice(), offloader.active():
+        with pytest.raises(torch.OutOfMemoryError):
+            offloader.onload(NETWORK)
+        assert not offloader.is_on_device(NETWORK)
+        assert weight_bytes(network) == 0
+        room = 4
+        offloader.onload(NETWORK)
+        assert {p.device for p in network.parameters()} == {META}
+
+
 def tensors(module):
     """All tensors of a module by name, those beside packed weights too."""
     found = {**dict(module.named_parameters()), **dict(module.named_buffers())}

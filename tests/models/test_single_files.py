@@ -107,7 +107,7 @@ def test_sd3_from_single_files_equals_the_original_modules(sd3, files_host):
     assert torch.equal(projection, torch.eye(768))
     assert model.vae.config.scaling_factor == 1.5305
     cond = model.encode(PROMPTS)
-    assert cond.tensors["hidden"].shape == (2, 16 + 256, 4096)
+    assert cond.tensors["hidden"].shape == (2, 16, 4096)
     assert model.sample(cond, [1, 2], 2, 3.0, (64, 64)).shape == (2, 16, 8, 8)
 
 

@@ -177,3 +177,28 @@ def test_t5_computes_in_float32_where_float16_would_overflow(fp8_files, files_ho
     }
     assert dtypes["wo"] == torch.float32
     assert dtypes["q"] == dtypes["wi_0"] == torch.float16
+
+
+def test_apples_devices_which_have_no_fp8_get_cast_weights(fp8_files, files_host):
+    model = single_files.load(files_host, fp8_files, torch.device("mps"), torch.bfloat16, True)
+    parts = (model.transformer, model.pipeline.text_encoder, model.pipeline.text_encoder_2)
+    dtypes = {p.dtype for part in parts for p in part.parameters()}
+    assert dtypes == {torch.bfloat16, torch.float32}  # CLIP keeps the float32 of its file
+
+
+def test_only_a_smaller_form_than_that_of_the_file_is_offered(fp8_files, files_host):
+    stored, whole = load(files_host, fp8_files), cast(load(files_host, fp8_files))
+    assert set(whole.quantizations) == {"8-bit", "nf4"}
+    assert set(stored.quantizations) == {"nf4"}
+
+
+def test_a_stored_layer_can_be_compiled():
+    layer = StoredLinear(stored("rows"), None, torch.float32)
+    x = torch.randn(3, 8, requires_grad=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x), layer(x))
+    [one] = torch.autograd.grad(compiled(x).square().sum(), x)
+    [other] = torch.autograd.grad(layer(x).square().sum(), x)
+    assert torch.equal(one, other)
+    torch._dynamo.reset()
