@@ -125,7 +125,7 @@ def next_round(
     weights = trainer.averages.get(rounds.weights, trainer.parameters)
     with trainer.weights(weights):
         sample_missing(host, trainer.model, rollout, encoded=first)
-    rollout = score_rollout(host, rollout, reward)
+    rollout = score_rollout(host, rollout, reward, trainer.model.release)
     scores = rollout.scores()
     log.info("round %d: mean reward %.3f", number, float(scores.mean()))
     try:

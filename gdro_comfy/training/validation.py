@@ -258,10 +258,12 @@ class Monitor:
         ):
             images += batch
             host.progress(len(images), len(prompts), stage)
-        reward = score_images(host, v.reward, images, prompts)
+        make_room = self.model.release
+        reward = score_images(host, v.reward, images, prompts, make_room)
         if v.guard is None:
             return Measurement(float(reward.mean())), images, None
-        level = guard_scale(score_images(host, v.guard, images, prompts), v.guard.range)
+        scores = score_images(host, v.guard, images, prompts, make_room)
+        level = guard_scale(scores, v.guard.range)
         corrected = corrected_score(reward, level)
         means = Measurement(float(reward.mean()), float(level.mean()), float(corrected.mean()))
         by_prompt = (
