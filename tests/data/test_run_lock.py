@@ -58,7 +58,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_a_word(folder, caplog):
     assert "killed" in caplog.text
 
 
-@pytest.mark.parametrize("pid", [os.getppid(), os.getpid(), None])
+@pytest.mark.parametrize("pid", [os.getppid(), os.getpid(), None], ids=["parent", "own", "none"])
 def test_a_record_whose_pid_another_process_has_now_is_taken_over(folder, caplog, pid):
     leave(folder, pid=pid)
     with writing(folder):

@@ -32,7 +32,7 @@ SHOWS = {
     "gpu": ("flux    none    no                 2", "flux    none    yes                1"),
     "hacking": ("without a guard: 2 of 2 steps", "with a guard: ", "corrected score: "),
     "pairs": ("balanced pairs", "0.15  0.60", "questions a group: 4, 6 and 12"),
-    "loaded_size": ("SD3.5-medium: 0.18 B", "256 px: 0.1 TFLOP", "nf4"),
+    "loaded_size": ("SD3.5-medium: 0.18 B", "256 px: 0.", "nf4"),
     "main_memory": ("SD3.5-medium BF16 to none",),
     "real_run": ("two images, two steps each", "one step, loss", "LoRA: 18 of 19 layers changed"),
     "quickstart": ("sampling", "writing", "policy forward", "whole step"),
