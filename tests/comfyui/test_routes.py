@@ -1,11 +1,10 @@
 """The routes below /gdro/ in a real ComfyUI: what they serve, and that they serve nothing else."""
 
-import http.client
 import json
 import shutil
-from urllib.parse import urlsplit
 
 import pytest
+from comfyui_server import ask
 from PIL import Image
 
 from gdro_comfy.data.files import append_lines, digest, write_json
@@ -30,18 +29,6 @@ def folder(server):
     (server.base / "output" / "gdro" / "secret.png").write_bytes(b"secret")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def ask(server, method, path, body=None, headers=None):
-    """Return status, content type and body of the response; the path is sent unchanged."""
-    url = urlsplit(server.url)
-    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=60)
-    try:
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        return response.status, response.getheader("Content-Type", ""), response.read()
-    finally:
-        connection.close()
 
 
 def test_runs_are_served_with_their_content_types(server, folder):

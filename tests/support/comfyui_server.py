@@ -7,6 +7,7 @@ one. ``tests/comfyui`` and ``tests/browser`` register the plugin and share one s
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
@@ -16,9 +17,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from example_package import install, install_example
@@ -163,6 +166,24 @@ class Server:
         return self.log.read_text(errors="replace")[-3000:]
 
 
+def ask(
+    server: Server,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, str, bytes]:
+    """Return status, content type and body of the response; the path is sent unchanged."""
+    url = urlsplit(server.url)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, response.getheader("Content-Type", ""), response.read()
+    finally:
+        connection.close()
+
+
 def messages(entry: dict, kind: str) -> list[dict]:
     """Return the messages of one kind in a history entry, such as ``execution_error``."""
     return [message for name, message in entry["status"]["messages"] if name == kind]
@@ -189,6 +210,13 @@ def comfy_base(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(comfy_base, comfy_python) -> Iterator[Server]:
+    with started(comfy_base, comfy_python) as running:
+        yield running
+
+
+@contextmanager
+def started(comfy_base: Path, comfy_python: str) -> Iterator[Server]:
+    """Start a ComfyUI with a base directory, and end it with the context."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
