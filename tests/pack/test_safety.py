@@ -1,13 +1,9 @@
 """What the registry's scanners look for is not in the files that ComfyUI-Manager installs."""
 
 import ast
-import fnmatch
-import subprocess
-from pathlib import Path
 
-import pytest
+from archive import PACK, shipped
 
-PACK = Path(__file__).parents[2]
 MODULES = {
     "pickle", "marshal", "shelve", "dill", "subprocess", "socket", "ctypes", "pip", "runpy", "code",
     "multiprocessing", "telnetlib", "ftplib", "smtplib", "webbrowser",
@@ -16,25 +12,6 @@ CALLS = {
     "eval", "exec", "compile", "__import__", "torch.load", "os.system", "os.popen", "os.execv",
     "os.spawnv", "builtins.exec", "builtins.eval", "numpy.load", "np.load", "joblib.load",
 }  # fmt: skip
-
-
-def shipped():
-    """Return the tracked files that are in the archive."""
-    done = subprocess.run(
-        ["git", "ls-files"], cwd=PACK, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("not a git checkout")
-    lines = (PACK / ".comfyignore").read_text(encoding="utf-8").splitlines()
-    patterns = [line for line in lines if line and not line.startswith("#")]
-
-    def ignored(name):
-        return any(
-            name.startswith(pattern) if pattern.endswith("/") else fnmatch.fnmatch(name, pattern)
-            for pattern in patterns
-        )
-
-    return [name for name in done.stdout.splitlines() if not ignored(name)]
 
 
 def dotted(node):
