@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +14,7 @@ from ..gdro_comfy.stages import STAGES
 from ..gdro_comfy.stages.aliases import ALIASES
 from ..gdro_comfy.stages.base import MISSING, Input, Output, Stage
 from ..gdro_comfy.stages.inputs import unlist
-from . import fingerprints
+from . import fingerprints, queued
 from .host import ComfyHost, model_files
 
 PANELS = frozenset(
@@ -127,31 +126,8 @@ def node_class(node_id: str) -> type[StageNode]:
     name = f"{node_id.removeprefix('GDRO_')}Node"
     members: dict[str, Any] = {"NODE_ID": node_id, "__module__": __name__}
     if STAGES[node_id].check is not None:
-        members["validate_inputs"] = classmethod(_checking(STAGES[node_id]))
+        members["validate_inputs"] = classmethod(queued.validator(STAGES[node_id]))
     return type(name, (StageNode,), members)
-
-
-def _checking(stage: Stage) -> Any:
-    """Return a method that ComfyUI calls when a graph is queued, before any of its nodes runs.
-
-    ComfyUI calls it only if its signature names an input, whose value it then does not check itself.
-    """
-    first = stage.inputs[0].name
-
-    def validate_inputs(cls: type, **inputs: Any) -> bool | str:
-        try:
-            if inputs.get(first) is not None and stage.check is not None:
-                stage.check(inputs[first])
-        except InputError as error:
-            return str(error)
-        return True
-
-    parameters = [
-        inspect.Parameter("cls", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-        inspect.Parameter(first, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None),
-    ]
-    validate_inputs.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return validate_inputs
 
 
 def schema(node_id: str) -> io.Schema:

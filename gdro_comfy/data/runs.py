@@ -130,6 +130,16 @@ def read_settings(folder: Path) -> dict[str, Any]:
         return {}
 
 
+def check_name(name: str) -> None:
+    """Raise ``InputError`` if a run cannot have this name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}", name) or name.endswith((".", " ")):
+        raise InputError(
+            "run_name",
+            f"{excerpt(name)} cannot be used as a folder name",
+            "Use 1 to 40 letters, digits, spaces, dots, - and _, starting with a letter or digit.",
+        )
+
+
 @dataclass
 class Run:
     """A run's folder; ``open`` creates it or finds it again."""
@@ -159,12 +169,7 @@ class Run:
         Raises:
             InputError: the name is unusable.
         """
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}", name) or name.endswith((".", " ")):
-            raise InputError(
-                "run_name",
-                f"{excerpt(name)} cannot be used as a folder name",
-                "Use 1 to 40 letters, digits, spaces, dots, - and _, starting with a letter or digit.",
-            )
+        check_name(name)
         return output_dir / "gdro" / f"{name}-{settings.key()}"
 
     @classmethod

@@ -50,6 +50,12 @@ _PAIRS = 24
 """Prompts whose images a panel shows in pairs."""
 
 
+def check_enough(prompts: PromptSet) -> None:
+    """Raise ``InputError`` if there are too few prompts to tell a gain from chance."""
+    if len(prompts) < 2:
+        raise InputError("prompts", f"{len(prompts)} is too few", "Evaluate on at least 2 prompts.")
+
+
 def evaluate(
     host: Host,
     model: FlowModel,
@@ -75,8 +81,7 @@ def evaluate(
     config = config or EvaluationConfig()
     config = replace(config, guidance=guidance_of(model, config.guidance))
     loras = list(aligned) if isinstance(aligned, Sequence) else [aligned]
-    if len(prompts) < 2:
-        raise InputError("prompts", f"{len(prompts)} is too few", "Evaluate on at least 2 prompts.")
+    check_enough(prompts)
     for lora in loras:
         lora_files.check_trained_for(lora, model)
     size = image_size(model, config.width, config.height)

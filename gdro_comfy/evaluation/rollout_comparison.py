@@ -68,11 +68,16 @@ def _check_pair(base: Rollout, aligned: Rollout) -> None:
                 "score both by the same reward.",
             )
     if base.run.folder == aligned.run.folder:
-        raise InputError(
-            "aligned",
-            "it is the same rollout as base",
-            "Connect a LoRA to the aligned input of its GDRO Group Rollout.",
-        )
+        raise same_rollout()
+
+
+def same_rollout() -> InputError:
+    """Return the refusal to compare a rollout with itself."""
+    return InputError(
+        "aligned",
+        "it is the same rollout as base",
+        "Connect a LoRA to the aligned input of its GDRO Group Rollout.",
+    )
 
 
 def _reward_name(rollout: Rollout) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.quotes import excerpt
 from ..errors import InputError
 from ..progress import Cancelled
-from ..stages import inputs
+from ..stages import before_work, inputs
 from ..stages.base import Input, Stage
 from ..stages.inputs import LATER
 from .workflow_file import Graph, Link, Node, compatible, read
@@ -205,8 +205,7 @@ def run(
 
     stages = stages or all_stages()
     order = check(graph, stages)
-    for node_id in order:
-        _check_needs(graph[node_id], stages[graph[node_id].class_type])
+    _check_before_work(graph, order, host, stages)
     done: dict[str, list[list[Any]]] = {}
     with torch.inference_mode():
         for node_id in order:
@@ -235,15 +234,30 @@ def run(
     }
 
 
-def _check_needs(node: Node, stage: Stage) -> None:
-    """Ask a stage for what it lacks, before any node has run."""
-    first = stage.inputs[0].name if stage.inputs else ""
-    value = node.inputs.get(first)
-    if stage.check is not None and value is not None and not isinstance(value, Link):
+def planned_steps(
+    graph: Graph, order: list[str], stages: Mapping[str, Stage]
+) -> dict[str, before_work.Step]:
+    """Return the nodes to run as their checks read them."""
+    return {
+        node_id: before_work.Step(
+            stages[graph[node_id].class_type],
+            {k: v for k, v in graph[node_id].inputs.items() if not isinstance(v, Link)},
+            {k: v.node_id for k, v in graph[node_id].inputs.items() if isinstance(v, Link)},
+        )
+        for node_id in order
+    }
+
+
+def _check_before_work(
+    graph: Graph, order: list[str], host: Host, stages: Mapping[str, Stage]
+) -> None:
+    """Ask every node what it will refuse, before any node has run."""
+    steps = planned_steps(graph, order, stages)
+    for node_id in order:
         try:
-            stage.check(value)
+            before_work.check(steps, node_id, host)
         except InputError as error:
-            raise _at(node, error) from error
+            raise _at(graph[node_id], error) from error
 
 
 def _run_on_lists(stage: Stage, host: Host, flat: Mapping[str, list[Any]]) -> list[list[Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..host import Host
+    from .before_work import Planned
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 
@@ -88,8 +89,10 @@ class Stage:
         search_aliases: other words under which the node can be found.
         watches: names of files in run folders; the stage runs again if one of them changes.
         category: the node menu below "GDRO".
-        check: raises ``InputError`` for what the stage lacks, such as a library; called with the value of the
-            first input before anything of the graph runs.
+        check: raises ``InputError`` for what is known to be refused, such as a missing library or two
+            settings of linked nodes that do not fit; called before anything of the graph runs.
+        settings_only: whether ``run`` only puts its settings together, without work or network, and so may
+            run in the check of another node.
     """
 
     run: Callable[..., tuple[Any, ...]]
@@ -102,7 +105,8 @@ class Stage:
     search_aliases: tuple[str, ...] = ()
     watches: tuple[str, ...] = ()
     category: str = ""
-    check: Callable[[Any], None] | None = None
+    check: Callable[[Planned], None] | None = None
+    settings_only: bool = False
 
     @property
     def takes_lists(self) -> bool:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..imaging import image_tensor
 from .base import Input, Output, Stage
+from .before_work import Planned, check_judges, groups_node, prompts_of
 from .shared import MODEL, SAMPLING, SIZE
+from .sizes import check_size
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -46,6 +48,24 @@ def _evaluate(
     )
 
 
+def _check_evaluation(node: Planned) -> None:
+    from ..evaluation.evaluate import check_enough
+
+    prompts = prompts_of(node, "prompts")
+    if prompts is not None:
+        check_enough(prompts)
+    check_size(node)
+    check_judges(node, prompts, "reward", "guard")
+
+
+def _check_comparison(node: Planned) -> None:
+    from ..evaluation.rollout_comparison import same_rollout
+
+    base, aligned = groups_node(node, "base"), groups_node(node, "aligned")
+    if base is not None and aligned is not None and base.id == aligned.id:
+        raise same_rollout()
+
+
 def _compare_rollouts(host: Host, base: Any, aligned: Any) -> tuple[Any, ...]:
     from ..evaluation.report import side_by_side
     from ..evaluation.rollout_comparison import compare_rollouts
@@ -57,6 +77,7 @@ def _compare_rollouts(host: Host, base: Any, aligned: Any) -> tuple[Any, ...]:
 
 EVALUATE_ALIGNMENT = Stage(
     run=_evaluate,
+    check=_check_evaluation,
     display_name="GDRO Evaluate Alignment",
     category="training",
     description=(
@@ -124,6 +145,7 @@ EVALUATE_ALIGNMENT = Stage(
 
 COMPARE_ROLLOUTS = Stage(
     run=_compare_rollouts,
+    check=_check_comparison,
     display_name="GDRO Compare Rollouts",
     category="training",
     description=(

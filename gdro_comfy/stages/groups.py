@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..data.runs import check_name
 from ..errors import InputError
 from ..imaging import contact_sheet, image_tensor
 from .base import Input, Output, Stage
+from .before_work import Planned, check_setting
 from .shared import MODEL, SAMPLER, SAMPLING, SEED, SIZE, sampler_choice
+from .sizes import check_size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..host import Host
 
 
@@ -70,7 +75,31 @@ def _import_groups(
 def _read_folder(host: Host, source: dict[str, Any]) -> Any:
     from ..importing import sources
 
-    folders = host.model_files("pictures")
+    def on_image(count: int, total: int) -> None:
+        host.check_cancelled()
+        if count % 16 == 0 or count == total:
+            host.progress(count, total, "reading pictures")
+
+    kind = source["prompt_from"]
+    folder = _folder(host.model_files("pictures"), source)
+    return sources.from_folder(folder, kind, source.get("prompts") or "", on_image)
+
+
+def _check_import(node: Planned) -> None:
+    source = node.values["source"]
+    if isinstance(source, dict) and isinstance(source.get("folder"), str):
+        _folder(node.machine.model_files("pictures"), source)
+    _check_groups(node)
+
+
+def _check_groups(node: Planned) -> None:
+    if isinstance(node.values["run_name"], str):
+        check_name(node.values["run_name"])
+    check_size(node)
+
+
+def _folder(folders: dict[str, Path], source: dict[str, Any]) -> Path:
+    """Return the folder of pictures that is chosen."""
     if source["folder"] not in folders:
         raise InputError(
             "folder",
@@ -78,14 +107,7 @@ def _read_folder(host: Host, source: dict[str, Any]) -> Any:
             "Put a folder with a sub-folder for each prompt into ComfyUI's input folder, press R and "
             "choose it.",
         )
-
-    def on_image(count: int, total: int) -> None:
-        host.check_cancelled()
-        if count % 16 == 0 or count == total:
-            host.progress(count, total, "reading pictures")
-
-    folder, kind = folders[source["folder"]], source["prompt_from"]
-    return sources.from_folder(folder, kind, source.get("prompts") or "", on_image)
+    return folders[source["folder"]]
 
 
 _IMPORT_TOOLTIPS = {
@@ -102,6 +124,8 @@ _IMPORT_SAMPLING = tuple(replace(item, tooltip=_IMPORT_TOOLTIPS[item.name]) for 
 
 PROMPT_SET = Stage(
     run=_prompt_set,
+    check=check_setting,
+    settings_only=True,
     display_name="GDRO Prompt Set",
     category="groups",
     description="The prompts to train or to evaluate on. Use different prompts for the two.",
@@ -165,6 +189,7 @@ PROMPT_SET = Stage(
 
 GROUP_ROLLOUT = Stage(
     run=_group_rollout,
+    check=_check_groups,
     display_name="GDRO Group Rollout",
     category="groups",
     description=(
@@ -212,6 +237,7 @@ GROUP_ROLLOUT = Stage(
 
 IMPORT_GROUPS = Stage(
     run=_import_groups,
+    check=_check_import,
     display_name="GDRO Import Groups",
     category="groups",
     description=(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .base import Input, Output, Stage
+from .before_work import check_setting
 from .shared import judge_folder
 
 if TYPE_CHECKING:
@@ -243,6 +244,8 @@ VLM_REWARD = Stage(
 
 PREFERENCE_REWARD = Stage(
     run=_preference_reward,
+    check=check_setting,
+    settings_only=True,
     display_name="GDRO Preference Reward",
     category="rewards",
     description=(

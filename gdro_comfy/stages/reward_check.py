@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..imaging import contact_sheet, image_tensor
 from .base import Input, Output, Stage
+from .before_work import check_scoring
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -47,6 +48,7 @@ def _reward_check(host: Host, rollout: Any, reward: Any, other: Any = None) -> t
 
 REWARD_CHECK = Stage(
     run=_reward_check,
+    check=lambda node: check_scoring(node, "reward", "other"),
     display_name="GDRO Reward Check",
     category="rewards",
     description=(

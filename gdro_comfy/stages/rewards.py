@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
 from ..imaging import image_tensor
 from .base import Input, Output, Stage
+from .before_work import check_scoring, check_setting
 from .shared import judge_folder
 
 if TYPE_CHECKING:
@@ -17,14 +17,6 @@ def _ocr_reward(host: Host, mode: str) -> tuple[Any]:
     from .. import rewards
 
     return (rewards.create("ocr", mode=mode),)
-
-
-def _check_ocr(mode: str) -> None:
-    from ..rewards import ocr
-
-    if mode not in ocr.MODES:
-        raise InputError("mode", f"{mode!r} is unknown", f"Choose one of: {', '.join(ocr.MODES)}.")
-    ocr.check_engine()
 
 
 def _detector(host: Host, chosen: dict[str, Any]) -> Any:
@@ -75,7 +67,7 @@ def _image_quality_reward(host: Host, measure: str) -> tuple[Any]:
 def _score_rollout(host: Host, rollout: Any, reward: Any) -> tuple[Any, ...]:
     from ..rollouts import scoring, summary
 
-    scored = scoring.score_rollout(host, rollout, reward)
+    scored = scoring.score_together(host, rollout, reward)
     values = scored.scores()
     texts = [summary.summarise(values).text(), summary.strongest_groups(scored, values)]
     text = "\n".join(filter(None, texts))
@@ -137,7 +129,8 @@ _DETECTOR = Input(
 
 OCR_REWARD = Stage(
     run=_ocr_reward,
-    check=_check_ocr,
+    check=check_setting,
+    settings_only=True,
     display_name="GDRO OCR Reward",
     category="rewards",
     description=(
@@ -160,6 +153,8 @@ OCR_REWARD = Stage(
 
 COMPOSITION_REWARD = Stage(
     run=_composition_reward,
+    check=check_setting,
+    settings_only=True,
     display_name="GDRO Composition Reward",
     category="rewards",
     description=(
@@ -182,6 +177,7 @@ COMPOSITION_REWARD = Stage(
 
 IMAGE_QUALITY_REWARD = Stage(
     run=_image_quality_reward,
+    settings_only=True,
     display_name="GDRO Image Quality Reward",
     category="rewards",
     description=(
@@ -243,6 +239,7 @@ INSTALLED_REWARD = Stage(
 
 SCORE_ROLLOUT = Stage(
     run=_score_rollout,
+    check=lambda node: check_scoring(node, "reward"),
     display_name="GDRO Score Rollout",
     category="rewards",
     description=(

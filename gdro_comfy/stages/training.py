@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from .algorithms import CHOICES
 from .base import Input, Output, Stage
+from .before_work import Planned, check_judges, check_new_images, images_per_prompt, prompts_of
+from .inputs import WIDGETS
 from .purposes import folded, for_canvas
 from .shared import MODEL
 
 if TYPE_CHECKING:
     from ..host import Host
+    from ..training.config import TrainConfig
+    from ..training.objectives import Objective
+    from ..training.online import Rounds
 
 
 def _train_lora(
@@ -27,12 +32,28 @@ def _train_lora(
     start_from: Any = None,
     **settings: Any,
 ) -> tuple[Any, ...]:
+    from ..training.train import train
+    from ..training.validation import Validation
+
+    objective, config, rounds = _configured(algorithm, settings)
+    validation = None
+    if validation_prompts is not None and validate_every:
+        _check_validation(reward)
+        validation = Validation(validation_prompts, reward, guard, validate_every)
+    result = train(
+        host, model, rollout, objective, config, rounds, reward, validation, start_from
+    )  # fmt: skip
+    return result, result.tensors(), result.loss_map(), str(result.path)
+
+
+def _configured(
+    algorithm: dict[str, Any], settings: dict[str, Any]
+) -> tuple[Objective, TrainConfig, Rounds]:
+    """Return the algorithm, the training's other settings, and its rounds, from the stage's inputs."""
     from ..models.base import AdapterConfig
     from ..training import awm, nft, objectives
     from ..training.config import TrainConfig
     from ..training.online import Rounds
-    from ..training.train import train
-    from ..training.validation import Validation
 
     settings["adapter"] = AdapterConfig(
         settings.pop("rank"), settings.pop("alpha"), settings.pop("target")
@@ -49,31 +70,41 @@ def _train_lora(
         "nft": nft.NFT,
         "awm": awm.AWM,
     }[algorithm["algorithm"]]
-    validation = None
-    if validation_prompts is not None and validate_every:
-        if reward is None:
-            raise InputError(
-                "reward",
-                "there are validation prompts, but no reward to measure with",
-                "Connect the reward that scored the rollout.",
-            )
-        validation = Validation(validation_prompts, reward, guard, validate_every)
-    result = train(
-        host,
-        model,
-        rollout,
-        objective(**parameters),
-        TrainConfig(**settings),
-        rounds,
-        reward,
-        validation,
-        start_from,
-    )
-    return result, result.tensors(), result.loss_map(), str(result.path)
+    return objective(**parameters), TrainConfig(**settings), rounds
+
+
+def _check_validation(reward: Any) -> None:
+    if reward is None:
+        raise InputError(
+            "reward",
+            "there are validation prompts, but no reward to measure with",
+            "Connect the reward that scored the rollout.",
+        )
+
+
+def _check_training(node: Planned) -> None:
+    """Refuse settings that do not fit together, or not the groups that the linked nodes will make."""
+    from ..training.train import check_settings
+
+    if not node.known():
+        return
+    values = node.values
+    reward = values["reward"]
+    named = {item.name: values[item.name] for item in node.stage.inputs if item.type in WIDGETS}
+    validate_every = named.pop("validate_every")
+    objective, config, rounds = _configured(named.pop("algorithm"), named)
+    check_settings(objective, config, rounds, images_per_prompt(node))
+    rounds.check(config.steps, reward, objective)
+    if rounds.rounds > 1:
+        check_new_images(node, "reward")
+    if values["validation_prompts"] is not None and validate_every:
+        _check_validation(reward)
+        check_judges(node, prompts_of(node, "validation_prompts"), "reward", "guard")
 
 
 TRAIN_LORA = Stage(
     run=_train_lora,
+    check=_check_training,
     display_name="GDRO Train LoRA",
     category="training",
     description=(

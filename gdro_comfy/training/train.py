@@ -83,14 +83,9 @@ def train(
     objective, config = objective or GDRO(), config or TrainConfig()
     rounds = rounds or Rounds()
     model = model.as_recorded(rollout.base_identity)
-    _check(model, rollout, objective, config)
+    _check_model(model, rollout)
+    check_settings(objective, config, rounds, rollout.images_per_prompt)
     rounds.check(config.steps, reward, objective)
-    if config.reference_draws and (rounds.rounds > 1 or objective.uses_drift):
-        raise InputError(
-            "reference_draws",
-            "errors of the reference can be kept only for groups that stay, and for losses without kl",
-            "Set it to 0, or train gdro or dpo in one round.",
-        )
     if validation is not None:
         validation.check(model)
     scores = rollout.scores()
@@ -251,8 +246,8 @@ def _finished_steps(training: Training, config: TrainConfig) -> int:
         return config.steps
 
 
-def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: TrainConfig) -> None:
-    """Raise ``InputError`` if model, rollout and settings do not fit together."""
+def _check_model(model: FlowModel, rollout: Rollout) -> None:
+    """Raise ``InputError`` if another model made the groups."""
     if not same_base(rollout.base_identity, model.identity):
         found = difference(rollout.base_identity, model.identity)
         raise InputError(
@@ -260,11 +255,25 @@ def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: Tra
             f"these groups were made by another model ({found})",
             "Connect the model that the rollout used, or make a rollout with this one.",
         )
-    if objective.group_size and not 2 <= objective.group_size <= rollout.images_per_prompt:
+
+
+def check_settings(
+    objective: Objective, config: TrainConfig, rounds: Rounds, images_per_prompt: int | None
+) -> None:
+    """Check what is known before there are groups.
+
+    Args:
+        images_per_prompt: of the groups; None if it is not known yet.
+
+    Raises:
+        InputError: the settings do not fit together, or not such groups.
+    """
+    size = objective.group_size
+    if size and images_per_prompt is not None and not 2 <= size <= images_per_prompt:
         raise InputError(
             "group_size",
-            f"{objective.group_size} images are to train together, of {rollout.images_per_prompt}",
-            f"Use 2 to {rollout.images_per_prompt}, or make more images per prompt.",
+            f"{size} images are to train together, of {images_per_prompt}",
+            f"Use 2 to {images_per_prompt}, or make more images per prompt.",
         )
     if config.steps < 1 or config.groups_per_step < 1:
         raise InputError("steps", "there is nothing to do", "Use at least 1 step of 1 group.")
@@ -280,6 +289,12 @@ def _check(model: FlowModel, rollout: Rollout, objective: Objective, config: Tra
             "sigma_min", f"{sigma_min} to {config.sigma_max} is no range of noise levels",
             "Use 0 <= sigma_min < sigma_max <= 1.",
         )  # fmt: skip
+    if config.reference_draws and (rounds.rounds > 1 or objective.uses_drift):
+        raise InputError(
+            "reference_draws",
+            "errors of the reference can be kept only for groups that stay, and for losses without kl",
+            "Set it to 0, or train gdro or dpo in one round.",
+        )
 
 
 def _record(

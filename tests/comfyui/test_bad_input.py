@@ -73,6 +73,34 @@ def test_what_a_reward_lacks_is_said_when_the_graph_is_queued(server):
         return answer["node_errors"]
 
     [error] = queue()[reward]["errors"]
-    assert "'aloud' is unknown. Choose one of: auto, line, detect." in error["details"]
+    assert "'aloud' does not fit. It must be one of: auto, line, detect." in error["details"]
     graph[reward]["inputs"]["mode"] = "auto"
-    assert queue() == {}
+    # The quickstart's prompts ask for no text: that is said where they would be judged.
+    judging = {node_id(graph, f"GDRO_{name}") for name in ("ScoreRollout", "EvaluateAlignment")}
+    assert queue().keys() == judging
+
+
+LINKED = {
+    "group_size": (TRAIN, {"algorithm.group_size": 6}, TRAIN),
+    "reward": (TRAIN, {"reward": None}, TRAIN),
+    "rounds": (TRAIN, {"algorithm.rounds": 9}, TRAIN),
+    "width": ("GDRO_EvaluateAlignment", {"width": 60}, "GDRO_EvaluateAlignment"),
+    "prompts": ("GDRO_PromptSet", {"limit": 1}, "GDRO_EvaluateAlignment"),
+}
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_what_linked_nodes_do_not_allow_is_said_when_the_graph_is_queued(server, name):
+    """Nothing is drawn for a node that will refuse; without the rollout's own output, nothing runs at all."""
+    changed, inputs, refusing = LINKED[name]
+    graph = quickstart(f"linked {name}")
+    change(graph, changed, {key: value for key, value in inputs.items() if value is not None})
+    for key in [key for key, value in inputs.items() if value is None]:
+        del graph[node_id(graph, changed)]["inputs"][key]
+    last = node_id(graph, refusing)
+    status, answer = server.post("/prompt", {"prompt": graph, "partial_execution_targets": [last]})
+    assert status == 400
+    assert answer["node_errors"].keys() == {last}
+    [error] = answer["node_errors"][last]["errors"]
+    assert f"{name}: " in error["details"]
+    assert not list((server.base / "output" / "gdro").glob(f"linked {name}*"))
