@@ -25,6 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..distributed import world
 from ..errors import InputError
 from .disk import DiskError, make_folder
 from .files import write_json
@@ -59,7 +60,8 @@ def writing(folder: Path) -> Iterator[None]:
     """Be the only process that writes into a run, within this context.
 
     The process may ask again while it has the lock, as an evaluation inside a training does. A lock
-    left by a process that was killed is taken over, with a word in the log.
+    left by a process that was killed is taken over, with a word in the log. Of several processes that work
+    together, the main one takes the lock for all of them.
 
     Args:
         folder: of the run; created if needed.
@@ -68,6 +70,9 @@ def writing(folder: Path) -> Iterator[None]:
         InputError: another process writes into it, or a computer whose processes cannot be seen from
             here did; or the folder cannot be written.
     """
+    if not world().is_main:
+        yield
+        return
     key = os.path.realpath(folder)
     with _guard:
         if key not in _held:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
+from ..distributed import OtherProcessFailed, World, join, within, world
 from ..errors import InputError
 from ..progress import Cancelled
 from .console_host import ConsoleHost
+from .several import SharedHost, check_asked
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", parents=[common], help="run a workflow file")
     run.add_argument("workflow", type=Path, help="a file saved by ComfyUI (UI or API format)")
+    run.add_argument(
+        "--groups-only", action="store_true",
+        help="only sample and score the groups; torchrun or accelerate launch may start several processes "
+        "for it (docs/several_gpus.md), and one goes on without this option",
+    )  # fmt: skip
     run.add_argument("--check", action="store_true", help="check the file without running it")
     commands.add_parser("demo", parents=[common], help="the quickstart on the bundled tiny model")
     commands.add_parser("nodes", help="list the nodes")
@@ -100,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code. 0: success; 1: the demo's reward did not rise, a node failed, or verify found
-        damage; 2: an argument or an input cannot be used; 130: stopped by the user.
+        damage, or another of several processes ended; 2: an argument or an input cannot be used; 130:
+        stopped by the user.
     """
     options = _parser().parse_args(arguments)
     if options.command == "nodes":
@@ -120,26 +128,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = logging.DEBUG if options.debug else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger(__name__.partition(".")[0]).setLevel(level)
+    groups_only = options.command == "run" and options.groups_only
+    try:
+        check_asked(options.command, groups_only, options.command == "run" and options.check)
+        several = join() if groups_only and not options.check else World()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if several.size == 1:
+        return _run_and_report(
+            options, several, ConsoleHost(options.output, options.quiet, options.input)
+        )
+    if not several.is_main:
+        logging.getLogger(__name__.partition(".")[0]).setLevel(logging.WARNING)
+    host = SharedHost(several, options.output, options.quiet, options.input)
+    # So do launchers stop the other processes if one has ended.
+    previous = signal.signal(signal.SIGTERM, lambda *_: host.cancel())
+    try:
+        with within(several):
+            return _run_and_report(options, several, host)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run_and_report(options: argparse.Namespace, several: World, host: ConsoleHost) -> int:
     from . import workflow
 
-    host = ConsoleHost(options.output, options.quiet, options.input)
     # The first Ctrl-C finishes the current step, so that everything saved is complete; the second
     # stops at once.
     previous = signal.signal(signal.SIGINT, lambda *_: _cancel(host))
     try:
-        return _run(options, host)
+        code = _run(options, host)
+        several.leave()
+        return code
     except InputError as error:
+        first = several.fail(str(error))
         if options.debug:
             raise
-        print(error, file=sys.stderr)
+        if first:
+            print(error, file=sys.stderr)
         return 2
     except (Cancelled, KeyboardInterrupt):
-        print("Stopped. Run the same command again to continue.", file=sys.stderr)
+        if several.fail("it was stopped"):
+            print("Stopped. Run the same command again to continue.", file=sys.stderr)
         return 130
     except workflow.NodeError as error:
+        first = several.fail(str(error))
         if options.debug:
             raise
-        print(f"{error} (--debug shows where)", file=sys.stderr)
+        if first:
+            print(f"{error} (--debug shows where)", file=sys.stderr)
+        return 1
+    except OtherProcessFailed as error:
+        print(f"{error}. Run the same command again to continue.", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGINT, previous)
@@ -163,7 +204,8 @@ def _run(options: argparse.Namespace, host: ConsoleHost) -> int:
     if options.check:
         print(f"{options.workflow}: {len(workflow.check(graph))} nodes, no problems found")
         return 0
-    for node_id, outputs in workflow.run(graph, host).items():
+    finished = workflow.run(graph, host, groups_only=options.groups_only)
+    for node_id, outputs in finished.items() if world().is_main else ():
         texts = [value for value in outputs if isinstance(value, str)]
         if texts:
             print(f"{graph[node_id].label}\n  " + "\n".join(texts).replace("\n", "\n  "))

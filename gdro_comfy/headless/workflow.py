@@ -6,6 +6,7 @@ Everything that can be checked is checked before the first node runs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.quotes import excerpt
+from ..distributed import OtherProcessFailed, world
 from ..errors import InputError
 from ..progress import Cancelled
 from ..stages import before_work, inputs
@@ -24,6 +26,19 @@ if TYPE_CHECKING:
     from ..host import Host
 
 log = logging.getLogger(__name__)
+
+
+_SHARED = frozenset({"GDRO_GroupRollout", "GDRO_ScoreRollout"})
+"""Nodes whose work several processes share."""
+_BEFORE_GROUPS = frozenset(
+    {
+        *_SHARED, "GDRO_LoadBaseModel", "GDRO_PromptSet", "GDRO_OCRReward", "GDRO_CompositionReward",
+        "GDRO_VLMReward", "GDRO_PairwiseReward", "GDRO_PreferenceReward", "GDRO_ImageQualityReward",
+        "GDRO_SimilarityReward", "GDRO_InstalledReward", "GDRO_RatingReward", "GDRO_CombineRewards",
+        "GDRO_LoadAlignedLoRA",
+    }
+)  # fmt: skip
+"""Nodes that they may depend on there: each process runs them, and none of them writes into a run."""
 
 
 class NodeError(RuntimeError):
@@ -128,6 +143,34 @@ def check(graph: Graph, stages: Mapping[str, Stage] | None = None) -> list[str]:
     return order
 
 
+def group_nodes(graph: Graph, stages: Mapping[str, Stage] | None = None) -> list[str]:
+    """Check a graph, and return the ids of those nodes that sample and score groups, with all they depend on.
+
+    Left out are groups that depend on more than models, prompts, rewards and other groups, such as those
+    sampled with a LoRA that the workflow trains.
+
+    Raises:
+        InputError: as for ``check``; or nothing is left.
+    """
+    check(graph, stages)
+    order: list[str] = []
+    for node_id, node in graph.items():
+        needed: list[str] = []
+        if node.class_type in _SHARED:
+            _visit(graph, node_id, needed, ())
+            if all(graph[i].class_type in _BEFORE_GROUPS for i in needed):
+                order += [i for i in needed if i not in order]
+            else:
+                log.info("%s is left to the run without --groups-only", node.label)
+    if not order:
+        raise InputError(
+            "--groups-only",
+            "the workflow has no groups that can be made before everything else",
+            "Run it without --groups-only, with one process.",
+        )
+    return order
+
+
 def _visit(graph: Graph, node_id: str, order: list[str], path: tuple[str, ...]) -> None:
     if node_id in order:
         return
@@ -189,9 +232,16 @@ def _at(node: Node, error: InputError) -> InputError:
 
 
 def run(
-    graph: Graph, host: Host, stages: Mapping[str, Stage] | None = None
+    graph: Graph,
+    host: Host,
+    stages: Mapping[str, Stage] | None = None,
+    *,
+    groups_only: bool = False,
 ) -> dict[str, tuple[Any, ...]]:
     """Check and run a graph.
+
+    Args:
+        groups_only: run only what ``group_nodes`` returns.
 
     Returns:
         The outputs of each node by node id. A node that ran several times, because one of its inputs
@@ -204,7 +254,7 @@ def run(
     import torch
 
     stages = stages or all_stages()
-    order = check(graph, stages)
+    order = group_nodes(graph, stages) if groups_only else check(graph, stages)
     _check_before_work(graph, order, host, stages)
     done: dict[str, list[list[Any]]] = {}
     with torch.inference_mode():
@@ -215,11 +265,14 @@ def run(
                 for name, value in node.inputs.items()
             }
             log.info("%s", node.label)
+            # The main process goes first where one may download what all of them load.
+            shared = node.class_type in _SHARED
             try:
-                done[node_id] = _run_on_lists(stage, host, flat)
+                with contextlib.nullcontext() if shared else world().main_first():
+                    done[node_id] = _run_on_lists(stage, host, flat)
             except InputError as error:
                 raise _at(node, error) from error
-            except Cancelled:
+            except (Cancelled, OtherProcessFailed):
                 raise
             except Exception as error:
                 raise NodeError(f"{node.label} failed: {error}") from error

@@ -16,6 +16,7 @@ from ..data.groups import Group, image_seed
 from ..data.rollout import SAMPLED_WITH, Rollout
 from ..data.run_lock import writing
 from ..data.runs import Run, RunSettings, SamplerChoice
+from ..distributed import shares, world
 from ..errors import InputError
 from ..imaging import contact_sheet, to_pil
 from ..lora import files as lora_files
@@ -106,7 +107,8 @@ def sample_rollout(
     """Sample ``images_per_prompt`` images for each prompt, as far as they are not on disk yet.
 
     Repeating the call, also after an interruption, samples only what is missing. More prompts or more
-    images per prompt add to the run; any other setting opens another run.
+    images per prompt add to the run; any other setting opens another run. Several processes sample a share
+    of the prompts each, and return once all of it is on disk.
 
     Args:
         aligned: a LoRA to sample with, at strength 1.
@@ -135,13 +137,33 @@ def sample_rollout(
     guidance = guidance_of(model, config.guidance)
     sampler = model.resolve_sampler(config.sampler, guidance)
     settings = RunSettings(identity, config.steps, guidance, size, config.seed, sampler=sampler)
-    run = Run.open(host.output_dir, config.run_name, settings)
+    several = world()
+    with several.main_first():
+        run = Run.open(host.output_dir, config.run_name, settings)
     model = model.as_recorded(run.settings.model)
     rollout = Rollout(run, tuple(prompts), config.images_per_prompt)
     with writing(run.folder):
         host.emit("rollout", {"run": run.folder.name})
-        sample_missing(host, model, rollout, batch_size=config.batch_size, lora=weights)
+        # Others write only once the main process has the lock, which it keeps until all are done.
+        share = several.agree(lambda: _dealt(rollout, several.size))[several.rank]
+        sample_missing(
+            host, model, rollout, batch_size=config.batch_size, lora=weights, share=slice(*share)
+        )
+        several.barrier()
     return rollout
+
+
+def _dealt(rollout: Rollout, size: int) -> list[list[int]]:
+    """Return the prompts of each process, as the first and the one after the last."""
+    if size == 1:
+        return [[0, len(rollout.prompts)]]
+    found = mending.clear(rollout.groups())
+    # A prompt that is only to be encoded, or whose images are lost, costs about as much as an image.
+    costs = [
+        max(rollout.images_per_prompt - s.count, 0) + (not s.encoded) + len(s.lost)
+        for s in found.values()
+    ]
+    return shares(costs, size)
 
 
 def sample_missing(
@@ -153,6 +175,7 @@ def sample_missing(
     lora: LoRAWeights | None = None,
     encoded: Rollout | None = None,
     stage: str = "sampling groups",
+    share: slice = slice(None),
 ) -> None:
     """Sample the images of a rollout that are not on disk yet, with the model as it is now.
 
@@ -163,23 +186,25 @@ def sample_missing(
         lora: to sample with, at strength 1; a model in training needs none.
         encoded: a rollout of the same model that may have encoded the prompts already.
         stage: name of the work in progress reports.
+        share: the prompts to sample; others are left to other processes.
     """
     settings, count = rollout.run.settings, rollout.images_per_prompt
-    found = mending.clear(rollout.groups())
+    groups = rollout.groups()
+    found = mending.clear(groups[share])
     missing = [(g, index) for g, state in found.items() for index in range(state.count, count)]
     # A prompt without its encoding cannot be trained on, though all its images are there.
     unencoded = [group for group, state in found.items() if state.count and not state.encoded]
     lost = {group: state.lost for group, state in found.items() if state.lost}
     if not (missing or unencoded or lost):
         return
-    total = len(rollout.prompts) * count
+    total = len(found) * count
     time_left, left = TimeLeft(total), ""
     batch_size = batch_size or model.batch_size(settings.size)
     host.free_memory()
     with_lora = model.with_lora(lora) if lora is not None else contextlib.nullcontext()
     with model.active(), with_lora:
         waiting = dict.fromkeys([*unencoded, *(group for group, _ in missing)])
-        encode_prompts(host, model, list(waiting), encoded, list(found))
+        encode_prompts(host, model, list(waiting), encoded, groups)
         mending.decode_lost(host, model, lost)
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
