@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..host import Host
-    from .before_work import Planned
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 
@@ -90,7 +89,8 @@ class Stage:
         watches: names of files in run folders; the stage runs again if one of them changes.
         category: the node menu below "GDRO".
         check: raises ``InputError`` for what is known to be refused, such as a missing library or two
-            settings of linked nodes that do not fit; called before anything of the graph runs.
+            settings of linked nodes that do not fit; called with the node as ``before_work.Planned``, before
+            anything of the graph runs.
         settings_only: whether ``run`` only puts its settings together, without work or network, and so may
             run in the check of another node.
     """
@@ -105,7 +105,7 @@ class Stage:
     search_aliases: tuple[str, ...] = ()
     watches: tuple[str, ...] = ()
     category: str = ""
-    check: Callable[[Planned], None] | None = None
+    check: Callable[[Any], None] | None = None
     settings_only: bool = False
 
     @property
