@@ -8,6 +8,7 @@ ENGINE = Path(__file__).parents[2] / "gdro_comfy"
 LEVELS = (
     {"errors"},
     {"progress", "time_left", "imaging"},
+    {"distributed"},
     {"host"},
     {"data"},
     {"models"},
