@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,13 +19,17 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support")]
 from recording_host import RecordingHost  # noqa: E402
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and all that share a ComfyUI in one (``--dist loadgroup``)."""
-    for item in items:
-        folder = item.path.parent.name
-        shared = "comfyui" if folder in ("browser", "comfyui") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(shared))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process of ``pytest -n`` whole files, and one of them all that share a ComfyUI."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "comfyui" if path.startswith(("tests/browser/", "tests/comfyui/")) else path
+
+    return ByFile(config, log)
 
 
 @pytest.fixture
