@@ -5,8 +5,10 @@ The code of a family is a module of its own (``sd3.py``, ``flux.py``), which ``l
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 TRANSFORMER, VAE, CLIP_L, CLIP_G, T5 = "transformer", "vae", "clip_l", "clip_g", "t5"
@@ -99,3 +101,21 @@ FAMILIES = (SD3, FLUX)
 def by_pipeline(name: object) -> Family | None:
     """Return the family whose diffusers pipeline has this class name; None if there is none."""
     return next((family for family in FAMILIES if family.pipeline == name), None)
+
+
+def size_multiple(folder: Path) -> int | None:
+    """Return what sides of pictures are multiples of, in pixels, from the settings in a diffusers folder.
+
+    Returns:
+        None if it is no such folder, which loading it says.
+    """
+    try:
+        index, vae, network = (
+            json.loads((folder / name).read_text(encoding="utf-8"))
+            for name in ("model_index.json", "vae/config.json", "transformer/config.json")
+        )
+        # FLUX packs 2 x 2 latents into a token, and its configuration says 1.
+        patch = 2 if index["_class_name"] == FLUX.pipeline else int(network["patch_size"])
+        return patch * 2 ** (len(vae["block_out_channels"]) - 1)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

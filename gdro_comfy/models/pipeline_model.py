@@ -159,6 +159,7 @@ class PipelineModel(ABC):
         if not identity or TEXT_TOKENS in identity or TEXT_TOKENS not in self.identity:
             return self
         before = copy.copy(self)
+        before._pass_sizes = {}
         before.identity = {k: v for k, v in self.identity.items() if k != TEXT_TOKENS}
         before._read_text(self.text_lengths.of_version_before())
         return before

@@ -27,16 +27,16 @@ MakeRoom = Callable[[], None]
 def active_with_room(reward: Reward, make_room: MakeRoom | None) -> Iterator[None]:
     """Enter ``active(reward)``; where its networks do not fit on the device, make room and try again."""
     with contextlib.ExitStack() as stack:
-        failed: MakeRoom | None = None
+        needed: MakeRoom | None = None
         try:
             stack.enter_context(active(reward))
         except Exception as error:
             if make_room is None or not _is_out_of_memory(error):
                 raise
-            failed = make_room
-        if failed is not None:  # out here, so that the traceback's tensors are gone
+            needed = make_room
+        if needed is not None:  # out here, so that the traceback's tensors are gone
             log.warning("out of memory while loading %s: the model leaves the device", reward.name)
-            failed()
+            needed()
             _empty_caches()
             stack.enter_context(active(reward))
         yield

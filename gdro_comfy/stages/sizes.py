@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .before_work import Planned
@@ -35,28 +33,14 @@ def check_size(node: Planned) -> None:
 
 def _size_multiple(loader: Planned | None) -> int | None:
     """Return what sides are multiples of, in pixels; None if only the loaded model knows it."""
-    from ..models import loading
+    from ..models import families, loading
 
     source = None if loader is None else loader.values.get("source")
     if loader is None or not isinstance(source, dict):
         return None
     if source["source"] == "bundled" and source.get("model") in loading.BUNDLED:
-        return _of_folder(loading.bundled_folder(source["model"]))
+        return families.size_multiple(loading.bundled_folder(source["model"]))
     if source["source"] == "diffusers folder":
         folder = loader.machine.model_files("diffusers").get(str(source.get("folder")))
-        return None if folder is None else _of_folder(folder)
+        return None if folder is None else families.size_multiple(folder)
     return None
-
-
-def _of_folder(folder: Path) -> int | None:
-    """Read a folder in diffusers' layout; None if it is no such folder, which loading it says."""
-    try:
-        index, vae, network = (
-            json.loads((folder / name).read_text(encoding="utf-8"))
-            for name in ("model_index.json", "vae/config.json", "transformer/config.json")
-        )
-        # As diffusers has it: FLUX packs 2 x 2 latents into a token, and its configuration says 1.
-        patch = 2 if index["_class_name"].startswith("Flux") else int(network["patch_size"])
-        return patch * 2 ** (len(vae["block_out_channels"]) - 1)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
